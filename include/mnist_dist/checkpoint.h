@@ -1,0 +1,116 @@
+/*
+ * checkpoint.h - everything a run needs to go on as if it had never stopped, in one HDF5 file that
+ * h5py and h5dump open.
+ *
+ *   /model       attributes `spec`, `input` (height, width, channels), `classes`, `blas`,
+ *                `weights_sha256`; one group a layer that has parameters, named "<index>_<kind>"
+ *                ("03_dense", index in the spec counted from 0), with data sets `kernel`
+ *                ((in, out), or (kernel height, kernel width, in, out) as Keras keeps them) and
+ *                `bias` (out). float32.
+ *   /optimizer   attributes name, learning rate and the other settings; data sets `m`, `v` ...:
+ *                one flat float32 array a slot, in model order.
+ *   /progress    attributes epoch, step, step_in_epoch, seed, logical_ranks, batch_size ...; data
+ *                sets `loss_sum` and `correct` (per logical rank, of the unfinished epoch) and
+ *                `history` (one row a finished epoch).
+ *
+ * Every data set carries an attribute `sha256` of its little-endian bytes, and the root an
+ * attribute `sha256` over all attributes' values and data set checksums, so that a flipped bit
+ * anywhere is found.
+ *
+ * Nothing here is collective; in a run, rank 0 writes and every rank reads for itself.
+ */
+#ifndef MNIST_DIST_CHECKPOINT_H
+#define MNIST_DIST_CHECKPOINT_H
+
+#include <stdint.h>
+
+#include "mnist_dist/sha256.h"
+#include "mnist_dist/status.h"
+
+#define MND_SPEC_MAX 1024  /* longest model spec, with its terminating zero */
+#define MND_CKPT_NAME 32   /* longest name of a layer group or array */
+#define MND_CKPT_HISTORY 6 /* columns of history: see mnd_epoch_record */
+
+/* One float32 array; `data` is borrowed when writing and points into the checkpoint when read. */
+typedef struct mnd_ckpt_array {
+    char group[MND_CKPT_NAME]; /* "03_dense" below /model, or "" for an optimizer slot */
+    char name[MND_CKPT_NAME];  /* "kernel", "bias"; "m", "v" */
+    int ndim;                  /* 1 to 4 */
+    int64_t dim[4];
+    float *data;
+} mnd_ckpt_array;
+
+/* What is known of a finished epoch; in the file all six as float64. */
+typedef struct mnd_epoch_record {
+    double epoch; /* counted from 1 */
+    double loss, accuracy, val_loss, val_accuracy;
+    double seconds;
+} mnd_epoch_record;
+
+typedef struct mnd_checkpoint {
+    /* /model */
+    char spec[MND_SPEC_MAX];
+    int input[3]; /* height, width, channels */
+    int classes;
+    char blas[128]; /* the BLAS library and kernel that computed it */
+    char weights_sha256[MND_SHA256_HEX];
+    int n_array;
+    mnd_ckpt_array *array; /* owned by a checkpoint that was read; borrowed otherwise */
+    /* /optimizer */
+    char optimizer[16];
+    double setting[8]; /* see optimizer.h; kept as they are */
+    int64_t n_update;  /* steps the optimizer has taken */
+    int n_slot;
+    mnd_ckpt_array *slot; /* as `array` */
+    /* /progress */
+    int64_t epoch;         /* epochs finished */
+    int64_t step;          /* steps taken since the start of the run */
+    int64_t step_in_epoch; /* steps taken of the unfinished epoch; 0 right after an epoch */
+    uint64_t seed;
+    int logical_ranks;
+    int64_t batch_size;
+    int64_t planned_epochs; /* --epochs at the time of writing */
+    char schedule[128];     /* the learning-rate schedule, as text */
+    char data_sha256[MND_SHA256_HEX];
+    double best_accuracy; /* best val_accuracy so far, -1 before the first */
+    int64_t best_epoch;
+    double train_seconds; /* time spent training so far, over all starts */
+    double *loss_sum;     /* (logical_ranks) */
+    int64_t *correct;     /* (logical_ranks) */
+    int64_t n_history;
+    mnd_epoch_record *history; /* (n_history) */
+} mnd_checkpoint;
+
+/*
+ * Writes DIR/ckpt-<step, 8 digits>.h5: temporary file in DIR, fsync, rename, fsync of DIR; then
+ * makes the relative symbolic link DIR/latest point to it (atomically as well), then removes the
+ * oldest ckpt-*.h5 beyond `keep` (0 keeps all; the file just written is never removed) and
+ * temporary files an earlier process left. Creates DIR (not its parents) if it is missing. On
+ * failure nothing that was complete before is touched. `path` (may be NULL) gets the new file's
+ * name.
+ */
+MND_CHECKED mnd_status mnd_checkpoint_write(const char *dir, const mnd_checkpoint *ckpt, int keep,
+                                            char *path, size_t path_size);
+
+/*
+ * Reads and verifies one file. MND_NOT_FOUND, MND_IO, or MND_FORMAT for anything damaged, with no
+ * allocation larger than the file itself. Sizes are consistent with one another on success, and all
+ * parameters are finite. Free with mnd_checkpoint_free.
+ */
+MND_CHECKED mnd_status mnd_checkpoint_read(const char *path, mnd_checkpoint *out);
+
+/*
+ * The newest valid checkpoint of DIR: tries ckpt-*.h5 from the highest step down; each damaged one
+ * is reported through `skipped` (file, why; may be NULL) and passed over. MND_NOT_FOUND when DIR
+ * has none or does not exist. `path` gets the file's name.
+ */
+typedef void (*mnd_checkpoint_skipped_fn)(void *context, const char *path, const char *why);
+MND_CHECKED mnd_status mnd_checkpoint_read_latest(const char *dir,
+                                                  mnd_checkpoint_skipped_fn skipped, void *context,
+                                                  mnd_checkpoint *out, char *path,
+                                                  size_t path_size);
+
+/* Frees what mnd_checkpoint_read allocated and clears it; safe on a zeroed checkpoint. */
+void mnd_checkpoint_free(mnd_checkpoint *ckpt);
+
+#endif

@@ -1,0 +1,36 @@
+/* memory.h - aligned buffers. Everything numeric is allocated here, once, before the first step. */
+#ifndef MNIST_DIST_MEMORY_H
+#define MNIST_DIST_MEMORY_H
+
+#include <stddef.h>
+
+#include "mnist_dist/status.h"
+
+#define MND_ALIGN 64 /* a cache line and an AVX-512 register */
+
+/* Bytes rounded up to a multiple of MND_ALIGN. */
+static inline size_t mnd_align_up(size_t bytes) {
+    return (bytes + (MND_ALIGN - 1)) / MND_ALIGN * MND_ALIGN;
+}
+
+/*
+ * Allocates count * size bytes, zeroed, aligned to MND_ALIGN; count * size is checked for overflow.
+ * count = 0 gives a valid pointer. MND_NO_MEMORY names `what`. Free with mnd_free.
+ */
+MND_CHECKED mnd_status mnd_alloc(void **out, size_t count, size_t size, const char *what);
+
+/* free(); NULL is fine. */
+void mnd_free(void *p);
+
+/* A bump allocator: many buffers, one free. Buffers are zeroed and aligned to MND_ALIGN. */
+typedef struct mnd_arena {
+    unsigned char *base; /* owned */
+    size_t size, used;
+} mnd_arena;
+
+MND_CHECKED mnd_status mnd_arena_create(mnd_arena *arena, size_t size, const char *what);
+/* The next `bytes` bytes, or NULL when the arena was planned too small. */
+void *mnd_arena_take(mnd_arena *arena, size_t bytes);
+void mnd_arena_destroy(mnd_arena *arena);
+
+#endif

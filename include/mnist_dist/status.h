@@ -1,0 +1,64 @@
+/*
+ * status.h - how every function of the libraries reports failure.
+ *
+ * A function that can fail returns mnd_status and leaves one line of explanation behind, to be
+ * read with mnd_error(). The libraries never print and never exit; the program decides.
+ */
+#ifndef MNIST_DIST_STATUS_H
+#define MNIST_DIST_STATUS_H
+
+/* name, meaning. The order is the order of severity: mnd_comm_agree() takes the largest. */
+#define MND_STATUS_TABLE(X)                                                                        \
+    X(OK, "success")                                                                               \
+    X(NOT_FOUND, "no such file or entry")                                                          \
+    X(STOPPED, "stopped by a signal")                                                              \
+    X(USAGE, "wrong usage")                                                                        \
+    X(RANGE, "value out of range")                                                                 \
+    X(FORMAT, "malformed or damaged data")                                                         \
+    X(IO, "input or output failed")                                                                \
+    X(NUMERIC, "the computation produced NaN or infinity")                                         \
+    X(MISMATCH, "things that must agree differ")                                                   \
+    X(UNSUPPORTED, "not supported")                                                                \
+    X(NO_MEMORY, "out of memory")                                                                  \
+    X(COMM, "communication failed")                                                                \
+    X(INTERNAL, "internal error")
+
+typedef enum mnd_status {
+#define MND_STATUS_ENUM(name, text) MND_##name,
+    MND_STATUS_TABLE(MND_STATUS_ENUM)
+#undef MND_STATUS_ENUM
+} mnd_status;
+
+#define MND_CHECKED __attribute__((warn_unused_result))
+#define MND_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+
+/* Runs expr; on failure jumps to the function's one cleanup label with `status` set. */
+#define MND_TRY(expr)                                                                              \
+    do {                                                                                           \
+        status = (expr);                                                                           \
+        if (status != MND_OK) goto cleanup;                                                        \
+    } while (0)
+
+/* Records an explanation for the caller and jumps to cleanup. */
+#define MND_FAIL(code, ...)                                                                        \
+    do {                                                                                           \
+        status = mnd_fail((code), __VA_ARGS__);                                                    \
+        goto cleanup;                                                                              \
+    } while (0)
+
+/* "FORMAT" for MND_FORMAT; never NULL. */
+const char *mnd_status_name(mnd_status status);
+/* "malformed or damaged data" for MND_FORMAT; never NULL. */
+const char *mnd_status_text(mnd_status status);
+
+/*
+ * Stores one line (without a newline, cut at 1023 bytes) as this thread's last error and returns
+ * `status`, so that `return mnd_fail(MND_IO, "cannot open %s: %s", ...)` reads well. The line says
+ * what is wrong and, where it can, what to do.
+ */
+mnd_status mnd_fail(mnd_status status, const char *format, ...) MND_PRINTF(2, 3);
+
+/* This thread's last error line; "" when there was none. Valid until the next mnd_fail(). */
+const char *mnd_error(void);
+
+#endif

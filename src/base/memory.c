@@ -1,0 +1,42 @@
+#include "mnist_dist/memory.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+mnd_status mnd_alloc(void **out, size_t count, size_t size, const char *what) {
+    *out = NULL;
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - MND_ALIGN)
+        return mnd_fail(MND_NO_MEMORY, "%s: %zu x %zu bytes do not fit in memory", what, count,
+                        size);
+    bytes = bytes == 0 ? MND_ALIGN : mnd_align_up(bytes);
+    void *p = aligned_alloc(MND_ALIGN, bytes);
+    if (p == NULL) return mnd_fail(MND_NO_MEMORY, "%s: no memory for %zu bytes", what, bytes);
+    memset(p, 0, bytes);
+    *out = p;
+    return MND_OK;
+}
+
+void mnd_free(void *p) { free(p); }
+
+mnd_status mnd_arena_create(mnd_arena *arena, size_t size, const char *what) {
+    void *base = NULL;
+    *arena = (mnd_arena){0};
+    mnd_status status = mnd_alloc(&base, size, 1, what);
+    if (status == MND_OK) *arena = (mnd_arena){.base = base, .size = mnd_align_up(size)};
+    return status;
+}
+
+void *mnd_arena_take(mnd_arena *arena, size_t bytes) {
+    bytes = mnd_align_up(bytes);
+    if (bytes > arena->size - arena->used) return NULL;
+    void *p = arena->base + arena->used;
+    arena->used += bytes;
+    return p;
+}
+
+void mnd_arena_destroy(mnd_arena *arena) {
+    free(arena->base);
+    *arena = (mnd_arena){0};
+}
