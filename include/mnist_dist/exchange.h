@@ -1,0 +1,69 @@
+/*
+ * exchange.h - from gradients of parts to stepped parameters, by one of several algorithms.
+ *
+ * An exchange owns the memory that the algorithm shares: parameters, gradient parts and optimizer
+ * slots. A step sums the gradient over all logical ranks in the fixed tree of logical.h and calls
+ * the caller's update on the ranges of parameters that this process is in charge of; when it
+ * returns, the parameters of every process are new. All algorithms give the same bits.
+ */
+#ifndef MNIST_DIST_EXCHANGE_H
+#define MNIST_DIST_EXCHANGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mnist_dist/comm.h"
+#include "mnist_dist/status.h"
+
+/* id, name, description */
+#define MND_EXCHANGE_TABLE(X)                                                                      \
+    X(LOCAL, "local", "one process: sums its own parts")                                           \
+    X(ALLREDUCE, "allreduce", "reduce-scatter and allgather over MPI, every rank steps everything")
+
+typedef struct mnd_exchange mnd_exchange; /* opaque */
+
+/* Seconds that steps have taken since the exchange was created. */
+typedef struct mnd_exchange_times {
+    double exchange, update, wait;
+} mnd_exchange_times;
+
+/*
+ * `name` is one of the table or "auto". `logical` = V. Collective: either every process gets the
+ * exchange or every process gets the same error.
+ */
+MND_CHECKED mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical,
+                                           size_t n_param, int n_slot, mnd_exchange **out);
+/* NULL-safe; sets *ex to NULL. Collective. */
+void mnd_exchange_destroy(mnd_exchange **ex);
+
+/* Not collective. */
+const char *mnd_exchange_name(const mnd_exchange *ex);
+/* The parameters: n_param floats, the same memory for the whole life. */
+float *mnd_exchange_param(mnd_exchange *ex);
+/* Gradient of part p of this process at grad + p * stride; stride in floats. */
+float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride);
+/* Slot s, indexed like the parameters; only the slice of this process is meaningful. */
+float *mnd_exchange_slot(mnd_exchange *ex, int s);
+/* The slice [first, first + count) whose parameters this process updates. */
+void mnd_exchange_slice(const mnd_exchange *ex, size_t *first, size_t *count);
+mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex);
+
+/* True when this process should write the initial parameters (one writer a copy). */
+int mnd_exchange_writes_param(const mnd_exchange *ex);
+/* After writing initial parameters: they are visible to all. Collective. */
+MND_CHECKED mnd_status mnd_exchange_publish(mnd_exchange *ex);
+
+/* New parameters for [first, first + count) from their gradient grad[0 .. count). */
+typedef void (*mnd_update_fn)(void *context, size_t first, size_t count, const float *grad);
+
+/*
+ * One step. `flags` of all processes are or-ed into *all_flags at no extra cost (at most 16 bits):
+ * this is how processes agree at a step's end. Collective.
+ */
+MND_CHECKED mnd_status mnd_exchange_step(mnd_exchange *ex, mnd_update_fn update, void *context,
+                                         uint32_t flags, uint32_t *all_flags);
+
+/* Brings slot s of all slices together in `all` (n_param floats) on rank 0. Collective. */
+MND_CHECKED mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *all);
+
+#endif

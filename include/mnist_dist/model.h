@@ -1,0 +1,170 @@
+/*
+ * model.h - a network of layers from a one-line spec: parameters in one contiguous buffer,
+ * gradients in another, forward and backward over a whole batch. Knows nothing of ranks.
+ *
+ * Spec: layers separated by commas, arguments by colons; n is a positive integer.
+ *   dense:n            fully connected, n outputs                      (features) -> (n)
+ *   conv:n:k[:sS][:same|:valid]  n filters of k (or HxW, "3x5"), stride S (1), padding (valid)
+ *                                                                     (h, w, c) -> (h', w', n)
+ *   maxpool:k[:sS]     window k, stride S (k), no padding              (h, w, c) -> (h', w', c)
+ *   avgpool:k[:sS]
+ *   flatten                                                           (h, w, c) -> (h*w*c)
+ *   dropout:r          0 <= r < 1; in training only, scaled by 1/(1-r) (inverted dropout)
+ *   relu  sigmoid  tanh
+ * Softmax with cross-entropy on the last layer's outputs is the loss and needs no layer. Presets:
+ * mlp16, mlp512, cnn (their last dense layer gets as many outputs as the data has classes).
+ * "same" pads as TensorFlow does: ceil(in/S) outputs, the odd pixel of padding at the end.
+ *
+ * Layout: activations are row-major (batch, h, w, c), channels last, as Keras' default; kernels of
+ * dense (in, out), of conv (kh, kw, in, out). Convolution is cross-correlation, as in every
+ * deep-learning library.
+ */
+#ifndef MNIST_DIST_MODEL_H
+#define MNIST_DIST_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mnist_dist/status.h"
+
+#define MND_MAX_LAYERS 128
+
+/* Shape of one sample: (features), or (height, width, channels). */
+typedef struct mnd_shape {
+    int ndim; /* 1 or 3 */
+    int dim[3];
+} mnd_shape;
+
+/* Elements of one sample. */
+size_t mnd_shape_size(const mnd_shape *shape);
+
+/*
+ * Which rows of a batch stand for which logical rank, and how their weight gradients are summed.
+ * Segment s is rows [start[s], start[s+1]) (may be empty). Part p is the sum over segments
+ * [part[p], part[p+1]) in the fixed binary tree: n consecutive segments split after the largest
+ * power of two below n. One gradient buffer results for every part.
+ */
+typedef struct mnd_rows {
+    int n_seg;
+    const int *start; /* (n_seg + 1), borrowed */
+    int n_part;
+    const int *part; /* (n_part + 1), borrowed */
+} mnd_rows;
+
+typedef enum mnd_init { MND_INIT_GLOROT, MND_INIT_HE } mnd_init;
+
+typedef struct mnd_model mnd_model; /* opaque */
+
+/* Writes the spec a preset stands for, or the spec itself; MND_USAGE when it is longer than size.
+ */
+MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, char *out,
+                                      size_t size);
+
+/*
+ * Builds and checks the network; every error of a spec is found here (MND_USAGE, with the layer
+ * that is wrong). Reserves workspace for `max_rows` rows in at most `max_seg` segments; max_rows =
+ * 0 only checks and counts. `plain` turns fused kernels off: each layer by its plain reference.
+ */
+typedef struct mnd_model_options {
+    int max_rows;
+    int max_seg;   /* 1 for inference */
+    bool training; /* reserve room for backward */
+    bool plain;
+    int threads; /* threads that the loops and products may use; 1 or more */
+} mnd_model_options;
+MND_CHECKED mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classes,
+                                        const mnd_model_options *options, mnd_model **out);
+void mnd_model_destroy(mnd_model **model);
+
+size_t mnd_model_n_param(const mnd_model *model);
+/* Bytes of workspace that the model reserved. */
+size_t mnd_model_workspace(const mnd_model *model);
+/* The spec after presets, classes; borrowed. */
+const char *mnd_model_text(const mnd_model *model);
+
+/* One row of the summary. */
+typedef struct mnd_layer_info {
+    const char *kind; /* "dense" */
+    const char *text; /* "dense:128", as in the spec */
+    mnd_shape out;
+    size_t n_param;
+} mnd_layer_info;
+int mnd_model_n_layer(const mnd_model *model);
+mnd_layer_info mnd_model_layer(const mnd_model *model, int i);
+
+/* One array of parameters: where it lies and how Keras would call it. */
+typedef struct mnd_param_info {
+    int layer;        /* index in the spec */
+    const char *kind; /* of the layer */
+    const char *name; /* "kernel" or "bias" */
+    int ndim;
+    int64_t dim[4];
+    size_t offset, count; /* in floats, in the parameter buffer */
+} mnd_param_info;
+int mnd_model_n_array(const mnd_model *model);
+mnd_param_info mnd_model_array(const mnd_model *model, int i);
+
+/*
+ * Lends the model its parameters (n_param floats) and gradients (part p at grad + p * grad_stride;
+ * NULL without training). Both aligned to 64 bytes and alive as long as the model uses them.
+ */
+void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_stride);
+
+/*
+ * Initial values, into the bound parameters: kernels uniform in +-sqrt(6/(fan_in+fan_out)) (Glorot
+ * and Bengio, AISTATS 2010) or normal with deviation sqrt(2/fan_in) (He et al., ICCV 2015), biases
+ * zero. The same on every process for the same seed.
+ */
+void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed);
+
+/* Input of the next call: (max_rows, input), owned by the model, for the caller to fill. */
+float *mnd_model_input(mnd_model *model);
+
+/* What a training step needs besides the input. All arrays are borrowed. */
+typedef struct mnd_batch {
+    const mnd_rows *rows;
+    const uint8_t *label;   /* (rows) */
+    const uint32_t *sample; /* (rows) index of each sample in the training set: keys its dropout */
+    uint64_t seed;
+    uint32_t epoch;
+    float scale; /* weight of one sample in the gradient: 1 / samples in the global batch */
+} mnd_batch;
+
+/*
+ * Forward, loss, backward: writes the gradient of `scale` * sum of the samples' losses, one buffer
+ * a part. loss_sum (n_seg) gets each segment's sum of losses, correct (n_seg) its number of right
+ * answers (the first largest logit counts as the answer). Allocates nothing. `ready` (may be NULL)
+ * is called after each layer's gradient is final, with the range of parameters, last layers first.
+ * A row's bits depend on its own values, the parameters and its segment alone.
+ */
+typedef void (*mnd_ready_fn)(void *context, size_t first, size_t count);
+void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
+                        int64_t *correct, mnd_ready_fn ready, void *context);
+
+/* Inference on the first n rows of the input: logits (n, classes), valid until the next call. */
+const float *mnd_model_forward(mnd_model *model, int n);
+
+/* Softmax of each row, in place: (n, classes), subtracting the row's maximum first. */
+void mnd_softmax(float *logits, int n, int classes);
+
+/*
+ * Cross-entropy of softmax(logits) against labels for rows [0, n): returns the sum of losses,
+ * log(sum exp(z - max)) - (z_label - max), and counts right answers into *correct. `d` (may be NULL
+ * or logits itself) gets scale * (softmax - onehot).
+ */
+double mnd_cross_entropy(const float *logits, const uint8_t *label, int n, int classes, float scale,
+                         float *d, int64_t *correct);
+
+/*
+ * Index of the first parameter array whose gradient part 0 holds a NaN or infinity, or -1: names
+ * the layer after a step went wrong.
+ */
+int mnd_model_bad_array(const mnd_model *model);
+
+/* The BLAS in use and the kernel it picked, for instance "OpenBLAS 0.3.21 SkylakeX". */
+const char *mnd_blas_name(void);
+/* Threads that the BLAS may use; 1 unless told. */
+void mnd_blas_set_threads(int threads);
+
+#endif

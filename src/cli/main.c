@@ -1,0 +1,58 @@
+/* main.c - picks the subcommand. */
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "mnist_dist/log.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *text;
+} command[] = {
+#define COMMAND_ROW(name, text) {#name, cmd_##name, text},
+    COMMAND_TABLE(COMMAND_ROW)
+#undef COMMAND_ROW
+};
+enum { N_COMMANDS = sizeof command / sizeof command[0] };
+
+int command_exit(mnd_status status) {
+    if (status == MND_OK) return EXIT_DONE;
+    if (status == MND_STOPPED) return EXIT_STOPPED;
+    mnd_log(MND_LOG_ERROR, "%s", mnd_error());
+    return status == MND_USAGE ? EXIT_USAGE : EXIT_FAILED;
+}
+
+static void print_help(void) {
+    printf("Usage: mnist_dist [COMMAND] [OPTIONS]\n"
+           "       mpirun -np 8 mnist_dist [train] [OPTIONS]\n\n"
+           "Distributed data-parallel training on MNIST over MPI.\n\nCommands:\n");
+    for (int i = 0; i < N_COMMANDS; i++) printf("  %-10s%s\n", command[i].name, command[i].text);
+    printf(
+        "\nNo command means train. 'mnist_dist COMMAND --help' tells more.\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by a signal after a checkpoint\n"
+        "(start again to go on).\n");
+}
+
+int main(int argc, char **argv) {
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_help();
+        return EXIT_DONE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("mnist_dist %s\n", MND_VERSION);
+        return EXIT_DONE;
+    }
+    /* Options without a command are those of train. */
+    static char train[] = "train";
+    const int skip = name[0] != '\0' && name[0] != '-';
+    if (!skip) {
+        name = train;
+        argv[0] = train;
+    }
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(name, command[i].name) == 0) return command[i].run(argc - skip, argv + skip);
+    mnd_log(MND_LOG_ERROR, "'%s' is not a command; see 'mnist_dist --help'", name);
+    return EXIT_USAGE;
+}
