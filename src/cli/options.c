@@ -8,7 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ROWS = 64, HELP_CODE = 1000 };
+/* What getopt_long returns for a long option: beyond every character. */
+enum { MAX_ROWS = 64, HELP_CODE = 1000, LONG_CODE = 1001 };
+
+/* "o,output" has the letter 'o' and the name "output"; 0 for a row without a letter. */
+static char row_letter(const option_row *row) {
+    return row->name[0] != '\0' && row->name[1] == ',' ? row->name[0] : '\0';
+}
+
+static const char *row_name(const option_row *row) {
+    return row->name + (row_letter(row) != '\0' ? 2 : 0);
+}
 
 static void print_help(const command_usage *usage, const option_row *row, int n_row) {
     printf("Usage: mnist_dist %s%s%s [OPTIONS]\n\n%s\n", usage->name,
@@ -16,7 +26,9 @@ static void print_help(const command_usage *usage, const option_row *row, int n_
     if (n_row > 0) printf("\nOptions:\n");
     for (int i = 0; i < n_row; i++) {
         char left[96];
-        snprintf(left, sizeof left, "--%s%s%s", row[i].name, row[i].type == OPTION_FLAG ? "" : " ",
+        const char letter[] = {'-', row_letter(&row[i]), ',', ' ', '\0'};
+        snprintf(left, sizeof left, "%s--%s%s%s", letter[1] != '\0' ? letter : "",
+                 row_name(&row[i]), row[i].type == OPTION_FLAG ? "" : " ",
                  row[i].type == OPTION_FLAG ? "" : row[i].value);
         if (strlen(left) > 26)
             printf("  %s\n  %-27s%s\n", left, "", row[i].help);
@@ -87,7 +99,7 @@ static mnd_status read_environment(const option_row *row, int n_row) {
     for (int i = 0; i < n_row; i++) {
         char name[64] = "MNIST_DIST_";
         size_t n = strlen(name);
-        for (const char *p = row[i].name; *p != '\0' && n < sizeof name - 1; p++)
+        for (const char *p = row_name(&row[i]); *p != '\0' && n < sizeof name - 1; p++)
             name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         name[n] = '\0';
         const char *value = getenv(name);
@@ -103,12 +115,19 @@ mnd_status options_parse(const command_usage *usage, const option_row *row, int 
     *helped = false;
     *n_argument = 0;
     struct option long_option[MAX_ROWS + 2] = {0};
+    char letters[2 * MAX_ROWS + 3] = ":h"; /* ':' in front: say which error it was */
+    size_t n_letters = 2;
     if (n_row > MAX_ROWS) return mnd_fail(MND_INTERNAL, "too many options");
-    for (int i = 0; i < n_row; i++)
-        long_option[i] =
-            (struct option){.name = row[i].name,
-                            .has_arg = row[i].type == OPTION_FLAG ? no_argument : required_argument,
-                            .val = i + 1};
+    for (int i = 0; i < n_row; i++) {
+        const bool flag = row[i].type == OPTION_FLAG;
+        long_option[i] = (struct option){.name = row_name(&row[i]),
+                                         .has_arg = flag ? no_argument : required_argument,
+                                         .val = LONG_CODE + i};
+        if (row_letter(&row[i]) == '\0') continue;
+        letters[n_letters++] = row_letter(&row[i]);
+        if (!flag) letters[n_letters++] = ':';
+    }
+    letters[n_letters] = '\0';
     long_option[n_row] = (struct option){.name = "help", .val = HELP_CODE};
 
     mnd_status status = read_environment(row, n_row);
@@ -116,20 +135,25 @@ mnd_status options_parse(const command_usage *usage, const option_row *row, int 
     optind = 0; /* glibc: start afresh */
     opterr = 0;
     int code;
-    while ((code = getopt_long(argc, argv, ":h", long_option, NULL)) != -1) {
+    while ((code = getopt_long(argc, argv, letters, long_option, NULL)) != -1) {
         if (code == HELP_CODE || code == 'h') {
             print_help(usage, row, n_row);
             *helped = true;
             return MND_OK;
         }
         if (code == '?' || code == ':') {
-            const char *word = argv[optind - 1];
+            /* A letter may stand in the middle of a word, which getopt has then not left yet. */
+            const char letter[] = {'-', (char)optopt, '\0'};
+            const char *word = optopt > 0 && optopt < HELP_CODE ? letter : argv[optind - 1];
             return mnd_fail(MND_USAGE, "%s: %s %s; see 'mnist_dist %s --help'", usage->name, word,
                             code == ':' ? "needs a value" : "is not a valid option", usage->name);
         }
-        const option_row *r = &row[code - 1];
+        int found = code - LONG_CODE;
+        for (int i = 0; i < n_row && code < HELP_CODE; i++)
+            if (row_letter(&row[i]) == code) found = i;
+        const option_row *r = &row[found];
         char from[64];
-        snprintf(from, sizeof from, "--%s", r->name);
+        snprintf(from, sizeof from, "--%s", row_name(r));
         status = set_value(r, from, optarg);
         if (status != MND_OK) return status;
     }

@@ -2,8 +2,8 @@
  * options.h - one table of options a command: parsing, environment, ranges and --help come from it.
  *
  * "--name VALUE", "--name=VALUE"; MNIST_DIST_NAME (upper case, '-' as '_') in the environment means
- * the same and is overridden by the command line. Names may be shortened while unambiguous, as
- * getopt_long(3) allows. "--" ends the options.
+ * the same and is overridden by the command line. A row may have a letter, too: "-o VALUE". Names
+ * may be shortened while unambiguous, as getopt_long(3) allows. "--" ends the options.
  */
 #ifndef MNIST_DIST_CLI_OPTIONS_H
 #define MNIST_DIST_CLI_OPTIONS_H
@@ -22,7 +22,7 @@ typedef enum option_type {
 } option_type;
 
 typedef struct option_row {
-    const char *name; /* without the dashes */
+    const char *name; /* without the dashes; "o,output" takes -o as well (never 'h': help) */
     option_type type;
     void *target;      /* holds the default until the option is given */
     const char *value; /* how --help names the value ("N", "FILE"), or the choices */
