@@ -1,16 +1,58 @@
-# mnd_unit_test(NAME ROOMS room ... [TIMEOUT s]): tests/unit/test_NAME.c, a cmocka program.
+# mnd_unit_test(NAME ROOMS room ... [TIMEOUT s] [NO_VALGRIND]): tests/unit/test_NAME.c, a cmocka
+#   program. NO_VALGRIND keeps one that is too slow, or asks too much, out of the valgrind preset.
 # mnd_mpi_test(NAME NP n ... ROOMS room ... [TIMEOUT s]): tests/mpi/test_NAME.c, once for each n.
-# mnd_cli_test(NAME [TIMEOUT s] [LABELS l ...]): tests/cli/NAME.sh; it gets the binary's path.
+# mnd_cli_test(NAME [TIMEOUT s] [LONG_TIMEOUT s] [LABELS l ...]): tests/cli/NAME.sh; it gets the
+#   binary's path. Those with the label quick also run under the sanitizers and against MPICH.
+#
+# MND_LONG=1 in the environment asks for the long form (scripts/test.sh --long); the limits are then
+# LONG_TIMEOUT (an hour). Sanitizers and valgrind stretch every limit.
+
+option(MND_VALGRIND "Run the unit tests under valgrind" OFF)
+set(support ${PROJECT_SOURCE_DIR}/tests/support)
 
 # Open MPI refuses root and more ranks than cores unless told; ranks without a core of their own must
-# yield. Other MPI libraries ignore these variables.
+# yield. Other MPI libraries ignore these variables. The sanitizers' settings matter only to builds
+# that have them; MPI libraries are not built with frame pointers, hence the slow unwinding.
 set(MND_TEST_ENV
   OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
   OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none)
+set(slowness 1)
+if(MND_SANITIZE)
+  set(slowness 5)
+  list(APPEND MND_TEST_ENV
+    ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_stack_use_after_return=1:strict_string_checks=1
+    LSAN_OPTIONS=suppressions=${support}/lsan.supp:print_suppressions=0
+    UBSAN_OPTIONS=print_stacktrace=1
+    MND_SANITIZE=${MND_SANITIZE})
+endif()
+set(unit_wrapper)
+if(MND_VALGRIND)
+  set(slowness 20)
+  find_program(VALGRIND valgrind REQUIRED)
+  set(unit_wrapper ${VALGRIND} --quiet --error-exitcode=99 --leak-check=full
+    --errors-for-leak-kinds=definite --show-leak-kinds=definite --keep-debuginfo=yes
+    --suppressions=${support}/valgrind.supp)
+endif()
+
+# The time limit of a test, stretched, and another one for the long form, which ctest picks as it
+# starts, not CMake as it configures.
+function(mnd_limit test seconds long_seconds)
+  math(EXPR seconds "${seconds} * ${slowness}")
+  set_tests_properties(${test} PROPERTIES TIMEOUT ${seconds})
+  if(long_seconds LESS seconds)
+    set(long_seconds ${seconds})
+  endif()
+  get_property(rows DIRECTORY PROPERTY MND_LONG_ROWS)
+  string(APPEND rows "  set_tests_properties(${test} PROPERTIES TIMEOUT ${long_seconds})\n")
+  set_property(DIRECTORY PROPERTY MND_LONG_ROWS "${rows}")
+  set(file ${CMAKE_CURRENT_BINARY_DIR}/long_limits.cmake)
+  file(WRITE ${file} "if(\"$ENV{MND_LONG}\" STREQUAL \"1\")\n${rows}endif()\n")
+  set_property(DIRECTORY PROPERTY TEST_INCLUDE_FILES ${file})
+endfunction()
 
 function(mnd_test_program target source)
   add_executable(${target} ${source})
-  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests/support)
+  target_include_directories(${target} PRIVATE ${support})
   target_link_libraries(${target} PRIVATE mnd_flags PkgConfig::CMOCKA m)
   foreach(room ${ARGN})
     target_link_libraries(${target} PRIVATE mnd_${room})
@@ -18,14 +60,17 @@ function(mnd_test_program target source)
 endfunction()
 
 function(mnd_unit_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "ROOMS" ${ARGN})
+  cmake_parse_arguments(ARG "NO_VALGRIND" "TIMEOUT" "ROOMS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
   mnd_test_program(test_${name} test_${name}.c ${ARG_ROOMS})
-  add_test(NAME unit.${name} COMMAND test_${name})
-  set_tests_properties(unit.${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS unit
-    ENVIRONMENT "${MND_TEST_ENV}")
+  if(MND_VALGRIND AND ARG_NO_VALGRIND)
+    return()
+  endif()
+  add_test(NAME unit.${name} COMMAND ${unit_wrapper} $<TARGET_FILE:test_${name}>)
+  set_tests_properties(unit.${name} PROPERTIES LABELS unit ENVIRONMENT "${MND_TEST_ENV}")
+  mnd_limit(unit.${name} ${ARG_TIMEOUT} 3600)
 endfunction()
 
 function(mnd_mpi_test name)
@@ -39,19 +84,24 @@ function(mnd_mpi_test name)
     add_test(NAME mpi.${name}.np${np}
       COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${np} $<TARGET_FILE:test_mpi_${name}>)
     # Ranks beyond the cores disturb one another: one such test at a time.
-    set_tests_properties(mpi.${name}.np${np} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS mpi
-      PROCESSORS ${np} ENVIRONMENT "${MND_TEST_ENV}")
+    set_tests_properties(mpi.${name}.np${np} PROPERTIES LABELS mpi PROCESSORS ${np}
+      ENVIRONMENT "${MND_TEST_ENV}")
+    mnd_limit(mpi.${name}.np${np} ${ARG_TIMEOUT} 3600)
   endforeach()
 endfunction()
 
 function(mnd_cli_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;LONG_TIMEOUT" "LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
+  endif()
+  if(NOT ARG_LONG_TIMEOUT)
+    set(ARG_LONG_TIMEOUT 3600)
   endif()
   add_test(NAME cli.${name}
     COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/${name}.sh $<TARGET_FILE:mnist_dist>
     WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
-  set_tests_properties(cli.${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "cli;${ARG_LABELS}"
-    PROCESSORS 2 ENVIRONMENT "${MND_TEST_ENV};MPIEXEC=${MPIEXEC_EXECUTABLE};MND_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
+  set_tests_properties(cli.${name} PROPERTIES LABELS "cli;${ARG_LABELS}" PROCESSORS 2
+    ENVIRONMENT "${MND_TEST_ENV};MPIEXEC=${MPIEXEC_EXECUTABLE};MND_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
+  mnd_limit(cli.${name} ${ARG_TIMEOUT} ${ARG_LONG_TIMEOUT})
 endfunction()

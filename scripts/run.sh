@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# From a fresh machine to a trained network: installs what is missing, builds, fetches MNIST,
+# converts it and trains on all cores with mpirun. A second call does only what is not done yet.
+#
+# usage: [NP=ranks] scripts/run.sh [COMMAND] [OPTIONS]     COMMAND and OPTIONS are mnist_dist's
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+
+case ${1:-} in
+-h | --help)
+    sed -n 's/^# \{0,1\}//; 3,7p' "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+esac
+
+cores=$(core_count)
+np=${NP:-$cores}
+[[ $np =~ ^[1-9][0-9]{0,5}$ ]] || die "NP='$np' is not a number of ranks; try NP=$cores"
+
+"$root/scripts/setup.sh" run
+build_preset release
+binary=$root/build/release/mnist_dist
+
+# Only one of several calls fetches and converts; the others wait for it.
+prepare_data() {
+    local file=$root/data/mnist.h5
+    [ -f "$file" ] && return
+    if "$root/data/fetch.sh" mnist "$root/data/mnist"; then
+        "$binary" convert "$root/data/mnist" -o "$file"
+        return
+    fi
+    file=$root/data/synth.h5
+    cat >&2 <<TEXT
+
+*** MNIST could not be fetched from any source. The network will be trained on digits that the
+*** program draws itself: its figures say NOTHING about MNIST. With the four files in a folder,
+*** 'MNIST_DIR=folder scripts/run.sh' uses those.
+
+TEXT
+    [ -f "$file" ] || "$binary" synth -o "$file" --images 60000 --test-images 10000 --seed 1
+}
+if [ -z "${MNIST_DIST_DATA:-}" ] && [[ " $* " != *" --data"[\ =]* ]]; then
+    (flock 9 && prepare_data) 9>"$root/build/data.lock"
+    MNIST_DIST_DATA=$root/data/mnist.h5
+    [ -f "$MNIST_DIST_DATA" ] || MNIST_DIST_DATA=$root/data/synth.h5
+    # Shorter to read, and what the documentation shows.
+    [ "$PWD" = "$root" ] && MNIST_DIST_DATA=${MNIST_DIST_DATA#"$root/"}
+    export MNIST_DIST_DATA
+fi
+
+# These work alone; the launcher would only repeat them.
+case ${1:-} in
+convert | synth | show | summary | predict | help | --version) exec "$binary" "$@" ;;
+esac
+
+launch "$np" "$cores" "$binary" "$@"
