@@ -1,0 +1,32 @@
+# What `cmake --install` lays down: the program, the library with its headers and its CMake package
+# (find_package(mnist_dist) gives mnist_dist::mnist_dist), the documents, the Slurm scripts.
+
+# The rooms are many and private to one another; who uses them from outside gets one library.
+set(rooms base nn dist io train)
+add_library(mnd_library)
+foreach(room ${rooms})
+  target_sources(mnd_library PRIVATE $<TARGET_OBJECTS:mnd_${room}>)
+endforeach()
+set_target_properties(mnd_library PROPERTIES LINKER_LANGUAGE C OUTPUT_NAME mnist_dist
+  EXPORT_NAME mnist_dist VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+target_include_directories(mnd_library INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+# Nobody but the linker needs to know of these.
+target_link_libraries(mnd_library PRIVATE MPI::MPI_C hdf5::hdf5 ZLIB::ZLIB PNG::PNG OpenSSL::Crypto
+  Threads::Threads OpenMP::OpenMP_C PkgConfig::OPENBLAS PkgConfig::CJSON m)
+
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/mnist_dist)
+configure_file(cmake/mnist_dist-config.cmake.in mnist_dist-config.cmake @ONLY)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/mnist_dist-config-version.cmake
+  COMPATIBILITY SameMinorVersion)
+install(TARGETS mnd_library EXPORT mnist_dist DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT mnist_dist NAMESPACE mnist_dist:: FILE mnist_dist-targets.cmake
+  DESTINATION ${package_dir})
+install(FILES ${PROJECT_BINARY_DIR}/mnist_dist-config.cmake
+  ${PROJECT_BINARY_DIR}/mnist_dist-config-version.cmake DESTINATION ${package_dir})
+install(DIRECTORY include/mnist_dist DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN *.h)
+
+install(TARGETS mnist_dist RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs OPTIONAL)
+install(DIRECTORY jobs/slurm DESTINATION ${CMAKE_INSTALL_DATADIR}/mnist_dist/jobs OPTIONAL)
