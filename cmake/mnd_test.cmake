@@ -3,6 +3,7 @@
 # mnd_mpi_test(NAME NP n ... ROOMS room ... [TIMEOUT s]): tests/mpi/test_NAME.c, once for each n.
 # mnd_cli_test(NAME [TIMEOUT s] [LONG_TIMEOUT s] [LABELS l ...]): tests/cli/NAME.sh; it gets the
 #   binary's path. Those with the label quick also run under the sanitizers and against MPICH.
+#   Exit code 77 means skipped, for instance because data/mnist.h5 is not there.
 #
 # MND_LONG=1 in the environment asks for the long form (scripts/test.sh --long); the limits are then
 # LONG_TIMEOUT (an hour). Sanitizers and valgrind stretch every limit.
@@ -101,7 +102,7 @@ function(mnd_cli_test name)
   add_test(NAME cli.${name}
     COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/${name}.sh $<TARGET_FILE:mnist_dist>
     WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
-  set_tests_properties(cli.${name} PROPERTIES LABELS "cli;${ARG_LABELS}" PROCESSORS 2
+  set_tests_properties(cli.${name} PROPERTIES LABELS "cli;${ARG_LABELS}" PROCESSORS 2 SKIP_RETURN_CODE 77
     ENVIRONMENT "${MND_TEST_ENV};MPIEXEC=${MPIEXEC_EXECUTABLE};MND_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
   mnd_limit(cli.${name} ${ARG_TIMEOUT} ${ARG_LONG_TIMEOUT})
 endfunction()

@@ -42,7 +42,7 @@ build_preset() {
     mkdir -p "$root/build"
     (
         flock 9
-        cd "$root"
+        cd "$root" || exit
         log=$dir.log
         if [ ! -f "$dir/build.ninja" ]; then
             echo "set-up: configuring build/$name" >&2
@@ -60,6 +60,19 @@ fail_with_log() {
     tail -n 40 "$1" >&2
     die "'$2' failed; the whole of it is in $1"
 }
+
+# fetch_mnist PROGRAM: data/mnist.h5, if it is not there yet. One of several calls does it while the
+# others wait.
+fetch_mnist() (
+    file=$root/data/mnist.h5
+    exec 9>"$root/build/data.lock"
+    flock 9
+    [ ! -f "$file" ] || return 0
+    echo "set-up: fetching MNIST" >&2
+    "$root/data/fetch.sh" mnist "$root/data/mnist" || return 1
+    echo "set-up: converting it to data/mnist.h5" >&2
+    "$1" convert "$root/data/mnist" -o "$file" || return 1
+)
 
 # launch RANKS CORES PROGRAM [ARGUMENT...]: mpirun of the MPI library that the program was built with.
 launch() {

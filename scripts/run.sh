@@ -11,7 +11,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 case ${1:-} in
 -h | --help)
-    sed -n 's/^# \{0,1\}//; 3,7p' "${BASH_SOURCE[0]}"
+    sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
 esac
@@ -24,28 +24,20 @@ np=${NP:-$cores}
 build_preset release
 binary=$root/build/release/mnist_dist
 
-# Only one of several calls fetches and converts; the others wait for it.
-prepare_data() {
-    local file=$root/data/mnist.h5
-    [ -f "$file" ] && return
-    if "$root/data/fetch.sh" mnist "$root/data/mnist"; then
-        "$binary" convert "$root/data/mnist" -o "$file"
-        return
-    fi
-    file=$root/data/synth.h5
-    cat >&2 <<TEXT
+if [ -z "${MNIST_DIST_DATA:-}" ] && [[ " $* " != *" --data"[\ =]* ]]; then
+    MNIST_DIST_DATA=$root/data/mnist.h5
+    if ! fetch_mnist "$binary"; then
+        MNIST_DIST_DATA=$root/data/synth.h5
+        cat >&2 <<TEXT
 
 *** MNIST could not be fetched from any source. The network will be trained on digits that the
-*** program draws itself: its figures say NOTHING about MNIST. With the four files in a folder,
-*** 'MNIST_DIR=folder scripts/run.sh' uses those.
+*** program draws itself: its figures say NOTHING about MNIST. If you have the four files in a
+*** folder, start again with 'MNIST_DIR=folder scripts/run.sh'.
 
 TEXT
-    [ -f "$file" ] || "$binary" synth -o "$file" --images 60000 --test-images 10000 --seed 1
-}
-if [ -z "${MNIST_DIST_DATA:-}" ] && [[ " $* " != *" --data"[\ =]* ]]; then
-    (flock 9 && prepare_data) 9>"$root/build/data.lock"
-    MNIST_DIST_DATA=$root/data/mnist.h5
-    [ -f "$MNIST_DIST_DATA" ] || MNIST_DIST_DATA=$root/data/synth.h5
+        [ -f "$MNIST_DIST_DATA" ] ||
+            "$binary" synth -o "$MNIST_DIST_DATA" --images 60000 --test-images 10000 --seed 1
+    fi
     # Shorter to read, and what the documentation shows.
     [ "$PWD" = "$root" ] && MNIST_DIST_DATA=${MNIST_DIST_DATA#"$root/"}
     export MNIST_DIST_DATA

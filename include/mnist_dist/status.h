@@ -57,6 +57,10 @@ const char *mnd_status_text(mnd_status status);
  * what is wrong and, where it can, what to do.
  */
 mnd_status mnd_fail(mnd_status status, const char *format, ...) MND_PRINTF(2, 3);
+#ifdef __clang_analyzer__
+/* The analyzer sees one file at a time: this tells it that a failure never looks like success. */
+#define mnd_fail(status, ...) ((void)(mnd_fail)((status), __VA_ARGS__), (status))
+#endif
 
 /* This thread's last error line; "" when there was none. Valid until the next mnd_fail(). */
 const char *mnd_error(void);
