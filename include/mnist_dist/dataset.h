@@ -58,6 +58,13 @@ const mnd_dataset_info *mnd_dataset_about(const mnd_dataset *data);
 MND_CHECKED mnd_status mnd_dataset_read(mnd_dataset *data, mnd_split split, int64_t first,
                                         int64_t count, uint8_t *images, uint8_t *labels);
 
+/*
+ * Reads the whole file and compares it with data_sha256 (about 0.1 s for MNIST; nothing to do when
+ * the file has none). HDF5's own checksums protect the structure of a file that this program wrote,
+ * this one the images and labels. MND_FORMAT when they differ, else as mnd_dataset_read.
+ */
+MND_CHECKED mnd_status mnd_dataset_verify(mnd_dataset *data);
+
 /* NULL-safe; sets *data to NULL. */
 void mnd_dataset_close(mnd_dataset **data);
 
@@ -85,5 +92,7 @@ MND_CHECKED mnd_status mnd_dataset_writer_append(mnd_dataset_writer *writer, mnd
 MND_CHECKED mnd_status mnd_dataset_writer_finish(mnd_dataset_writer **writer);
 /* Drops what was written. NULL-safe; sets *writer to NULL. */
 void mnd_dataset_writer_abort(mnd_dataset_writer **writer);
+/* For a signal handler that ends the process: removes the unfinished file of the writer in use. */
+void mnd_dataset_writer_unlink(void);
 
 #endif

@@ -1,6 +1,52 @@
+/* cmd_convert.c - IDX files to one HDF5 data file. Needs no MPI: one process. */
+#include <stdio.h>
+
 #include "commands.h"
+#include "mnist_dist/dataset.h"
+#include "mnist_dist/idx.h"
+#include "options.h"
+#include "progress.h"
+
+static const command_usage usage = {
+    "convert", "SRC",
+    "Writes the four IDX files of folder SRC (train and t10k, images and labels; raw or .gz) into\n"
+    "one HDF5 data file with x_train, y_train, x_test, y_test. Every header, size and label is\n"
+    "checked; an existing file is replaced only once the new one is complete.",
+    1, 1};
+
+/* The one line on stdout: read back from the file itself. */
+static mnd_status print_result(const char *path, double seconds) {
+    mnd_status status = MND_OK;
+    mnd_dataset *data = NULL;
+    MND_TRY(mnd_dataset_open(path, &data));
+    const mnd_dataset_info *info = mnd_dataset_about(data);
+    printf("%s: %lld training and %lld test images of %d x %d", path,
+           (long long)info->count[MND_TRAIN], (long long)info->count[MND_TEST], info->height,
+           info->width);
+    if (info->channels > 1) printf(" x %d", info->channels);
+    printf(", %d classes, sha256 %.12s (%.1f s)\n", info->classes, info->data_sha256, seconds);
+cleanup:
+    mnd_dataset_close(&data);
+    return status;
+}
+
 int cmd_convert(int argc, char **argv) {
-    (void)argc;
-    (void)argv;
-    return EXIT_DONE;
+    mnd_status status = MND_OK;
+    const char *output = "data/mnist.h5";
+    const option_row row[] = {
+        {"output", OPTION_TEXT, &output, "FILE", 0, 0, "the file to write (data/mnist.h5)", 'o'},
+    };
+    char **argument;
+    int n_argument;
+    bool helped;
+    MND_TRY(options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &argument, &n_argument,
+                          &helped));
+    if (helped) return EXIT_DONE;
+    progress bar;
+    progress_start(&bar, "converting");
+    status = mnd_convert_idx(argument[0], output, progress_show, &bar);
+    const double seconds = progress_end(&bar);
+    if (status == MND_OK) status = print_result(output, seconds);
+cleanup:
+    return command_exit(status);
 }
