@@ -34,13 +34,13 @@ int cmd_convert(int argc, char **argv) {
     mnd_status status = MND_OK;
     const char *output = "data/mnist.h5";
     const option_row row[] = {
-        {"output", OPTION_TEXT, &output, "FILE", 0, 0, "the file to write (data/mnist.h5)", 'o'},
+        {"o,output", OPTION_TEXT, &output, "FILE", 0, 0, "the file to write (data/mnist.h5)"},
     };
     char **argument;
     int n_argument;
     bool helped;
-    MND_TRY(options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &argument, &n_argument,
-                          &helped));
+    MND_TRY(
+        options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &argument, &n_argument, &helped));
     if (helped) return EXIT_DONE;
     progress bar;
     progress_start(&bar, "converting");

@@ -534,7 +534,7 @@ static mnd_status write_attributes(mnd_dataset_writer *w) {
     mnd_dataset_info *info = &w->info;
     char format[] = FORMAT_NAME;
     info->source[sizeof info->source - 1] = '\0';
-    MND_TRY(mnd_h5_write_strings(w->path, w->file, "format", format, -1, strlen(format)));
+    MND_TRY(mnd_h5_write_strings(w->path, w->file, "format", format, -1, sizeof format));
     MND_TRY(write_int(w, "classes", info->classes));
     MND_TRY(mnd_h5_write_strings(w->path, w->file, "class_names", info->class_name[0],
                                  info->classes, sizeof info->class_name[0]));
@@ -544,7 +544,7 @@ static mnd_status write_attributes(mnd_dataset_writer *w) {
         MND_TRY(mnd_h5_write_strings(w->path, w->file, "source_sha256", w->source[0], w->n_source,
                                      SOURCE_LINE));
     MND_TRY(mnd_h5_write_strings(w->path, w->file, "data_sha256", info->data_sha256, -1,
-                                 MND_SHA256_HEX - 1));
+                                 MND_SHA256_HEX));
 cleanup:
     return status;
 }
