@@ -1,0 +1,174 @@
+#include "mnist_dist/exchange.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exchange_impl.h"
+#include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
+
+static const mnd_exchange_ops *const table[] = {
+#define EXCHANGE_ROW(id, name, text) &mnd_exchange_ops_##id,
+    MND_EXCHANGE_TABLE(EXCHANGE_ROW)
+#undef EXCHANGE_ROW
+};
+
+static const char known[] = "auto"
+#define EXCHANGE_NAME(id, name, text) ", " name
+    MND_EXCHANGE_TABLE(EXCHANGE_NAME)
+#undef EXCHANGE_NAME
+    ;
+
+static const mnd_exchange_ops *find(const char *name) {
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (strcmp(table[i]->name, name) == 0) return table[i];
+    return NULL;
+}
+
+static const char *best(const mnd_comm *comm) {
+    return mnd_comm_size(comm) == 1 ? "local" : "allreduce";
+}
+
+/* Everything that needs no other process. */
+static mnd_status plan(mnd_comm *comm, const char *name, int logical, size_t n_param, int n_slot,
+                       mnd_exchange **out) {
+    mnd_status status = MND_OK;
+    mnd_exchange *ex = NULL;
+    const int size = mnd_comm_size(comm);
+    if (strcmp(name, "auto") == 0) name = best(comm);
+    const mnd_exchange_ops *ops = find(name);
+    if (ops == NULL) MND_FAIL(MND_USAGE, "'%s' is not an exchange; known: %s", name, known);
+    if (logical < 1 || logical > MND_MAX_LOGICAL)
+        MND_FAIL(MND_USAGE, "%d logical ranks: must be 1 to %d", logical, MND_MAX_LOGICAL);
+    if (logical < size)
+        MND_FAIL(MND_USAGE, "%d processes cannot share %d logical ranks: start at most %d", size,
+                 logical, logical);
+    if (n_param < 1) MND_FAIL(MND_RANGE, "exchange: the model has no parameters");
+    if (n_param > SIZE_MAX / 64 || n_slot < 0 || n_slot > MND_EXCHANGE_SLOTS)
+        MND_FAIL(MND_RANGE, "exchange: %zu parameters with %d slots are too many", n_param, n_slot);
+
+    ex = calloc(1, sizeof *ex);
+    if (ex == NULL) MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
+    *ex = (mnd_exchange){.ops = ops,
+                         .comm = comm,
+                         .rank = mnd_comm_rank(comm),
+                         .size = size,
+                         .logical = logical,
+                         .n_param = n_param,
+                         .n_slot = n_slot,
+                         .stride = mnd_align_up(n_param * sizeof(float)) / sizeof(float)};
+    for (int p = 0; p < size; p++)
+        ex->n_all += mnd_tree_parts(logical, mnd_logical_first(logical, size, p),
+                                    mnd_logical_first(logical, size, p + 1), NULL);
+    ex->part = malloc(((size_t)ex->n_all + 1) * sizeof *ex->part);
+    ex->part_begin = malloc(((size_t)size + 1) * sizeof *ex->part_begin);
+    if (ex->part == NULL || ex->part_begin == NULL) MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
+    int n = 0;
+    for (int p = 0; p < size; p++) {
+        ex->part_begin[p] = n;
+        n += mnd_tree_parts(logical, mnd_logical_first(logical, size, p),
+                            mnd_logical_first(logical, size, p + 1), ex->part + n);
+    }
+    ex->part_begin[size] = n;
+    ex->n_part = ex->part_begin[ex->rank + 1] - ex->part_begin[ex->rank];
+cleanup:
+    if (status != MND_OK && ex != NULL) {
+        free(ex->part);
+        free(ex->part_begin);
+        free(ex);
+        ex = NULL;
+    }
+    *out = ex;
+    return status;
+}
+
+mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical, size_t n_param,
+                               int n_slot, mnd_exchange **out) {
+    mnd_exchange *ex = NULL;
+    mnd_status status = plan(comm, name, logical, n_param, n_slot, &ex);
+    status = mnd_comm_agree(comm, status, NULL);
+    if (status == MND_OK) status = ex->ops->open(ex);
+    if (status != MND_OK) mnd_exchange_destroy(&ex);
+    *out = ex;
+    return status;
+}
+
+void mnd_exchange_destroy(mnd_exchange **out) {
+    mnd_exchange *ex = *out;
+    *out = NULL;
+    if (ex == NULL) return;
+    ex->ops->close(ex);
+    free(ex->part);
+    free(ex->part_begin);
+    free(ex);
+}
+
+const char *mnd_exchange_name(const mnd_exchange *ex) { return ex->ops->name; }
+float *mnd_exchange_param(mnd_exchange *ex) { return ex->param; }
+
+float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride) {
+    *stride = ex->stride;
+    return ex->grad;
+}
+
+float *mnd_exchange_slot(mnd_exchange *ex, int s) { return ex->slot[s]; }
+
+void mnd_exchange_slice(const mnd_exchange *ex, size_t *first, size_t *count) {
+    *first = ex->first;
+    *count = ex->count;
+}
+
+mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex) { return ex->times; }
+int mnd_exchange_writes_param(const mnd_exchange *ex) { return ex->writes_param; }
+mnd_status mnd_exchange_publish(mnd_exchange *ex) { return ex->ops->publish(ex); }
+
+mnd_status mnd_exchange_step(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
+                             uint32_t *all_flags) {
+    return ex->ops->step(ex, update, context, flags & 0xffff, all_flags);
+}
+
+mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *all) {
+    return ex->ops->gather(ex, s, all);
+}
+
+void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count) {
+    const size_t page = 1024, parts = (size_t)slices, i = (size_t)q;
+    const size_t unit = n / parts >= 16 * page ? page : MND_LINE_FLOATS;
+    const size_t units = (n + unit - 1) / unit;
+    /* Without the product units * q, which may be too large. */
+    const size_t more = units % parts;
+    size_t begin = (units / parts * i + (i < more ? i : more)) * unit;
+    size_t end = begin + (units / parts + (i < more)) * unit;
+    if (begin > n) begin = n;
+    if (end > n) end = n;
+    *first = begin;
+    *count = end - begin;
+}
+
+mnd_status mnd_exchange_private(mnd_exchange *ex, void **memory) {
+    const size_t rows = 1 + (size_t)ex->n_part + (size_t)ex->n_slot;
+    mnd_status status =
+        mnd_alloc(memory, rows * ex->stride, sizeof(float), "parameters and gradients");
+    if (status != MND_OK) return status;
+    float *row = *memory;
+    ex->param = row;
+    row += ex->stride;
+    ex->grad = row;
+    row += (size_t)ex->n_part * ex->stride;
+    for (int s = 0; s < ex->n_slot; s++, row += ex->stride) ex->slot[s] = row;
+    ex->first = 0;
+    ex->count = ex->n_param;
+    ex->writes_param = 1;
+    return MND_OK;
+}
+
+mnd_status mnd_exchange_publish_private(mnd_exchange *ex) {
+    (void)ex;
+    return MND_OK;
+}
+
+mnd_status mnd_exchange_gather_private(mnd_exchange *ex, int s, float *all) {
+    if (ex->rank == 0) memcpy(all, ex->slot[s], ex->n_param * sizeof *all);
+    return MND_OK;
+}

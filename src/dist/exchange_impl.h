@@ -1,0 +1,63 @@
+/* exchange_impl.h - what exchange.c and the algorithms share. One file and one row an algorithm. */
+#ifndef MND_DIST_EXCHANGE_IMPL_H
+#define MND_DIST_EXCHANGE_IMPL_H
+
+#include "mnist_dist/exchange.h"
+#include "tree_sum.h"
+
+#define MND_EXCHANGE_SLOTS 4
+#define MND_LINE_FLOATS 16 /* a cache line */
+
+typedef struct mnd_exchange_ops mnd_exchange_ops;
+
+struct mnd_exchange {
+    const mnd_exchange_ops *ops;
+    mnd_comm *comm; /* borrowed */
+    int rank, size;
+    int logical;
+    size_t n_param;
+    int n_slot;
+    /* The parts of all processes: boundaries, and which are whose. Owned by exchange.c. */
+    int n_all, n_part; /* parts of all, and of this process */
+    int *part;         /* (n_all + 1) first logical rank of each part, and V */
+    int *part_begin;   /* (size + 1) index of each process' first part */
+    /* Set by open. `stride` is preset to n_param rounded up to whole cache lines. */
+    float *param, *grad;
+    size_t stride;
+    float *slot[MND_EXCHANGE_SLOTS];
+    size_t first, count; /* the slice this process updates */
+    int writes_param;
+    mnd_exchange_times times;
+    void *impl; /* the algorithm's own state */
+};
+
+/* What an algorithm does. All but close are collective and return the same on every process. */
+struct mnd_exchange_ops {
+    const char *name;
+    mnd_status (*open)(mnd_exchange *ex);
+    void (*close)(mnd_exchange *ex); /* also of what open left half done */
+    mnd_status (*publish)(mnd_exchange *ex);
+    mnd_status (*step)(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
+                       uint32_t *all_flags);
+    mnd_status (*gather)(mnd_exchange *ex, int s, float *all);
+};
+
+#define MND_EXCHANGE_DECLARE(id, name, text) extern const mnd_exchange_ops mnd_exchange_ops_##id;
+MND_EXCHANGE_TABLE(MND_EXCHANGE_DECLARE)
+#undef MND_EXCHANGE_DECLARE
+
+/*
+ * Cuts n parameters into slices that begin on cache lines, or on pages where slices are long:
+ * slice q of `slices` is [*first, *first + *count), possibly empty.
+ */
+void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count);
+
+/* One private zeroed buffer for parameters, gradient parts and whole slots; *memory is owned. */
+MND_CHECKED mnd_status mnd_exchange_private(mnd_exchange *ex, void **memory);
+
+/* publish of an algorithm whose processes each have their own parameters: nothing to do. */
+MND_CHECKED mnd_status mnd_exchange_publish_private(mnd_exchange *ex);
+/* gather of an algorithm whose processes each hold whole slots. */
+MND_CHECKED mnd_status mnd_exchange_gather_private(mnd_exchange *ex, int s, float *all);
+
+#endif

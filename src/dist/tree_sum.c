@@ -1,0 +1,87 @@
+#include "tree_sum.h"
+
+#include <stdlib.h>
+
+#include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
+
+mnd_status mnd_sum_plan_make(int logical, int n, const int *part, mnd_sum_plan *out) {
+    mnd_status status = MND_OK;
+    mnd_tree_add *add = NULL;
+    int *where = NULL, *idle = NULL;
+    void *temp = NULL;
+    *out = (mnd_sum_plan){.n_source = n};
+    const size_t count = (size_t)n;
+    add = malloc(count * sizeof *add);
+    where = malloc(count * sizeof *where);
+    idle = malloc(count * sizeof *idle);
+    out->op = malloc(count * sizeof *out->op);
+    if (add == NULL || where == NULL || idle == NULL || out->op == NULL)
+        MND_FAIL(MND_NO_MEMORY, "gradient sum: no memory for %d parts", n);
+    mnd_tree_schedule(logical, n, part, add);
+    int n_idle = 0;
+    for (int i = 0; i < n; i++) where[i] = i;
+    for (int i = 0; i < n - 1; i++) {
+        const int a = where[add[i].into], b = where[add[i].from];
+        /* A temporary that is read here may be written here: additions go element by element. */
+        int to;
+        if (a < 0) {
+            to = -1 - a;
+            if (b < 0) idle[n_idle++] = -1 - b;
+        } else if (b < 0) {
+            to = -1 - b;
+        } else {
+            to = n_idle > 0 ? idle[--n_idle] : out->n_temp++;
+        }
+        out->op[i] = (mnd_sum_op){.a = a, .b = b, .to = to};
+        where[add[i].into] = -1 - to;
+    }
+    MND_TRY(mnd_alloc(&temp, (size_t)out->n_temp * MND_SUM_BLOCK, sizeof(float), "gradient sum"));
+    out->temp = temp;
+cleanup:
+    free(add);
+    free(where);
+    free(idle);
+    if (status != MND_OK) mnd_sum_plan_free(out);
+    return status;
+}
+
+void mnd_sum_plan_free(mnd_sum_plan *plan) {
+    free(plan->op);
+    mnd_free(plan->temp);
+    *plan = (mnd_sum_plan){0};
+}
+
+/* Three loops rather than one, so that the compiler knows what overlaps and vectorises each. */
+static void add_to(size_t n, float *restrict to, const float *restrict a, const float *restrict b) {
+    for (size_t i = 0; i < n; i++) to[i] = a[i] + b[i];
+}
+
+static void add_left(size_t n, float *restrict to, const float *restrict a) {
+    for (size_t i = 0; i < n; i++) to[i] = a[i] + to[i];
+}
+
+static void add_right(size_t n, float *restrict to, const float *restrict b) {
+    for (size_t i = 0; i < n; i++) to[i] = to[i] + b[i];
+}
+
+const float *mnd_sum_block(const mnd_sum_plan *plan, const float *const *source, size_t offset,
+                           size_t count) {
+    const float *result = source[0] + offset;
+    for (int i = 0; i < plan->n_source - 1; i++) {
+        const mnd_sum_op op = plan->op[i];
+        float *to = plan->temp + (size_t)op.to * MND_SUM_BLOCK;
+        const float *a =
+            op.a >= 0 ? source[op.a] + offset : plan->temp + (size_t)(-1 - op.a) * MND_SUM_BLOCK;
+        const float *b =
+            op.b >= 0 ? source[op.b] + offset : plan->temp + (size_t)(-1 - op.b) * MND_SUM_BLOCK;
+        if (to == a)
+            add_right(count, to, b);
+        else if (to == b)
+            add_left(count, to, a);
+        else
+            add_to(count, to, a, b);
+        result = to;
+    }
+    return result;
+}

@@ -1,0 +1,170 @@
+/*
+ * src/dist/exchange*.c: every algorithm against a plain sum in the tree, bit by bit, for any number
+ * of processes.
+ */
+#include "mpi_test.h"
+
+#include <string.h>
+
+#include "mnist_dist/exchange.h"
+#include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/rng.h"
+
+enum { STEPS = 3, MAX_N = 40000 };
+
+/* Gradient of logical rank l at step t: sizes differ, so that every other order shows. */
+static float leaf(int l, int t, size_t i) {
+    uint32_t out[4];
+    mnd_philox((uint32_t[4]){(uint32_t)i, (uint32_t)l, (uint32_t)t, 0}, (uint32_t[2]){1, 2}, out);
+    return ((float)out[0] - 0x1p31F) * (float)(1U << (out[1] % 20));
+}
+
+static float tree(int lo, int n, int t, size_t i) {
+    if (n == 1) return leaf(lo, t, i);
+    int half = 1;
+    while (2 * half < n) half *= 2;
+    return tree(lo, half, t, i) + tree(lo + half, n - half, t, i);
+}
+
+typedef struct update_context {
+    mnd_exchange *ex;
+    int misaligned;
+    size_t updated;
+} update_context;
+
+static void new_param(size_t n, float *param, float *slot, const float *grad) {
+    for (size_t i = 0; i < n; i++) {
+        slot[i] = 0.5F * slot[i] + grad[i];
+        param[i] -= 0.125F * slot[i];
+    }
+}
+
+static void update(void *context, size_t first, size_t count, const float *grad) {
+    update_context *c = context;
+    c->misaligned |= first % 16 != 0 || (uintptr_t)grad % 64 != 0;
+    c->updated += count;
+    new_param(count, mnd_exchange_param(c->ex) + first, mnd_exchange_slot(c->ex, 1) + first, grad);
+}
+
+static float initial(size_t i) { return (float)(i % 101) * 0.25F; }
+
+/* One exchange for one V and size; returns what went wrong, or NULL. Collective. */
+static const char *run(const char *name, int v, size_t n) {
+    static float param[MAX_N], slot[MAX_N], sum[MAX_N], gathered[MAX_N];
+    const int rank = mnd_comm_rank(world), size = mnd_comm_size(world);
+    mnd_exchange *ex = NULL;
+    if (mnd_exchange_create(world, name, v, n, 2, &ex) != MND_OK) return mnd_error();
+    const char *bad = NULL;
+    if (strcmp(name, "auto") != 0 && strcmp(mnd_exchange_name(ex), name) != 0) bad = "name";
+    size_t stride, first, count;
+    float *grad = mnd_exchange_grad(ex, &stride), *mine = mnd_exchange_param(ex);
+    mnd_exchange_slice(ex, &first, &count);
+    if (stride < n || stride % 16 != 0 || (uintptr_t)grad % 64 != 0 || (uintptr_t)mine % 64 != 0)
+        bad = "alignment";
+    if (first + count > n || (count > 0 && first % 16 != 0)) bad = "slice";
+    if (mnd_exchange_writes_param(ex))
+        for (size_t i = 0; i < n; i++) mine[i] = initial(i);
+    if (mnd_exchange_publish(ex) != MND_OK) bad = "publish";
+    for (size_t i = 0; i < n; i++) {
+        if (mine[i] != initial(i)) bad = "initial parameters";
+        param[i] = initial(i);
+        slot[i] = 0.0F;
+    }
+
+    int part[64];
+    const int n_part = mnd_tree_parts(v, mnd_logical_first(v, size, rank),
+                                      mnd_logical_first(v, size, rank + 1), part);
+    update_context context = {.ex = ex};
+    for (int t = 0; t < STEPS && bad == NULL; t++) {
+        for (int p = 0; p < n_part; p++)
+            for (size_t i = 0; i < n; i++)
+                grad[(size_t)p * stride + i] = tree(part[p], part[p + 1] - part[p], t, i);
+        for (size_t i = 0; i < n; i++) sum[i] = tree(0, v, t, i);
+        new_param(n, param, slot, sum);
+
+        /* Bits of single ranks, none at all, all sixteen. */
+        const uint32_t flags = t == 0 ? 1U << (rank % 16) : t == 1 ? 0 : 0xffff;
+        uint32_t expected = t == 2 ? 0xffff : 0, all = 0xdead;
+        for (int r = 0; r < size && t == 0; r++) expected |= 1U << (r % 16);
+        if (mnd_exchange_step(ex, update, &context, flags, &all) != MND_OK) bad = "step";
+        if (all != expected) bad = "flags";
+        if (memcmp(mine, param, n * sizeof *param) != 0) bad = "parameters";
+    }
+    if (context.misaligned) bad = "alignment of updates";
+    if (context.updated != STEPS * count) bad = "updates beyond or short of the slice";
+    if (mnd_exchange_gather_slot(ex, 1, gathered) != MND_OK) bad = "gather";
+    if (rank == 0 && memcmp(gathered, slot, n * sizeof *slot) != 0) bad = "gathered slot";
+    const mnd_exchange_times times = mnd_exchange_time(ex);
+    if (!(times.exchange + times.update + times.wait > 0.0)) bad = "times";
+    mnd_exchange_destroy(&ex);
+    mnd_exchange_destroy(&ex);
+    return bad;
+}
+
+static void sums_bit_by_bit(const char *name) {
+    const int size = mnd_comm_size(world);
+    const int logical[] = {size, 8, 13};
+    const size_t n_param[] = {1, 7, 37, 1000, 13002};
+    for (size_t i = 0; i < sizeof logical / sizeof logical[0]; i++)
+        for (size_t j = 0; j < sizeof n_param / sizeof n_param[0]; j++) {
+            if (logical[i] < size) continue;
+            const char *bad = run(name, logical[i], n_param[j]);
+            if (bad != NULL)
+                fprintf(stderr, "%s, %d logical ranks, %zu parameters: %s\n", name, logical[i],
+                        n_param[j], bad);
+            assert_everywhere(bad == NULL);
+        }
+    /* Slices on pages. */
+    const char *bad = run(name, size, MAX_N);
+    assert_everywhere(bad == NULL);
+}
+
+static void local(void **state) {
+    (void)state;
+    if (mnd_comm_size(world) == 1) sums_bit_by_bit("local");
+}
+
+static void allreduce(void **state) {
+    (void)state;
+    sums_bit_by_bit("allreduce");
+}
+
+static void automatic(void **state) {
+    (void)state;
+    sums_bit_by_bit("auto");
+}
+
+static void refused(const char *name, int v, size_t n, int n_slot, mnd_status expected,
+                    const char *word) {
+    mnd_exchange *ex = NULL;
+    const mnd_status status = mnd_exchange_create(world, name, v, n, n_slot, &ex);
+    assert_everywhere(status == expected && ex == NULL && strstr(mnd_error(), word) != NULL);
+}
+
+static void wrong_use_is_refused_everywhere(void **state) {
+    (void)state;
+    const int size = mnd_comm_size(world);
+    refused("ring", size, 10, 1, MND_USAGE, "allreduce");
+    refused("auto", 0, 10, 1, MND_USAGE, "logical ranks");
+    refused("auto", MND_MAX_LOGICAL + 1, 10, 1, MND_USAGE, "logical ranks");
+    refused("auto", size, 0, 1, MND_RANGE, "no parameters");
+    refused("auto", size, 10, 99, MND_RANGE, "slots");
+    if (size > 1) {
+        refused("auto", size - 1, 10, 1, MND_USAGE, "start at most");
+        refused("local", size, 10, 1, MND_USAGE, "one process");
+        /* One process that asks for something else stops all. */
+        refused(mnd_comm_rank(world) == 1 ? "ring" : "auto", size, 10, 1, MND_USAGE, "'ring'");
+    }
+    refused("allreduce", size, (size_t)1 << 48, 2, MND_UNSUPPORTED, "in one call");
+}
+
+int main(void) {
+    const struct CMUnitTest test[] = {
+        cmocka_unit_test(local),
+        cmocka_unit_test(allreduce),
+        cmocka_unit_test(automatic),
+        cmocka_unit_test(wrong_use_is_refused_everywhere),
+    };
+    return mpi_test_main("exchange", test, sizeof test / sizeof test[0]);
+}
