@@ -26,6 +26,7 @@ typedef struct allreduce {
     int *counts, *displs; /* (size), in floats */
     MPI_Request *request; /* persistent: the receives, then the sends */
     int n_request;
+    MPI_Status *outcome; /* (n_request): gcc warns of MPICH's MPI_STATUSES_IGNORE */
 } allreduce;
 
 static size_t round_line(size_t count) {
@@ -65,6 +66,8 @@ static mnd_status allocate(mnd_exchange *ex, allreduce *x) {
     const size_t most = others + (size_t)ex->n_part * size;
     MND_TRY(mnd_alloc(&p, most, sizeof *x->request, "exchange"));
     x->request = p;
+    MND_TRY(mnd_alloc(&p, most, sizeof *x->outcome, "exchange"));
+    x->outcome = p;
     const float *row = x->received;
     for (int i = 0; i < ex->n_all; i++) {
         const int mine = i - ex->part_begin[ex->rank];
@@ -136,6 +139,7 @@ static void allreduce_close(mnd_exchange *ex) {
     mnd_free(x->offset);
     mnd_free(x->counts);
     mnd_free(x->request);
+    mnd_free(x->outcome);
     free(x);
 }
 
@@ -146,7 +150,7 @@ static mnd_status allreduce_step(mnd_exchange *ex, mnd_update_fn update, void *c
     const double start = mnd_now();
     if (x->n_request > 0) {
         MND_MPI(MPI_Startall(x->n_request, x->request));
-        MND_MPI(MPI_Waitall(x->n_request, x->request, MPI_STATUSES_IGNORE));
+        MND_MPI(MPI_Waitall(x->n_request, x->request, x->outcome));
     }
     float *mine = x->gathered + x->offset[ex->rank];
     for (size_t i = 0; i < x->count; i += MND_SUM_BLOCK) {
