@@ -24,6 +24,11 @@ np=${NP:-$cores}
 build_preset release
 binary=$root/build/release/mnist_dist
 
+# These need no data.
+case ${1:-} in
+convert | synth | summary | help | --version) exec "$binary" "$@" ;;
+esac
+
 if [ -z "${MNIST_DIST_DATA:-}" ] && [[ " $* " != *" --data"[\ =]* ]]; then
     MNIST_DIST_DATA=$root/data/mnist.h5
     if ! fetch_mnist "$binary"; then
@@ -43,9 +48,9 @@ TEXT
     export MNIST_DIST_DATA
 fi
 
-# These work alone; the launcher would only repeat them.
+# And these no launcher.
 case ${1:-} in
-convert | synth | show | summary | predict | help | --version) exec "$binary" "$@" ;;
+show | predict) exec "$binary" "$@" ;;
 esac
 
 launch "$np" "$cores" "$binary" "$@"

@@ -2,7 +2,8 @@
 # Installs what is missing of the Debian packages that mnist_dist needs, as root or through sudo.
 # Does nothing, in a few milliseconds, when all are there.
 #
-# usage: scripts/setup.sh [run|test]     run (default): to build and to train; test: to test as well
+# usage: scripts/setup.sh [run|test|npm]     run (default): to build and to train; test: to test as
+#        well; npm: for the last of the sources of MNIST, when no other answers
 set -euo pipefail
 
 # The pthread variant of OpenBLAS is named outright: the OpenMP variant starts threads of its own kind.
@@ -24,8 +25,9 @@ what=${1:-run}
 case $what in
 run) packages=("${run_packages[@]}") ;;
 test) packages=("${run_packages[@]}" "${test_packages[@]}") ;;
+npm) packages=(npm) ;;
 *)
-    echo "usage: scripts/setup.sh [run|test]" >&2
+    echo "usage: scripts/setup.sh [run|test|npm]" >&2
     exit 2
     ;;
 esac
