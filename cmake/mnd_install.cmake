@@ -30,3 +30,28 @@ install(TARGETS mnist_dist RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs OPTIONAL)
 install(DIRECTORY jobs/slurm DESTINATION ${CMAKE_INSTALL_DATADIR}/mnist_dist/jobs OPTIONAL)
+
+# The manual page is what the program says of itself, so the program must run here.
+find_program(GZIP gzip)
+if(GZIP AND NOT CMAKE_CROSSCOMPILING AND NOT MND_SANITIZE)
+  add_custom_command(OUTPUT mnist_dist.1.gz
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cmake/manpage.sh $<TARGET_FILE:mnist_dist> ${PROJECT_VERSION}
+      > mnist_dist.1
+    COMMAND ${GZIP} -9nf mnist_dist.1
+    DEPENDS mnist_dist cmake/manpage.sh VERBATIM)
+  add_custom_target(manpage ALL DEPENDS mnist_dist.1.gz)
+  install(FILES ${PROJECT_BINARY_DIR}/mnist_dist.1.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+endif()
+
+# `cpack` in the build folder makes a Debian package.
+set(CPACK_PACKAGE_NAME mnist-dist)
+set(CPACK_PACKAGE_CONTACT "the mnist_dist authors <mnist-dist@localhost>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY ${PROJECT_DESCRIPTION})
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_GENERATOR DEB)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS openmpi-bin)
+include(CPack)

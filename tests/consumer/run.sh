@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 
 cmake --install "$build" --prefix "$work/usr" >"$work/install.log"
 for file in bin/mnist_dist include/mnist_dist/model.h share/doc/mnist_dist/README.md \
-    share/doc/mnist_dist/LICENSE; do
+    share/doc/mnist_dist/LICENSE share/man/man1/mnist_dist.1.gz; do
     [ -s "$work/usr/$file" ] || {
         echo "$file was not installed"
         exit 1
