@@ -34,7 +34,7 @@ echo ".SH SYNOPSIS"
 sed -n '/^Usage: /,/^$/ { s/^Usage: //; s/^ *//; /./ { s/-/\\-/g; s/^/.br\n/; p } }' <<<"$help"
 echo ".SH DESCRIPTION"
 sed '1,/^$/d' <<<"$help" | format
-for command in $(sed -n '/^Commands:/,/^$/ s/^  \([a-z]*\) .*/\1/p' <<<"$help"); do
+sed -n '/^Commands:/,/^$/ s/^  \([a-z]*\) .*/\1/p' <<<"$help" | while read -r command; do
     echo ".SH ${command^^}"
     "$program" "$command" --help | sed 's/^Usage: /  /' | format
 done

@@ -45,6 +45,12 @@ const char *mnd_comm_library(const mnd_comm *comm); /* "Open MPI 4.1.4", "none" 
  * could fail. *who (may be NULL) gets that rank. Collective.
  */
 MND_CHECKED mnd_status mnd_comm_agree(mnd_comm *comm, mnd_status mine, int *who);
+#ifdef __clang_analyzer__
+/* As in status.h: what is agreed on is never better than one's own. */
+#define mnd_comm_agree(comm, mine, who)                                                            \
+    ((mine) != MND_OK ? ((void)!(mnd_comm_agree)((comm), (mine), (who)), (mine))                   \
+                      : (mnd_comm_agree)((comm), (mine), (who)))
+#endif
 
 /* Collective. */
 MND_CHECKED mnd_status mnd_comm_barrier(mnd_comm *comm);

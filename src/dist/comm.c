@@ -207,7 +207,7 @@ const char *mnd_comm_host(const mnd_comm *comm) { return comm->host; }
 int mnd_comm_nodes(const mnd_comm *comm) { return comm->nodes; }
 const char *mnd_comm_library(const mnd_comm *comm) { return comm->library; }
 
-mnd_status mnd_comm_agree(mnd_comm *comm, mnd_status mine, int *who) {
+mnd_status(mnd_comm_agree)(mnd_comm *comm, mnd_status mine, int *who) {
     mnd_status status = MND_OK;
     if (who != NULL) *who = 0;
     if (comm->handle == MPI_COMM_NULL) return mine;
