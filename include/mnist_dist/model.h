@@ -162,9 +162,21 @@ double mnd_cross_entropy(const float *logits, const uint8_t *label, int n, int c
  */
 int mnd_model_bad_array(const mnd_model *model);
 
-/* The BLAS in use and the kernel it picked, for instance "OpenBLAS 0.3.21 SkylakeX". */
-const char *mnd_blas_name(void);
-/* Threads that the BLAS may use; 1 unless told. */
+/*
+ * What does the products, for people: "native avx512" or "OpenBLAS 0.3.21 SkylakeX". Native kernels
+ * need fused multiply-add (every x86-64 since 2013); MNIST_DIST_KERNELS=avx2, avx512 or openblas in
+ * the environment chooses among those the CPU can run.
+ */
+const char *mnd_products_name(bool plain);
+/*
+ * What decides the bits: "fma" for every native kernel, which all round alike; the library, its
+ * version and kernel for OpenBLAS. Two runs can only agree bit by bit where this agrees.
+ */
+const char *mnd_arithmetic(bool plain);
+/* Threads that OpenBLAS may use; 1 unless told. */
 void mnd_blas_set_threads(int threads);
+
+/* out (n) = in (n) / 255: from stored pixels to input. */
+void mnd_pixels(size_t n, const uint8_t *in, float *out);
 
 #endif

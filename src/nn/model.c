@@ -1,2 +1,450 @@
 #include "mnist_dist/model.h"
-size_t mnd_shape_size(const mnd_shape *shape) { return (size_t)shape->dim[0]; }
+
+#include <cblas.h>
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "layer.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/rng.h"
+
+enum { SPEC_MAX = 1024, MAX_THREADS = 256 };
+
+struct mnd_model {
+    char text[SPEC_MAX];
+    mnd_layer *layer; /* (n_layer), owned */
+    int n_layer, n_array;
+    mnd_shape input;
+    int classes;
+    mnd_model_options options;
+    const mnd_kernels *kernels;
+    size_t n_param;
+    int first_trained;   /* the first layer with parameters */
+    float *param, *grad; /* borrowed */
+    size_t grad_stride;
+    mnd_arena arena;
+    float *x;    /* (max_rows, input) */
+    float *d[2]; /* gradients of activations, in turn */
+    mnd_work work[MAX_THREADS];
+};
+
+size_t mnd_shape_size(const mnd_shape *shape) {
+    size_t size = 1;
+    for (int i = 0; i < shape->ndim; i++) size *= (size_t)shape->dim[i];
+    return size;
+}
+
+/* ------------------------------------------------------------------------------------ the spec */
+
+static const struct {
+    const char *name, *body; /* without the last dense layer */
+} presets[] = {
+    {"mlp16", "flatten,dense:16,relu,dense:16,relu"},
+    {"mlp512", "flatten,dense:512,relu,dense:512,relu"},
+    {"cnn", "conv:28:3,maxpool:2,flatten,dense:128,relu,dropout:0.2"},
+};
+
+mnd_status mnd_model_spec(const char *name_or_spec, int classes, char *out, size_t size) {
+    int n = -1;
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++)
+        if (strcmp(presets[i].name, name_or_spec) == 0)
+            n = snprintf(out, size, "%s,dense:%d", presets[i].body, classes);
+    if (n < 0) n = snprintf(out, size, "%s", name_or_spec);
+    if (n < 0 || (size_t)n >= size)
+        return mnd_fail(MND_USAGE, "the model spec is longer than %zu characters", size - 1);
+    return MND_OK;
+}
+
+/* Splits "conv:28:3" into kind and arguments. */
+static mnd_status parse_layer(mnd_layer *layer, const char *text, size_t length) {
+    if (length == 0 || length >= MND_LAYER_TEXT)
+        return mnd_fail(MND_USAGE, "model, layer %d: %s", layer->index + 1,
+                        length == 0 ? "it is empty" : "it is too long");
+    memcpy(layer->text, text, length);
+    layer->text[length] = '\0';
+    for (size_t i = 0; i < length; i++)
+        if (!isgraph((unsigned char)text[i]))
+            return mnd_fail(MND_USAGE, "model, layer %d: it holds a blank or control character",
+                            layer->index + 1);
+    char kind[24];
+    const char *p = layer->text;
+    for (int i = -1;; i++) {
+        const size_t word = strcspn(p, ":");
+        char *to = i < 0 ? kind : layer->arg[i];
+        if (word >= sizeof kind) return mnd_layer_fail(layer, "a word in it is too long");
+        memcpy(to, p, word);
+        to[word] = '\0';
+        layer->n_arg = i + 1;
+        if (p[word] == '\0') break;
+        if (i + 1 == MND_LAYER_ARGS) return mnd_layer_fail(layer, "it has too many arguments");
+        p += word + 1;
+    }
+    layer->ops = mnd_layer_find(kind);
+    if (layer->ops == NULL)
+        return mnd_layer_fail(layer,
+                              "'%s' is none of dense conv maxpool avgpool flatten dropout relu "
+                              "sigmoid tanh, nor is the model one of mlp16 mlp512 cnn",
+                              kind);
+    return MND_OK;
+}
+
+static mnd_status parse(mnd_model *model) {
+    int n = 1;
+    for (const char *p = model->text; *p != '\0'; p++) n += *p == ',';
+    if (n > MND_MAX_LAYERS)
+        return mnd_fail(MND_USAGE, "the model has %d layers; at most %d are possible", n,
+                        MND_MAX_LAYERS);
+    void *layers;
+    mnd_status status = mnd_alloc(&layers, (size_t)n, sizeof(mnd_layer), "layers");
+    if (status != MND_OK) return status;
+    model->layer = layers;
+    model->n_layer = n;
+    const char *p = model->text;
+    for (int i = 0; i < n; i++) {
+        const size_t length = strcspn(p, ",");
+        model->layer[i].index = i;
+        status = parse_layer(&model->layer[i], p, length);
+        if (status != MND_OK) return status;
+        p += length + 1;
+    }
+    return MND_OK;
+}
+
+/* ------------------------------------------------------------------------------------ planning */
+
+/* Largest tensor of one sample, in elements, and most parameters, that counters stay safe with. */
+enum { SIZE_LIMIT = 1 << 28 };
+
+static mnd_status check_size(const mnd_layer *layer) {
+    double size = 1.0;
+    for (int i = 0; i < layer->out.ndim; i++) size *= (double)layer->out.dim[i];
+    double params = 0.0;
+    for (int a = 0; a < layer->n_array; a++) {
+        double count = 1.0;
+        for (int i = 0; i < layer->array[a].ndim; i++) count *= (double)layer->array[a].dim[i];
+        params += count;
+    }
+    if (size > SIZE_LIMIT || params > SIZE_LIMIT)
+        return mnd_layer_fail(layer, "it is too large (%.3g outputs, %.3g parameters)", size,
+                              params);
+    return MND_OK;
+}
+
+/* Lets a layer's forward do the relu behind it, and conv the pooling too. */
+static void fuse(mnd_model *model) {
+    if (model->options.plain) return;
+    for (int i = 0; i + 1 < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i], *next = &model->layer[i + 1];
+        if (l->n_array == 0) continue;
+        if (strcmp(next->ops->kind, "relu") == 0) {
+            l->relu = true;
+            next->skip_forward = true;
+            next = i + 2 < model->n_layer ? &model->layer[i + 2] : NULL;
+        }
+        const mnd_conv *g = &l->geometry;
+        if (next == NULL || strcmp(l->ops->kind, "conv") != 0 || i != model->first_trained ||
+            strcmp(next->ops->kind, "maxpool") != 0 || model->kernels->convpool_forward == NULL)
+            continue;
+        if (g->stride != 1 || g->h != l->in.dim[0] || g->w != l->in.dim[1] ||
+            g->kh * g->kw * g->c > MND_CONVPOOL_TAPS || next->geometry.kh != 2 ||
+            next->geometry.stride != 2)
+            continue;
+        l->ops = &mnd_layer_convpool;
+        for (mnd_layer *skipped = l + 1; skipped <= next; skipped++) skipped->skip = true;
+    }
+}
+
+static mnd_status plan(mnd_model *model, mnd_need *need) {
+    mnd_shape shape = model->input;
+    size_t offset = 0;
+    model->first_trained = -1;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        l->in = shape;
+        mnd_status status = l->ops->plan(l, model->kernels, model->options.max_rows,
+                                         model->options.max_seg, &need[i]);
+        if (status == MND_OK) status = check_size(l);
+        if (status != MND_OK) return status;
+        for (int a = 0; a < l->n_array; a++) l->array[a].offset += offset;
+        offset += l->n_param;
+        if (l->n_array > 0 && model->first_trained < 0) model->first_trained = i;
+        model->n_array += l->n_array;
+        shape = l->out;
+        if (offset > SIZE_LIMIT)
+            return mnd_layer_fail(l, "the model has more than %d parameters", SIZE_LIMIT);
+    }
+    if (model->first_trained < 0)
+        return mnd_fail(MND_USAGE, "the model has no layer with parameters");
+    if (shape.ndim != 1 || shape.dim[0] != model->classes)
+        return mnd_fail(MND_USAGE,
+                        "the model's last layer (%s) gives %zu outputs%s; the data has %d classes: "
+                        "end with dense:%d",
+                        model->layer[model->n_layer - 1].text, mnd_shape_size(&shape),
+                        shape.ndim == 3 ? " as an image" : "", model->classes, model->classes);
+    model->n_param = offset;
+    return MND_OK;
+}
+
+/* Shares activation buffers among layers that work in place. */
+static void share(mnd_model *model) {
+    int wanted = 0; /* what earlier layers still want of the current buffer */
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        if (l->skip) continue;
+        if (!l->elementwise) wanted = 0;
+        if (l->elementwise && wanted > l->spoils) {
+            l->copies = true;
+            wanted = 0;
+        }
+        if (l->keeps > wanted) wanted = l->keeps;
+    }
+}
+
+static bool own_buffer(const mnd_layer *l) { return !l->skip && (!l->elementwise || l->copies); }
+
+/* Elements of one sample of what layer i leaves behind: of the pooling, where that is fused in. */
+static size_t y_size(const mnd_model *model, int i) {
+    while (i + 1 < model->n_layer && model->layer[i + 1].skip) i++;
+    return mnd_shape_size(&model->layer[i].out);
+}
+
+static mnd_status reserve(mnd_model *model, const mnd_need *need) {
+    const size_t rows = (size_t)model->options.max_rows;
+    const size_t threads = (size_t)model->options.threads;
+    size_t bytes = mnd_align_up(rows * mnd_shape_size(&model->input) * sizeof(float));
+    size_t scratch = 0, widest = (size_t)model->classes;
+    for (int i = 0; i < model->n_layer; i++) {
+        const mnd_layer *l = &model->layer[i];
+        const bool conv = strcmp(l->ops->kind, "conv") == 0;
+        bytes +=
+            mnd_align_up(conv ? mnd_conv_state(l, model->options.max_rows, model->options.threads)
+                              : need[i].state);
+        if (own_buffer(l)) bytes += mnd_align_up(rows * y_size(model, i) * sizeof(float));
+        if (need[i].scratch > scratch) scratch = need[i].scratch;
+        if (y_size(model, i) > widest) widest = y_size(model, i);
+    }
+    const size_t d = mnd_align_up(rows * widest * sizeof(float));
+    if (model->options.training) bytes += 2 * d;
+    bytes += threads * mnd_align_up(scratch * sizeof(float));
+    mnd_status status = mnd_arena_create(&model->arena, bytes, "the model's workspace");
+    if (status != MND_OK) return status;
+
+    model->x = mnd_arena_take(&model->arena, rows * mnd_shape_size(&model->input) * sizeof(float));
+    float *y = model->x;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        const bool conv = strcmp(l->ops->kind, "conv") == 0;
+        l->state = mnd_arena_take(
+            &model->arena, conv ? mnd_conv_state(l, model->options.max_rows, model->options.threads)
+                                : need[i].state);
+        if (own_buffer(l))
+            y = mnd_arena_take(&model->arena, rows * y_size(model, i) * sizeof(float));
+        l->y = y;
+    }
+    if (model->options.training)
+        for (int i = 0; i < 2; i++) model->d[i] = mnd_arena_take(&model->arena, d);
+    for (size_t t = 0; t < threads; t++)
+        model->work[t] = (mnd_work){
+            .scratch = mnd_arena_take(&model->arena, scratch * sizeof(float)), .size = scratch};
+    return MND_OK;
+}
+
+mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classes,
+                            const mnd_model_options *options, mnd_model **out) {
+    mnd_status status = MND_OK;
+    mnd_model *model = NULL;
+    void *p = NULL;
+    mnd_need *need = NULL;
+    *out = NULL;
+    if (options->threads < 1 || options->threads > MAX_THREADS)
+        MND_FAIL(MND_USAGE, "%d threads: must be 1 to %d", options->threads, MAX_THREADS);
+    MND_TRY(mnd_alloc(&p, 1, sizeof *model, "the model"));
+    model = p;
+    model->input = *input;
+    model->classes = classes;
+    model->options = *options;
+    model->kernels = options->plain ? mnd_kernels_plain() : mnd_kernels_native();
+    MND_TRY(mnd_model_spec(spec, classes, model->text, sizeof model->text));
+    MND_TRY(parse(model));
+    MND_TRY(mnd_alloc(&p, (size_t)model->n_layer, sizeof *need, "the model's plan"));
+    need = p;
+    MND_TRY(plan(model, need));
+    fuse(model);
+    share(model);
+    if (options->max_rows > 0) MND_TRY(reserve(model, need));
+    *out = model;
+    model = NULL;
+cleanup:
+    mnd_free(need);
+    mnd_model_destroy(&model);
+    return status;
+}
+
+void mnd_model_destroy(mnd_model **model) {
+    if (*model == NULL) return;
+    mnd_free((*model)->layer);
+    mnd_arena_destroy(&(*model)->arena);
+    mnd_free(*model);
+    *model = NULL;
+}
+
+size_t mnd_model_n_param(const mnd_model *model) { return model->n_param; }
+
+size_t mnd_model_workspace(const mnd_model *model) { return model->arena.size; }
+
+const char *mnd_model_text(const mnd_model *model) { return model->text; }
+
+int mnd_model_n_layer(const mnd_model *model) { return model->n_layer; }
+
+mnd_layer_info mnd_model_layer(const mnd_model *model, int i) {
+    const mnd_layer *l = &model->layer[i];
+    return (mnd_layer_info){
+        .kind = l->ops->kind, .text = l->text, .out = l->out, .n_param = l->n_param};
+}
+
+int mnd_model_n_array(const mnd_model *model) { return model->n_array; }
+
+mnd_param_info mnd_model_array(const mnd_model *model, int i) {
+    const mnd_layer *l = model->layer;
+    for (; i >= l->n_array; l++) i -= l->n_array;
+    return l->array[i];
+}
+
+/* ------------------------------------------------------------------------------------- running */
+
+void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_stride) {
+    model->param = param;
+    model->grad = grad;
+    model->grad_stride = grad_stride;
+    size_t offset = 0;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        l->param = param + offset;
+        l->grad = grad == NULL ? NULL : grad + offset;
+        offset += l->n_param;
+    }
+}
+
+void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
+    for (int i = 0; i < model->n_layer; i++) {
+        const mnd_layer *l = &model->layer[i];
+        if (l->n_array == 0) continue;
+        mnd_rng rng;
+        mnd_rng_start(&rng, seed, MND_RNG_INIT, (uint32_t)i, 0);
+        const float limit = sqrtf(6.0F / (float)(l->fan_in + l->fan_out));
+        const float deviation = sqrtf(2.0F / (float)l->fan_in);
+        for (size_t j = 0; j < l->array[0].count; j++)
+            l->param[j] = init == MND_INIT_HE ? deviation * mnd_rng_normal(&rng)
+                                              : limit * (2.0F * mnd_rng_uniform(&rng) - 1.0F);
+        memset(l->param + l->array[0].count, 0, l->array[1].count * sizeof(float));
+    }
+}
+
+float *mnd_model_input(mnd_model *model) { return model->x; }
+
+static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
+    const float *x = model->x;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        if (l->skip) continue;
+        if (l->copies) memcpy(l->y, x, (size_t)pass->rows * mnd_shape_size(&l->in) * sizeof *x);
+        if (!l->skip_forward) l->ops->forward(l, pass, x, l->y);
+        x = l->y;
+    }
+    return x;
+}
+
+/* The buffer that layer i read. */
+static const float *input_of(const mnd_model *model, int i) {
+    return i == 0 ? model->x : model->layer[i - 1].y;
+}
+
+void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
+                        int64_t *correct, mnd_ready_fn ready, void *context) {
+    const mnd_rows *seg = batch->rows;
+    const mnd_pass pass = {.kernels = model->kernels,
+                           .work = model->work,
+                           .threads = model->options.threads,
+                           .seg = seg,
+                           .rows = seg->start[seg->n_seg],
+                           .batch = batch,
+                           .grad_stride = model->grad_stride};
+    const float *logits = run_forward(model, &pass);
+    float *dy = model->d[0], *other = model->d[1];
+    for (int s = 0; s < seg->n_seg; s++) {
+        const ptrdiff_t at = (ptrdiff_t)seg->start[s] * model->classes;
+        correct[s] = 0;
+        loss_sum[s] = mnd_cross_entropy(logits + at, batch->label + seg->start[s],
+                                        seg->start[s + 1] - seg->start[s], model->classes,
+                                        batch->scale, dy + at, &correct[s]);
+    }
+    size_t end = model->n_param;
+    for (int i = model->n_layer - 1; i >= model->first_trained; i--) {
+        mnd_layer *l = &model->layer[i];
+        if (l->skip) continue;
+        float *dx = i > model->first_trained ? (l->elementwise ? dy : other) : NULL;
+        l->ops->backward(l, &pass, input_of(model, i), l->y, dy, dx);
+        if (!l->elementwise && dx != NULL) {
+            other = dy;
+            dy = dx;
+        }
+        if (l->n_param > 0) {
+            end -= l->n_param;
+            if (ready != NULL) ready(context, end, l->n_param);
+        }
+    }
+}
+
+const float *mnd_model_forward(mnd_model *model, int n) {
+    const int start[2] = {0, n}, part[2] = {0, 1};
+    const mnd_rows seg = {.n_seg = 1, .start = start, .n_part = 1, .part = part};
+    const mnd_pass pass = {.kernels = model->kernels,
+                           .work = model->work,
+                           .threads = model->options.threads,
+                           .seg = &seg,
+                           .rows = n};
+    return run_forward(model, &pass);
+}
+
+int mnd_model_bad_array(const mnd_model *model) {
+    for (int i = 0; i < model->n_array; i++) {
+        const mnd_param_info a = mnd_model_array(model, i);
+        for (size_t j = 0; j < a.count; j++)
+            if (!isfinite(model->grad[a.offset + j])) return i;
+    }
+    return -1;
+}
+
+/* ------------------------------------------------------------------------------------ products */
+
+void mnd_pixels(size_t n, const uint8_t *in, float *out) {
+    mnd_kernels_native()->from_bytes(n, in, out);
+}
+
+static bool uses_blas(bool plain) { return plain || mnd_kernels_native() == mnd_kernels_plain(); }
+
+static const char *openblas_name(void) {
+    static char name[128];
+    /* The configuration begins with "OpenBLAS 0.3.21 ...". */
+    char config[64];
+    snprintf(config, sizeof config, "%s", openblas_get_config());
+    char *blank = strchr(config, ' ');
+    if (blank != NULL) blank = strchr(blank + 1, ' ');
+    if (blank != NULL) *blank = '\0';
+    snprintf(name, sizeof name, "%s %s", config, openblas_get_corename());
+    return name;
+}
+
+const char *mnd_products_name(bool plain) {
+    static char name[64];
+    if (uses_blas(plain)) return openblas_name();
+    snprintf(name, sizeof name, "native %s", mnd_kernels_native()->name);
+    return name;
+}
+
+const char *mnd_arithmetic(bool plain) { return uses_blas(plain) ? openblas_name() : "fma"; }
+
+void mnd_blas_set_threads(int threads) { openblas_set_num_threads(threads); }

@@ -1,0 +1,110 @@
+/*
+ * kernels.h - the loops that the time goes into, as a table of functions, one table a kind of CPU.
+ *
+ * The same source (kernels.inc) is compiled for each vector width; the best table the CPU can run
+ * is picked once, at run time. In the native tables every element of a product is one chain of
+ * fused multiply-adds over the inner index in ascending order, begun at its bias or at zero. The
+ * result therefore depends neither on the vector width, nor on tiling, nor on the number of rows
+ * computed along with it: rows, threads and CPUs may be regrouped at will without a bit changing.
+ *
+ * The table "openblas" computes the same products by cblas_sgemm, one call a segment: the plain
+ * reference, and what runs on a CPU without fused multiply-add.
+ */
+#ifndef MNIST_DIST_NN_KERNELS_H
+#define MNIST_DIST_NN_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mnist_dist/model.h"
+#include "mnist_dist/optimizer.h"
+
+/* Deepest tree of partial sums over the segments of one part: 2^16 logical ranks. */
+enum { MND_TREE_DEPTH = 17 };
+
+/* Largest kh * kw * c that the fused convolution and pooling takes. */
+enum { MND_CONVPOOL_TAPS = 64 };
+
+/* Scratch of one thread, in floats; sized by mnd_kernels.scratch before the first step. */
+typedef struct mnd_work {
+    float *scratch;
+    size_t size;
+} mnd_work;
+
+/*
+ * Geometry of a convolution without padding: images of (h, w, c), already padded where the layer
+ * pads, filters (kh, kw, c, n), outputs (oh, ow, n), oh = (h - kh) / stride + 1.
+ */
+typedef struct mnd_conv {
+    int h, w, c, kh, kw, stride, oh, ow, n;
+} mnd_conv;
+
+typedef struct mnd_kernels {
+    const char *name;
+    int lanes; /* floats in a vector */
+
+    /* y (m, n) = x (m, k) w (k, n) + bias (n; NULL for none), negative values to zero if relu.
+       Rows [first, last) of the batch; `seg` are the batch's segments. */
+    void (*forward)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
+                    const float *x, const float *w, const float *bias, int relu, float *y);
+    /* dx (m, k) = dy (m, n) w^T, rows [first, last). */
+    void (*input_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
+                       const float *dy, const float *w, float *dx);
+    /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride. */
+    void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
+                        const float *x, const float *dy, float *dw, size_t stride);
+
+    /* One image: y (oh, ow, n) from x (h, w, c). */
+    void (*conv_forward)(mnd_work *work, const mnd_conv *g, const float *x, const float *w,
+                         const float *bias, int relu, float *y);
+    /* One image: dw (kh, kw, c, n) += sum over positions of x dy, for taps [first, last) of the
+       kh * kw * c. */
+    void (*conv_weight_grad)(mnd_work *work, const mnd_conv *g, int first, int last, const float *x,
+                             const float *dy, float *dw);
+
+    /*
+     * Convolution, bias, optional relu and 2x2 max-pooling (stride 2) of one image in one go:
+     * pooled (oh/2, ow/2, n), and in `arg` which of the four (0..3 row-major, the first largest).
+     * For stride 1 and at most MND_CONVPOOL_TAPS taps. NULL where the table has none.
+     */
+    void (*convpool_forward)(const mnd_conv *g, const float *x, const float *w, const float *bias,
+                             int relu, float *pooled, uint8_t *arg);
+    /* dw (kh, kw, c, n) and db (n) += gradient of the above; with relu, d where pooled is 0 does
+       not count. d: (oh/2, ow/2, n). For filters [first * lanes, last * lanes). */
+    void (*convpool_weight_grad)(const mnd_conv *g, int first, int last, const float *x,
+                                 const float *pooled, const uint8_t *arg, const float *d, int relu,
+                                 float *dw, float *db);
+
+    /* Element by element; buffers never overlap unless they are the same pointer. */
+    void (*relu_backward)(size_t n, const float *y, float *d);
+    void (*column_sum)(int m, int n, const float *d,
+                       float *sum);                  /* sum (n) += columns of d (m, n) */
+    void (*add)(size_t n, const float *x, float *y); /* y += x */
+    void (*exponential)(size_t n, float *x);         /* x = exp(x), x <= 0 or small */
+    void (*sigmoid)(size_t n, float *x);
+    void (*tanh)(size_t n, float *x);
+    void (*from_bytes)(size_t n, const uint8_t *in, float *out); /* out = in / 255 */
+    /* `blocks` Philox blocks with counters {0, 1, ...; c1; c2; c3}: word w of block b at
+       out[w * blocks + b]. */
+    void (*random)(size_t blocks, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t key,
+                   uint32_t *out);
+    /* x = random < threshold ? 0 : scale * x */
+    void (*mask)(size_t n, const uint16_t *random, uint32_t threshold, float scale, float *x);
+    void (*adam)(size_t n, float *p, const float *g, float *m, float *v, float b1, float b2,
+                 float step, float root, float eps, float keep);
+    void (*rmsprop)(size_t n, float *p, const float *g, float *v, float rho, float lr, float eps);
+    void (*sgd)(size_t n, float *p, const float *g, float *v, float momentum, float lr,
+                float decay);
+
+    /* Floats of scratch that products of these sizes need, per thread. */
+    size_t (*scratch)(int rows, int n, int k, const mnd_conv *g);
+} mnd_kernels;
+
+/* The table in use: the best for this CPU, or what MNIST_DIST_KERNELS names. */
+const mnd_kernels *mnd_kernels_native(void);
+/* The reference: products by OpenBLAS, loops for any CPU. */
+const mnd_kernels *mnd_kernels_plain(void);
+/* Every table that this CPU can run, the best first; NULL after the last. */
+const mnd_kernels *mnd_kernels_at(int i);
+
+#endif

@@ -1,0 +1,14 @@
+/* For x86-64 with AVX2 and FMA: compiled with those switched on, run only where they are. */
+#include <immintrin.h>
+
+#include "kernels.h"
+
+#define KERNELS_NAME "avx2"
+#define KERNELS_TABLE mnd_kernels_avx2
+#define LANES 8
+#define NV_MAX 2
+#define MND_FMA(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+
+extern const mnd_kernels KERNELS_TABLE;
+
+#include "kernels.inc"

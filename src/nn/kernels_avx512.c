@@ -1,0 +1,15 @@
+/* For x86-64 with AVX-512 (F, BW, DQ, VL): compiled with those switched on, run only where they
+ * are. */
+#include <immintrin.h>
+
+#include "kernels.h"
+
+#define KERNELS_NAME "avx512"
+#define KERNELS_TABLE mnd_kernels_avx512
+#define LANES 16
+#define NV_MAX 4
+#define MND_FMA(a, b, c) ((vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+
+extern const mnd_kernels KERNELS_TABLE;
+
+#include "kernels.inc"

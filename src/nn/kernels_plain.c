@@ -1,0 +1,123 @@
+/* The plain reference: products by OpenBLAS, one call a segment; loops for any CPU. */
+#include <cblas.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "loops.inc"
+#include "tree.h"
+
+extern const mnd_kernels mnd_kernels_openblas;
+
+/* The rows of segment s that lie in [first, last). */
+static int clip(const mnd_rows *seg, int s, int first, int last, int *row) {
+    const int from = seg->start[s] > first ? seg->start[s] : first;
+    const int to = seg->start[s + 1] < last ? seg->start[s + 1] : last;
+    *row = from;
+    return to > from ? to - from : 0;
+}
+
+static void forward(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
+                    const float *x, const float *w, const float *bias, int relu, float *y) {
+    (void)work;
+    for (int s = 0; s < seg->n_seg; s++) {
+        int row;
+        const int m = clip(seg, s, first, last, &row);
+        if (m == 0) continue;
+        float *out = y + (ptrdiff_t)row * n;
+        for (int i = 0; i < m && bias != NULL; i++)
+            memcpy(out + (ptrdiff_t)i * n, bias, (size_t)n * sizeof *out);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1.0F,
+                    x + (ptrdiff_t)row * k, k, w, n, bias != NULL ? 1.0F : 0.0F, out, n);
+        if (relu)
+            for (ptrdiff_t i = 0; i < (ptrdiff_t)m * n; i++)
+                out[i] = out[i] <= 0.0F ? 0.0F : out[i]; /* NaN passes */
+    }
+}
+
+static void input_grad(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
+                       const float *dy, const float *w, float *dx) {
+    (void)work;
+    for (int s = 0; s < seg->n_seg; s++) {
+        int row;
+        const int m = clip(seg, s, first, last, &row);
+        if (m > 0)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, k, n, 1.0F,
+                        dy + (ptrdiff_t)row * n, n, w, n, 0.0F, dx + (ptrdiff_t)row * k, k);
+    }
+}
+
+typedef struct product {
+    const mnd_rows *seg;
+    int first, last, n, k;
+    const float *x, *dy;
+} product;
+
+static void weight_leaf(void *context, int s, float *dw) {
+    const product *p = context;
+    const int row = p->seg->start[s], m = p->seg->start[s + 1] - row;
+    if (m == 0)
+        memset(dw, 0, (size_t)(p->last - p->first) * (size_t)p->n * sizeof *dw);
+    else
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, p->last - p->first, p->n, m, 1.0F,
+                    p->x + (ptrdiff_t)row * p->k + p->first, p->k, p->dy + (ptrdiff_t)row * p->n,
+                    p->n, 0.0F, dw, p->n);
+}
+
+static void weight_grad(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
+                        const float *x, const float *dy, float *dw, size_t stride) {
+    product p = {.seg = seg, .first = first, .last = last, .n = n, .k = k, .x = x, .dy = dy};
+    mnd_tree_over_segments(seg, (size_t)(last - first) * (size_t)n, work->scratch, weight_leaf, &p,
+                           add, dw + (ptrdiff_t)first * n, stride);
+}
+
+/* Rows of the matrix that turns the convolution of one image into a product: (oh ow, kh kw c). */
+static void im2col(const mnd_conv *g, const float *x, float *col) {
+    const size_t run = (size_t)(g->kw * g->c);
+    for (int oy = 0; oy < g->oh; oy++)
+        for (int ox = 0; ox < g->ow; ox++)
+            for (int ky = 0; ky < g->kh; ky++, col += run)
+                memcpy(col,
+                       x + ((ptrdiff_t)(oy * g->stride + ky) * g->w + (ptrdiff_t)ox * g->stride) *
+                               g->c,
+                       run * sizeof *col);
+}
+
+static void conv_forward(mnd_work *work, const mnd_conv *g, const float *x, const float *w,
+                         const float *bias, int relu, float *y) {
+    const int positions = g->oh * g->ow, k = g->kh * g->kw * g->c;
+    const int start[2] = {0, positions}, part[2] = {0, 1};
+    const mnd_rows all = {.n_seg = 1, .start = start, .n_part = 1, .part = part};
+    im2col(g, x, work->scratch);
+    forward(work, &all, 0, positions, g->n, k, work->scratch, w, bias, relu, y);
+}
+
+static void conv_weight_grad(mnd_work *work, const mnd_conv *g, int first, int last, const float *x,
+                             const float *dy, float *dw) {
+    const int k = g->kh * g->kw * g->c;
+    im2col(g, x, work->scratch);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, last - first, g->n, g->oh * g->ow, 1.0F,
+                work->scratch + first, k, dy, g->n, 1.0F, dw + (ptrdiff_t)first * g->n, g->n);
+}
+
+static size_t scratch(int rows, int n, int k, const mnd_conv *g) {
+    (void)rows;
+    size_t need = (size_t)n * (size_t)k * MND_TREE_DEPTH;
+    if (g != NULL) {
+        const size_t col = (size_t)(g->oh * g->ow) * (size_t)(g->kh * g->kw * g->c);
+        if (col > need) need = col;
+    }
+    return need;
+}
+
+const mnd_kernels mnd_kernels_openblas = {
+    .name = "openblas",
+    .lanes = 1,
+    .forward = forward,
+    .input_grad = input_grad,
+    .weight_grad = weight_grad,
+    .conv_forward = conv_forward,
+    .conv_weight_grad = conv_weight_grad,
+    LOOPS,
+    .scratch = scratch,
+};

@@ -1,0 +1,89 @@
+/* layer.h - what a layer is inside src/nn: one file a kind, one const table of operations each. */
+#ifndef MNIST_DIST_NN_LAYER_H
+#define MNIST_DIST_NN_LAYER_H
+
+#include <stdbool.h>
+
+#include "kernels.h"
+#include "mnist_dist/model.h"
+
+typedef struct mnd_layer mnd_layer;
+
+/* One forward or backward pass over the batch. */
+typedef struct mnd_pass {
+    const mnd_kernels *kernels;
+    mnd_work *work; /* one a thread */
+    int threads;
+    const mnd_rows *seg;
+    int rows;
+    const mnd_batch *batch; /* NULL at inference */
+    size_t grad_stride;     /* from one part's gradient to the next */
+} mnd_pass;
+
+/* Where a layer says in `plan` what it needs. Bytes; the model hands out the buffers. */
+typedef struct mnd_need {
+    size_t state;   /* kept from forward to backward, mnd_layer.state */
+    size_t scratch; /* floats of scratch, per thread */
+} mnd_need;
+
+typedef struct mnd_layer_ops {
+    const char *kind;
+    /*
+     * Checks arguments and the input's shape; sets out, the parameter arrays and what it needs for
+     * `rows` rows. All that can be wrong is found here: forward and backward cannot fail.
+     */
+    mnd_status (*plan)(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
+                       mnd_need *need);
+    /* y from x; y already holds x where elementwise. */
+    void (*forward)(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y);
+    /* Parameter gradients, and dx from dy unless dx is NULL. Elementwise: dy itself becomes dx. */
+    void (*backward)(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
+                     float *dy, float *dx);
+} mnd_layer_ops;
+
+enum { MND_LAYER_ARGS = 4, MND_LAYER_ARRAYS = 2, MND_LAYER_TEXT = 64 };
+
+struct mnd_layer {
+    const mnd_layer_ops *ops;
+    int index;                    /* in the spec */
+    char text[MND_LAYER_TEXT];    /* as in the spec */
+    char arg[MND_LAYER_ARGS][24]; /* the words between the colons */
+    int n_arg;
+    mnd_shape in, out;
+    bool elementwise;  /* works in place: on y, and on dy, which becomes dx */
+    bool copies;       /* elementwise, but x must survive: the model copies it to y first */
+    int keeps;         /* what backward wants of y: 0 nothing, 1 its sign, 2 all of it */
+    int spoils;        /* elementwise: the most that an earlier layer may want of x, see keeps */
+    bool relu;         /* a following relu is done by this layer's forward */
+    bool skip;         /* forward and backward are done by an earlier layer */
+    bool skip_forward; /* forward alone is */
+    int n_array;
+    mnd_param_info array[MND_LAYER_ARRAYS];
+    int fan_in, fan_out;
+    float *param, *grad; /* of this layer, borrowed; kernel first, then bias */
+    size_t n_param;
+    void *state; /* need.state bytes, borrowed from the model */
+    float *y;    /* (rows, out), borrowed from the model */
+    /* of the kinds */
+    float rate;        /* dropout */
+    mnd_conv geometry; /* conv (with its padding inside h and w), pools (c = n) */
+    int pad_top, pad_left;
+};
+
+/* The operations of a kind, or NULL. */
+const mnd_layer_ops *mnd_layer_find(const char *kind);
+/* The fused kind that stands for conv, relu if there is one, and maxpool. */
+extern const mnd_layer_ops mnd_layer_convpool;
+
+/* Reads argument i as an integer in [1, 2^20]; MND_USAGE names layer and argument. */
+MND_CHECKED mnd_status mnd_layer_int(const mnd_layer *layer, int i, const char *what, int *out);
+/* Reads the arguments from i on that windows share: sS; same or valid where `same` is not NULL. */
+MND_CHECKED mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stride, bool *same);
+/* MND_USAGE that names the layer: "layer 3 (dense:10): ..." */
+mnd_status mnd_layer_fail(const mnd_layer *layer, const char *format, ...) MND_PRINTF(2, 3);
+/* Bytes of state of a convolution, fused or not: known once the model has decided. */
+size_t mnd_conv_state(const mnd_layer *layer, int rows, int threads);
+/* Declares kernel and bias. */
+void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim, int64_t bias);
+
+#endif
