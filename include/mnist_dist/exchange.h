@@ -18,7 +18,9 @@
 /* id, name, description */
 #define MND_EXCHANGE_TABLE(X)                                                                      \
     X(LOCAL, "local", "one process: sums its own parts")                                           \
-    X(ALLREDUCE, "allreduce", "reduce-scatter and allgather over MPI, every rank steps everything")
+    X(ALLREDUCE, "allreduce",                                                                      \
+      "reduce-scatter and allgather over MPI, every rank steps everything")                        \
+    X(SHARED, "shared", "one node: shared memory, every rank sums and steps a slice")
 
 typedef struct mnd_exchange mnd_exchange; /* opaque */
 

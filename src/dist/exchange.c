@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "exchange_impl.h"
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
+#include "mnist_dist/timer.h"
 
 static const mnd_exchange_ops *const table[] = {
 #define EXCHANGE_ROW(id, name, text) &mnd_exchange_ops_##id,
@@ -27,7 +29,18 @@ static const mnd_exchange_ops *find(const char *name) {
 }
 
 static const char *best(const mnd_comm *comm) {
-    return mnd_comm_size(comm) == 1 ? "local" : "allreduce";
+    if (mnd_comm_size(comm) == 1) return "local";
+    return mnd_comm_nodes(comm) == 1 ? "shared" : "allreduce";
+}
+
+static void release(mnd_exchange **ex) {
+    if (*ex == NULL) return;
+    if ((*ex)->slot_memory != NULL) (void)munmap((*ex)->slot_memory, (*ex)->slot_bytes);
+    free((*ex)->part);
+    free((*ex)->part_begin);
+    free((*ex)->given);
+    free(*ex);
+    *ex = NULL;
 }
 
 /* Everything that needs no other process. */
@@ -38,6 +51,8 @@ static mnd_status plan(mnd_comm *comm, const char *name, int logical, size_t n_p
     const int size = mnd_comm_size(comm);
     if (strcmp(name, "auto") == 0) name = best(comm);
     const mnd_exchange_ops *ops = find(name);
+    /* Alone there is nothing to exchange, whatever the script that counts ranks down asks for. */
+    if (ops != NULL && size == 1) ops = &mnd_exchange_ops_LOCAL;
     if (ops == NULL) MND_FAIL(MND_USAGE, "'%s' is not an exchange; known: %s", name, known);
     if (logical < 1 || logical > MND_MAX_LOGICAL)
         MND_FAIL(MND_USAGE, "%d logical ranks: must be 1 to %d", logical, MND_MAX_LOGICAL);
@@ -63,7 +78,9 @@ static mnd_status plan(mnd_comm *comm, const char *name, int logical, size_t n_p
                                     mnd_logical_first(logical, size, p + 1), NULL);
     ex->part = malloc(((size_t)ex->n_all + 1) * sizeof *ex->part);
     ex->part_begin = malloc(((size_t)size + 1) * sizeof *ex->part_begin);
-    if (ex->part == NULL || ex->part_begin == NULL) MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
+    ex->given = calloc(2 * (size_t)size, sizeof *ex->given);
+    if (ex->part == NULL || ex->part_begin == NULL || ex->given == NULL)
+        MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
     int n = 0;
     for (int p = 0; p < size; p++) {
         ex->part_begin[p] = n;
@@ -73,12 +90,7 @@ static mnd_status plan(mnd_comm *comm, const char *name, int logical, size_t n_p
     ex->part_begin[size] = n;
     ex->n_part = ex->part_begin[ex->rank + 1] - ex->part_begin[ex->rank];
 cleanup:
-    if (status != MND_OK && ex != NULL) {
-        free(ex->part);
-        free(ex->part_begin);
-        free(ex);
-        ex = NULL;
-    }
+    if (status != MND_OK) release(&ex);
     *out = ex;
     return status;
 }
@@ -95,13 +107,9 @@ mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical, si
 }
 
 void mnd_exchange_destroy(mnd_exchange **out) {
-    mnd_exchange *ex = *out;
-    *out = NULL;
-    if (ex == NULL) return;
-    ex->ops->close(ex);
-    free(ex->part);
-    free(ex->part_begin);
-    free(ex);
+    if (*out == NULL) return;
+    (*out)->ops->close(*out);
+    release(out);
 }
 
 const char *mnd_exchange_name(const mnd_exchange *ex) { return ex->ops->name; }
@@ -119,7 +127,12 @@ void mnd_exchange_slice(const mnd_exchange *ex, size_t *first, size_t *count) {
     *count = ex->count;
 }
 
-mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex) { return ex->times; }
+mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex) {
+    mnd_exchange_times times = ex->times;
+    if (times.exchange < 0.0) times.exchange = 0.0; /* the share of the update is an estimate */
+    return times;
+}
+
 int mnd_exchange_writes_param(const mnd_exchange *ex) { return ex->writes_param; }
 mnd_status mnd_exchange_publish(mnd_exchange *ex) { return ex->ops->publish(ex); }
 
@@ -171,4 +184,63 @@ mnd_status mnd_exchange_publish_private(mnd_exchange *ex) {
 mnd_status mnd_exchange_gather_private(mnd_exchange *ex, int s, float *all) {
     if (ex->rank == 0) memcpy(all, ex->slot[s], ex->n_param * sizeof *all);
     return MND_OK;
+}
+
+mnd_status mnd_exchange_map_slots(mnd_exchange *ex) {
+    ex->slot_bytes = (size_t)ex->n_slot * ex->stride * sizeof(float);
+    if (ex->slot_bytes == 0) return MND_OK;
+    void *memory = mmap(NULL, ex->slot_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return mnd_fail(MND_NO_MEMORY, "optimizer state: no memory for %zu bytes", ex->slot_bytes);
+    ex->slot_memory = memory;
+    for (int s = 0; s < ex->n_slot; s++) ex->slot[s] = (float *)memory + (size_t)s * ex->stride;
+    return MND_OK;
+}
+
+mnd_status mnd_exchange_give(mnd_exchange *ex, size_t first, size_t count) {
+    const uint64_t mine[2] = {first, count};
+    return mnd_comm_allgather(ex->comm, mine, sizeof mine, ex->given);
+}
+
+mnd_status mnd_exchange_gather_given(mnd_exchange *ex, int s, float *all) {
+    mnd_status status = MND_OK;
+    size_t *bytes = calloc((size_t)ex->size, sizeof *bytes);
+    if (bytes == NULL) status = mnd_fail(MND_NO_MEMORY, "optimizer state: no memory");
+    MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
+    /* One after the other, since slices do not lie in the order of ranks. */
+    for (int r = 0; r < ex->size; r++) {
+        const size_t first = (size_t)ex->given[2 * r];
+        bytes[r] = (size_t)ex->given[2 * r + 1] * sizeof(float);
+        if (bytes[r] > 0)
+            MND_TRY(mnd_comm_gatherv(ex->comm, ex->slot[s] + first, bytes,
+                                     ex->rank == 0 ? all + first : NULL, 0));
+        bytes[r] = 0;
+    }
+cleanup:
+    free(bytes);
+    return status;
+}
+
+void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const float *const *source,
+                             size_t first, size_t count, mnd_update_fn update, void *context) {
+    /*
+     * Looking at the clock around every block would cost as much as a tenth of it. One block a step
+     * stands for all, another one each time.
+     */
+    const size_t blocks = (count + MND_SUM_BLOCK - 1) / MND_SUM_BLOCK;
+    if (++ex->sample >= blocks) ex->sample = 0;
+    for (size_t i = 0, block = 0; i < count; i += MND_SUM_BLOCK, block++) {
+        const size_t n = count - i < MND_SUM_BLOCK ? count - i : MND_SUM_BLOCK;
+        const float *grad = mnd_sum_block(sum, source, i, n);
+        if (block != ex->sample) {
+            update(context, first + i, n, grad);
+        } else {
+            const double start = mnd_now();
+            update(context, first + i, n, grad);
+            const double seconds = (mnd_now() - start) * (double)blocks;
+            ex->times.update += seconds;
+            ex->times.exchange -= seconds;
+        }
+    }
 }

@@ -24,10 +24,15 @@ struct mnd_exchange {
     /* Set by open. `stride` is preset to n_param rounded up to whole cache lines. */
     float *param, *grad;
     size_t stride;
+    size_t sample; /* which block the next step times; see mnd_exchange_sum_update */
     float *slot[MND_EXCHANGE_SLOTS];
     size_t first, count; /* the slice this process updates */
     int writes_param;
     mnd_exchange_times times;
+    void *slot_memory; /* of mnd_exchange_map_slots; unmapped by exchange.c */
+    size_t slot_bytes;
+    uint64_t
+        *given; /* (size, 2) first and count that each process gives to a gathered slot; owned */
     void *impl; /* the algorithm's own state */
 };
 
@@ -55,9 +60,26 @@ void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count)
 /* One private zeroed buffer for parameters, gradient parts and whole slots; *memory is owned. */
 MND_CHECKED mnd_status mnd_exchange_private(mnd_exchange *ex, void **memory);
 
+/*
+ * Slots of n_param floats each of which only the slice is ever touched: untouched pages take no
+ * memory, and touched ones lie near the process that steps them.
+ */
+MND_CHECKED mnd_status mnd_exchange_map_slots(mnd_exchange *ex);
+
 /* publish of an algorithm whose processes each have their own parameters: nothing to do. */
 MND_CHECKED mnd_status mnd_exchange_publish_private(mnd_exchange *ex);
 /* gather of an algorithm whose processes each hold whole slots. */
 MND_CHECKED mnd_status mnd_exchange_gather_private(mnd_exchange *ex, int s, float *all);
+
+/*
+ * For algorithms whose processes hold slices of slots: tells all what this one gives to a gathered
+ * slot (all of them together every parameter once), and the gather itself. Collective.
+ */
+MND_CHECKED mnd_status mnd_exchange_give(mnd_exchange *ex, size_t first, size_t count);
+MND_CHECKED mnd_status mnd_exchange_gather_given(mnd_exchange *ex, int s, float *all);
+
+/* Sums and steps the range source[i][0 .. count) = parameters [first, first + count), by blocks. */
+void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const float *const *source,
+                             size_t first, size_t count, mnd_update_fn update, void *context);
 
 #endif

@@ -56,7 +56,8 @@ static const char *run(const char *name, int v, size_t n) {
     mnd_exchange *ex = NULL;
     if (mnd_exchange_create(world, name, v, n, 2, &ex) != MND_OK) return mnd_error();
     const char *bad = NULL;
-    if (strcmp(name, "auto") != 0 && strcmp(mnd_exchange_name(ex), name) != 0) bad = "name";
+    const char *expected_name = size == 1 ? "local" : strcmp(name, "auto") == 0 ? "shared" : name;
+    if (strcmp(mnd_exchange_name(ex), expected_name) != 0) bad = "name";
     size_t stride, first, count;
     float *grad = mnd_exchange_grad(ex, &stride), *mine = mnd_exchange_param(ex);
     mnd_exchange_slice(ex, &first, &count);
@@ -130,6 +131,11 @@ static void allreduce(void **state) {
     sums_bit_by_bit("allreduce");
 }
 
+static void shared(void **state) {
+    (void)state;
+    sums_bit_by_bit("shared");
+}
+
 static void automatic(void **state) {
     (void)state;
     sums_bit_by_bit("auto");
@@ -156,13 +162,17 @@ static void wrong_use_is_refused_everywhere(void **state) {
         /* One process that asks for something else stops all. */
         refused(mnd_comm_rank(world) == 1 ? "ring" : "auto", size, 10, 1, MND_USAGE, "'ring'");
     }
-    refused("allreduce", size, (size_t)1 << 48, 2, MND_UNSUPPORTED, "in one call");
+    if (size > 1) {
+        refused("allreduce", size, (size_t)1 << 48, 2, MND_UNSUPPORTED, "in one call");
+        refused("shared", size, (size_t)1 << 42, 0, MND_NO_MEMORY, "/dev/shm");
+    }
 }
 
 int main(void) {
     const struct CMUnitTest test[] = {
         cmocka_unit_test(local),
         cmocka_unit_test(allreduce),
+        cmocka_unit_test(shared),
         cmocka_unit_test(automatic),
         cmocka_unit_test(wrong_use_is_refused_everywhere),
     };

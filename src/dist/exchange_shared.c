@@ -1,0 +1,100 @@
+/*
+ * exchange_shared.c - one node: gradients lie in a shared-memory window, and so does the node's
+ * single copy of the parameters. Every process sums its slice straight from its neighbours'
+ * memory, a block at a time, and steps the optimizer on the block while it is in the L1 cache. Two
+ * meetings a step: all gradients are there; all parameters are new.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "dist.h"
+#include "exchange_impl.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/timer.h"
+#include "node.h"
+
+typedef struct shared {
+    mnd_node node;
+    mnd_sum_plan sum;
+    const float **source; /* (n_all): this process' slice of every part */
+} shared;
+
+static mnd_status allocate(mnd_exchange *ex, shared *x) {
+    mnd_status status = MND_OK;
+    void *p = NULL;
+    mnd_exchange_cut(ex->n_param, ex->size, ex->rank, &ex->first, &ex->count);
+    MND_TRY(mnd_sum_plan_make(ex->logical, ex->n_all, ex->part, &x->sum));
+    MND_TRY(mnd_alloc(&p, (size_t)ex->n_all, sizeof *x->source, "exchange"));
+    x->source = p;
+    MND_TRY(mnd_exchange_map_slots(ex));
+cleanup:
+    return status;
+}
+
+static mnd_status shared_open(mnd_exchange *ex) {
+    mnd_status status = MND_OK;
+    shared *x = calloc(1, sizeof *x);
+    ex->impl = x;
+    if (mnd_comm_nodes(ex->comm) > 1)
+        status = mnd_fail(MND_USAGE,
+                          "exchange 'shared' is for one node and these processes run on %d: take "
+                          "'hierarchical' or 'auto'",
+                          mnd_comm_nodes(ex->comm));
+    else
+        status = x != NULL ? allocate(ex, x) : mnd_fail(MND_NO_MEMORY, "exchange: no memory");
+    status = mnd_comm_agree(ex->comm, status, NULL);
+    if (status != MND_OK) return status;
+    MND_TRY(mnd_node_open(ex->comm, &x->node));
+    MND_TRY(mnd_node_allocate(ex->comm, &x->node, ex->stride * sizeof(float),
+                              (size_t)ex->n_part * ex->stride * sizeof(float)));
+    for (int r = 0, i = 0; r < ex->size; r++)
+        for (int k = 0; i < ex->part_begin[r + 1]; i++, k++)
+            x->source[i] = (float *)(void *)x->node.own[r] + (size_t)k * ex->stride + ex->first;
+    ex->param = (float *)(void *)x->node.common;
+    ex->grad = (float *)(void *)x->node.own[ex->rank];
+    ex->writes_param = ex->rank == 0;
+    /* First touch: who works on memory gets it near. */
+    memset(ex->param + ex->first, 0, ex->count * sizeof(float));
+    memset(ex->grad, 0, (size_t)ex->n_part * ex->stride * sizeof(float));
+    MND_TRY(mnd_exchange_give(ex, ex->first, ex->count));
+    mnd_node_meet(&x->node);
+cleanup:
+    return status;
+}
+
+static void shared_close(mnd_exchange *ex) {
+    shared *x = ex->impl;
+    if (x == NULL) return;
+    mnd_node_close(&x->node);
+    mnd_sum_plan_free(&x->sum);
+    mnd_free(x->source);
+    free(x);
+}
+
+static mnd_status shared_publish(mnd_exchange *ex) {
+    shared *x = ex->impl;
+    mnd_node_meet(&x->node);
+    return MND_OK;
+}
+
+static mnd_status shared_step(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
+                              uint32_t *all_flags) {
+    shared *x = ex->impl;
+    const double start = mnd_now();
+    *all_flags = mnd_node_meet_flags(&x->node, flags);
+    const double middle = mnd_now();
+    mnd_exchange_sum_update(ex, &x->sum, x->source, ex->first, ex->count, update, context);
+    mnd_node_meet(&x->node);
+    ex->times.wait += middle - start;
+    ex->times.exchange += mnd_now() - middle;
+    return MND_OK;
+}
+
+const mnd_exchange_ops mnd_exchange_ops_SHARED = {
+    .name = "shared",
+    .open = shared_open,
+    .close = shared_close,
+    .publish = shared_publish,
+    .step = shared_step,
+    .gather = mnd_exchange_gather_given,
+};
