@@ -1,0 +1,511 @@
+#!/usr/bin/python3
+"""Makes golden.h: small networks, losses and optimizer steps computed by PyTorch in float64.
+
+    make_golden.py            writes golden.h beside this script
+    make_golden.py --check    computes everything again and compares it with golden.h
+
+Exit codes: 0 done, 1 the numbers differ, 77 PyTorch or NumPy is not installed.
+
+PyTorch keeps kernels as (out, in, ...) and pictures channels first; the program keeps kernels
+(kh, kw, in, out) and pictures channels last, as Keras does. The functions at the top translate.
+Inputs and parameters are rounded to float32 first, so that both sides start from the same numbers;
+what comes out is rounded to float32 once, at the end.
+"""
+import os
+import re
+import sys
+
+try:
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+except ImportError as missing:
+    print(f"make_golden.py: skipped, {missing}", file=sys.stderr)
+    sys.exit(77)
+
+torch.set_num_threads(1)
+HERE = os.path.dirname(os.path.abspath(__file__))
+HEADER = os.path.join(HERE, "golden.h")
+MARGIN = 1e-4  # no rectifier or maximum may hang on less than this: float32 could decide otherwise
+
+# name, spec, input, classes, rows, what the picture is made of
+CASES = [
+    ("dense", "dense:3", (5,), 3, 4, "noise"),
+    ("dense_deep", "dense:7,dense:6,dense:4", (9,), 4, 5, "noise"),
+    ("dense_one_class", "dense:4,tanh,dense:1", (3,), 1, 2, "noise"),
+    ("relu", "dense:8,relu,dense:6,relu,dense:4", (6,), 4, 6, "noise"),
+    ("sigmoid", "dense:8,sigmoid,dense:5,sigmoid,dense:4", (6,), 4, 6, "noise"),
+    ("tanh", "dense:8,tanh,dense:5,tanh,dense:4", (6,), 4, 6, "noise"),
+    ("activation_first", "tanh,dense:6,sigmoid,relu,dense:3", (7,), 3, 3, "noise"),
+    ("flatten", "flatten,dense:5,relu,dense:3", (3, 4, 2), 3, 3, "noise"),
+    ("dropout_zero", "dense:8,relu,dropout:0,dense:4", (6,), 4, 3, "noise"),
+    ("conv", "conv:3:3,flatten,dense:3", (6, 6, 1), 3, 3, "noise"),
+    ("conv_one_by_one", "conv:4:1,flatten,dense:3", (3, 3, 2), 3, 2, "noise"),
+    ("conv_channels", "conv:3:3,conv:4:2,flatten,dense:3", (6, 5, 3), 3, 3, "noise"),
+    ("conv_whole", "conv:4:5,flatten,dense:3", (5, 5, 2), 3, 3, "noise"),
+    ("conv_stride", "conv:3:3:s2,flatten,dense:3", (8, 9, 2), 3, 2, "noise"),
+    ("conv_stride_wide", "conv:3:2:s3,flatten,dense:3", (8, 7, 1), 3, 3, "noise"),
+    ("conv_same", "conv:3:3:same,flatten,dense:3", (5, 4, 2), 3, 3, "noise"),
+    ("conv_same_even", "conv:3:4:same,conv:2:2:same,flatten,dense:3", (5, 6, 2), 3, 3, "noise"),
+    ("conv_same_stride", "conv:3:3:s2:same,conv:2:3:s2:same,flatten,dense:3", (8, 7, 2), 3, 3,
+     "noise"),
+    ("conv_same_stride_gap", "conv:3:2:s3:same,flatten,dense:3", (7, 8, 1), 3, 3, "noise"),
+    ("conv_oblong", "conv:3:3x5,conv:2:2x1,flatten,dense:3", (6, 8, 2), 3, 2, "noise"),
+    ("conv_oblong_same", "conv:3:2x5:s2:same,conv:2:4x1:same,flatten,dense:3", (5, 9, 1), 3, 3,
+     "noise"),
+    ("conv_larger_than_image", "conv:3:5:same,flatten,dense:3", (3, 2, 2), 3, 3, "noise"),
+    ("maxpool", "conv:3:3,maxpool:2,flatten,dense:3", (8, 8, 1), 3, 3, "noise"),
+    ("maxpool_first", "maxpool:2,conv:3:2,flatten,dense:3", (7, 6, 2), 3, 3, "noise"),
+    ("maxpool_odd", "conv:3:2,maxpool:2,flatten,dense:3", (8, 6, 2), 3, 3, "noise"),
+    ("maxpool_overlap", "conv:3:2,maxpool:3:s2,flatten,dense:3", (9, 8, 1), 3, 3, "noise"),
+    ("maxpool_overlap_one", "conv:3:2,maxpool:2:s1,flatten,dense:3", (5, 6, 1), 3, 2, "noise"),
+    ("maxpool_gap", "conv:3:2,maxpool:2:s3,flatten,dense:3", (10, 9, 1), 3, 3, "noise"),
+    ("maxpool_three", "conv:2:1,maxpool:3,flatten,dense:3", (8, 10, 1), 3, 3, "noise"),
+    ("maxpool_blank", "conv:4:3,maxpool:2,flatten,dense:3", (10, 10, 1), 3, 3, "blob"),
+    ("avgpool", "conv:3:3,avgpool:2,flatten,dense:3", (8, 8, 1), 3, 3, "noise"),
+    ("avgpool_odd", "conv:3:2,avgpool:3:s2,flatten,dense:3", (9, 7, 2), 3, 3, "noise"),
+    ("avgpool_gap", "avgpool:2:s3,conv:3:2,flatten,dense:3", (9, 10, 2), 3, 2, "noise"),
+    ("avgpool_global", "conv:4:3,relu,avgpool:4,flatten,dense:3", (6, 6, 1), 3, 3, "noise"),
+    ("conv_relu", "conv:3:3,relu,flatten,dense:3", (6, 6, 1), 3, 3, "noise"),
+    ("conv_relu_pool", "conv:3:3,relu,maxpool:2,flatten,dense:3", (8, 7, 2), 3, 3, "noise"),
+    ("conv_pool_relu", "conv:3:3,maxpool:2,relu,flatten,dense:3", (8, 7, 1), 3, 3, "noise"),
+    ("conv_relu_pool_blank", "conv:3:3,relu,maxpool:2,flatten,dense:3", (10, 10, 1), 3, 3, "blob"),
+    ("conv_tanh_pool", "conv:3:3,tanh,maxpool:2,flatten,dense:3", (8, 7, 1), 3, 3, "noise"),
+    ("conv_sigmoid_avgpool", "conv:3:3:same,sigmoid,avgpool:2,flatten,dense:3", (6, 6, 2), 3, 3,
+     "noise"),
+    ("cnn_small", "conv:4:3,maxpool:2,flatten,dense:6,relu,dropout:0,dense:10", (10, 10, 1), 10, 3,
+     "blob"),
+    ("lenet_small", "conv:4:3:same,relu,maxpool:2,conv:5:3,relu,maxpool:2,flatten,dense:8,relu,"
+     "dense:4", (12, 12, 1), 4, 2, "blob"),
+    ("vgg_small", "conv:3:3:same,relu,conv:4:3:same,relu,maxpool:2,conv:3:3:same,relu,avgpool:2,"
+     "flatten,dense:5", (8, 8, 3), 5, 2, "noise"),
+    ("strided_deep", "conv:3:5:s2:same,relu,conv:4:3:s2:same,tanh,conv:4:3,flatten,dense:7",
+     (13, 11, 1), 7, 3, "noise"),
+    ("many_classes", "dense:6,relu,dense:47", (8,), 47, 5, "noise"),
+]
+
+# name, program's name, settings, lr
+OPTIMIZERS = [
+    ("adam", "adam", dict(beta1=0.9, beta2=0.999, epsilon=1e-8), 0.05),
+    ("adam_default", "adam", dict(beta1=0.9, beta2=0.999, epsilon=1e-8), 0.001),
+    ("adam_large_epsilon", "adam", dict(beta1=0.8, beta2=0.99, epsilon=1e-2), 0.1),
+    ("adamw", "adamw", dict(beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.1), 0.05),
+    ("adamw_default", "adamw", dict(beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.01),
+     0.001),
+    ("rmsprop", "rmsprop", dict(rho=0.9, epsilon=1e-7), 0.05),
+    ("rmsprop_large_epsilon", "rmsprop", dict(rho=0.7, epsilon=1e-2), 0.1),
+    ("sgd", "sgd", dict(momentum=0.9), 0.1),
+    ("sgd_plain", "sgd", dict(momentum=0.0), 0.1),
+    ("sgd_decay", "sgd", dict(momentum=0.9, weight_decay=0.05), 0.1),
+]
+STEPS = 3
+OPTIMIZER_N = 37  # not a multiple of any vector width
+
+
+class TooClose(Exception):
+    """A rectifier or a maximum hangs on less than MARGIN; take another seed."""
+
+
+def f32(a):
+    return np.asarray(a, dtype=np.float64).astype(np.float32)
+
+
+def short(a):
+    """Three decimals are as random as nine and make the header smaller."""
+    return f32(np.round(a, 3))
+
+
+def kernel_size(text):
+    h, _, w = text.partition("x")
+    return int(h), int(w or h)
+
+
+def same_padding(size, kernel, stride):
+    """TensorFlow's: ceil(size / stride) outputs, the odd pixel at the end."""
+    out = -(-size // stride)
+    total = max((out - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class Net:
+    """The program's spec, by PyTorch's functions, from parameters in the program's layout."""
+
+    def __init__(self, spec, shape, random):
+        self.layers = []  # (kind, arguments, [parameter indices])
+        self.arrays = []  # numpy, float32, the program's layout, in the program's order
+        for text in spec.split(","):
+            kind, *args = text.split(":")
+            stride = next((int(a[1:]) for a in args[1:] if re.fullmatch(r"s\d+", a)), None)
+            same = "same" in args
+            used = []
+            if kind == "dense":
+                n = int(args[0])
+                (fan_in,) = shape
+                used = self.add(random, (fan_in, n), fan_in)
+                shape = (n,)
+                opts = ()
+            elif kind == "conv":
+                n, (kh, kw), stride = int(args[0]), kernel_size(args[1]), stride or 1
+                h, w, c = shape
+                used = self.add(random, (kh, kw, c, n), kh * kw * c)
+                if same:
+                    pad = same_padding(h, kh, stride) + same_padding(w, kw, stride)
+                else:
+                    pad = (0, 0, 0, 0)
+                shape = ((h + pad[0] + pad[1] - kh) // stride + 1,
+                         (w + pad[2] + pad[3] - kw) // stride + 1, n)
+                opts = (stride, pad)
+            elif kind in ("maxpool", "avgpool"):
+                k = int(args[0])
+                stride = stride or k
+                h, w, c = shape
+                shape = ((h - k) // stride + 1, (w - k) // stride + 1, c)
+                opts = (k, stride)
+            elif kind == "flatten":
+                shape = (int(np.prod(shape)),)
+                opts = ()
+            else:
+                assert kind in ("relu", "sigmoid", "tanh") or (kind, args) == ("dropout", ["0"])
+                opts = ()
+            self.layers.append((kind, opts, used))
+
+    def add(self, random, shape, fan_in):
+        self.arrays.append(short(random.uniform(-1.5, 1.5, shape) / np.sqrt(fan_in)))
+        self.arrays.append(short(random.uniform(-0.5, 0.5, shape[-1])))
+        return [len(self.arrays) - 2, len(self.arrays) - 1]
+
+    def forward(self, x, param):
+        """x (rows, features) or (rows, h, w, c), torch; param: torch, the program's layout."""
+        if x.ndim == 4:
+            x = x.permute(0, 3, 1, 2)
+        for kind, opts, used in self.layers:
+            if kind == "dense":
+                x = x @ param[used[0]] + param[used[1]]
+            elif kind == "conv":
+                stride, (top, bottom, left, right) = opts
+                weight = param[used[0]].permute(3, 2, 0, 1)
+                x = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, param[used[1]], stride)
+            elif kind == "maxpool":
+                k, stride = opts
+                windows = x.unfold(2, k, stride).unfold(3, k, stride).flatten(4)
+                best = windows.detach().sort(-1, descending=True)[0]
+                if best.shape[-1] > 1:
+                    gap = best[..., :-1] - best[..., 1:]
+                    if ((gap[..., 0] != 0) & (gap[..., 0] < MARGIN)).any():
+                        raise TooClose
+                x = F.max_pool2d(x, k, stride)
+            elif kind == "avgpool":
+                x = F.avg_pool2d(x, *opts)
+            elif kind == "flatten":
+                x = x.permute(0, 2, 3, 1).flatten(1)
+            elif kind == "relu":
+                if (x.detach().abs() < MARGIN).any():
+                    raise TooClose
+                x = torch.relu(x)
+            elif kind == "sigmoid":
+                x = torch.sigmoid(x)
+            elif kind == "tanh":
+                x = torch.tanh(x)
+        return x
+
+
+def picture(random, kind, rows, shape):
+    x = random.uniform(-1, 1, (rows,) + shape)
+    if kind == "blob":  # ink in the middle of an exactly black background, as a digit has it
+        h, w, _ = shape
+        ink = np.zeros((rows,) + shape)
+        for i in range(rows):
+            top, left = random.randint(2, h // 2), random.randint(2, w // 2)
+            ink[i, top:top + h // 3, left:left + w // 3] = 1
+        x = np.abs(x) * ink
+    return short(x)
+
+
+def network_case(number, case):
+    name, spec, shape, classes, rows, kind = case
+    for attempt in range(1000):
+        random = np.random.RandomState(1000 * (number + 1) + attempt)
+        net = Net(spec, shape, random)
+        x = picture(random, kind, rows, shape)
+        label = random.randint(0, classes, rows).astype(np.int64)
+        param = [torch.tensor(a.astype(np.float64), requires_grad=True) for a in net.arrays]
+        try:
+            logits = net.forward(torch.tensor(x.astype(np.float64)), param)
+        except TooClose:
+            continue
+        loss = F.cross_entropy(logits, torch.tensor(label), reduction="sum")
+        (loss / rows).backward()
+        flat = np.concatenate([a.ravel() for a in net.arrays])
+        grad = np.concatenate([p.grad.numpy().ravel() for p in param])
+        correct = int((logits.detach().numpy().argmax(1) == label).sum())
+        logits = f32(logits.detach().numpy())
+        return dict(x=x.ravel(), label=label, param=flat, logits=logits.ravel(), grad=f32(grad),
+                    loss=float(loss.detach()), correct=correct)
+    raise SystemExit(f"make_golden.py: {name}: no seed keeps clear of the kinks")
+
+
+LOSSES = [
+    # name, logits (rows, classes), labels
+    ("ordinary", [[0.5, -1.25, 2.0], [0.0, 0.0, 0.0], [-3.0, 4.0, 1.5]], [0, 1, 1]),
+    ("extreme", [[1e4, -1e4, 0.0], [1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4],
+                 [1e4, 1e4, -1e4], [-1e4, -1e4, 1e4]], [0, 1, 2, 0, 1, 0]),
+    ("beyond_expf", [[89.0, 0.0], [0.0, 89.0], [104.0, -104.0], [-745.0, 710.0]], [0, 0, 1, 0]),
+    ("huge", [[3e38, 0.0, -3e37], [-3e38, -3e38, -3e38]], [0, 2]),
+    ("shifted", [[10000.5, 9999.0, 10001.0], [-9999.5, -10001.0, -9999.0]], [0, 2]),
+    ("one_class", [[3.0], [-7.0]], [0, 0]),
+]
+
+
+def loss_case(logits, label, scale):
+    z = torch.tensor(f32(logits).astype(np.float64), requires_grad=True)
+    each = F.cross_entropy(z, torch.tensor(label), reduction="none")
+    (each.sum() * scale).backward()
+    return dict(logits=f32(logits).ravel(), label=np.asarray(label), softmax=f32(
+        torch.softmax(z.detach(), 1).numpy()).ravel(), d=f32(z.grad.numpy()).ravel(),
+        loss=float(each.sum().detach()),
+        correct=int((z.detach().numpy().argmax(1) == np.asarray(label)).sum()))
+
+
+def optimizer_case(number, name, opts, lr):
+    random = np.random.RandomState(77000 + number)
+    n = OPTIMIZER_N
+    start = short(random.uniform(-1, 1, n))
+    grads = [f32([f"{g:.3g}" for g in random.normal(0, 1, n) * 10.0 ** random.uniform(-3, 1, n)])
+             for _ in range(STEPS)]
+    for g in grads:
+        g[5] = 0.0  # a parameter that never gets a gradient
+    grads[1][6] = 0.0
+    start[7] = 0.0
+    w = torch.tensor(start.astype(np.float64), requires_grad=True)
+    if name in ("adam", "adamw"):
+        kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        opt = kind([w], lr=lr, betas=(opts["beta1"], opts["beta2"]), eps=opts["epsilon"],
+                   weight_decay=opts.get("weight_decay", 0.0))
+    elif name == "sgd":
+        opt = torch.optim.SGD([w], lr=lr, momentum=opts["momentum"],
+                              weight_decay=opts.get("weight_decay", 0.0))
+    else:
+        opt = None  # PyTorch adds epsilon outside the root: Keras' form is written out below
+    v = torch.zeros(n, dtype=torch.float64)
+    params, slots = [], []
+    for g in grads:
+        w.grad = torch.tensor(g.astype(np.float64))
+        if opt is not None:
+            opt.step()
+            state = opt.state[w]
+            if name == "sgd":
+                buffer = state.get("momentum_buffer")
+                # Without momentum PyTorch keeps no buffer; it would be the decayed gradient.
+                slots.append([buffer if buffer is not None else None])
+            else:
+                slots.append([state["exp_avg"], state["exp_avg_sq"]])
+        else:
+            with torch.no_grad():
+                v = opts["rho"] * v + (1 - opts["rho"]) * w.grad**2
+                w -= lr * w.grad / torch.sqrt(v + opts["epsilon"])
+            slots.append([v])
+        params.append(f32(w.detach().numpy()))
+        slots[-1] = [None if s is None else f32(s.numpy()) for s in slots[-1]]
+    n_slot = 0 if slots[0][0] is None else len(slots[0])
+    state = [np.concatenate([slots[t][s] for t in range(STEPS)]) for s in range(n_slot)]
+    return dict(start=start, grad=np.concatenate(grads), param=np.concatenate(params),
+                slot=state, n_slot=n_slot)
+
+
+def number(v):
+    """A C constant."""
+    text = str(np.float32(f"{v:.8g}"))  # the shortest that reads back to the same float32
+    assert abs(np.float32(text) - v) <= 1e-7 * abs(v)
+    return text.replace("0.", ".", 1) + "F" if text.startswith(("0.", "-0.")) else text + "F"
+
+
+class Writer:
+    def __init__(self):
+        self.lines = []
+        self.values = {}  # name -> list of floats: what --check compares
+
+    def floats(self, name, values):
+        values = [float(v) for v in np.asarray(values, dtype=np.float32)]
+        self.values[name] = values
+        self.array(f"static const float {name}[{len(values)}] = {{", [number(v) for v in values])
+
+    def bytes(self, name, values):
+        self.values[name] = [float(v) for v in values]
+        words = [str(int(v)) for v in values]
+        self.array(f"static const uint8_t {name}[{len(values)}] = {{", words)
+
+    def array(self, head, words):
+        self.lines.append(head)
+        line = "   "
+        for word in words:
+            if len(line) + len(word) + 2 > 100:
+                self.lines.append(line)
+                line = "   "
+            line += " " + word + ","
+        self.lines += [line, "};"]
+
+
+def build():
+    w = Writer()
+    table = []
+    for i, case in enumerate(CASES):
+        name, spec, shape, classes, rows, _ = case
+        r = network_case(i, case)
+        w.floats(f"{name}_x", r["x"])
+        w.bytes(f"{name}_label", r["label"])
+        w.floats(f"{name}_param", r["param"])
+        w.floats(f"{name}_logits", r["logits"])
+        w.floats(f"{name}_grad", r["grad"])
+        w.values[f"{name}_loss"] = [r["loss"]]
+        dims = ", ".join(str(d) for d in shape)
+        table.append(f'    {{"{name}",\n     "{spec}",\n'
+                     f'     {{{len(shape)}, {{{dims}}}}}, {classes}, {rows}, {len(r["param"])}, '
+                     f'{r["loss"]!r}, {r["correct"]}, GOLDEN_ARRAYS({name})}},')
+    w.lines += ["static const golden_network golden_networks[] = {"] + table + ["};", ""]
+
+    table = []
+    losses = list(LOSSES)
+    random = np.random.RandomState(99)
+    losses.append(("letters", short(random.normal(0, 3, (4, 47))), random.randint(0, 47, 4)))
+    for name, logits, label in losses:
+        scale = 1.0 / 8.0
+        r = loss_case(logits, label, scale)
+        name = "loss_" + name
+        for part in ("logits", "softmax", "d"):
+            w.floats(f"{name}_{part}", r[part])
+        w.bytes(f"{name}_label", r["label"])
+        w.values[f"{name}_loss"] = [r["loss"]]
+        rows = len(label)
+        classes = len(r["logits"]) // rows
+        table.append(f'    {{"{name}", {rows}, {classes}, {scale}F, {r["loss"]!r}, '
+                     f'{r["correct"]},\n'
+                     f'     {name}_logits, {name}_label, {name}_softmax, {name}_d}},')
+    w.lines += ["static const golden_loss golden_losses[] = {"] + table + ["};", ""]
+
+    table = []
+    for i, (name, kind, opts, lr) in enumerate(OPTIMIZERS):
+        r = optimizer_case(i, kind, opts, lr)
+        name = "opt_" + name
+        for part in ("start", "grad", "param"):
+            w.floats(f"{name}_{part}", r[part])
+        for s in range(r["n_slot"]):
+            w.floats(f"{name}_slot{s}", r["slot"][s])
+        slots = ", ".join([f"{name}_slot{s}" for s in range(r["n_slot"])] +
+                          ["NULL"] * (2 - r["n_slot"]))
+        fields = ", ".join(str(opts.get(key, 0.0)) for key in (
+            "beta1", "beta2", "rho", "momentum", "epsilon", "weight_decay"))
+        table.append(f'    {{"{name}", "{kind}", {lr}, {fields},\n     {name}_start, {name}_grad,\n'
+                     f'     {name}_param, {{{slots}}}}},')
+    w.lines += ["static const golden_optimizer golden_optimizers[] = {"] + table + ["};"]
+    return w
+
+
+HEAD = """\
+/* golden.h - made by make_golden.py with PyTorch {version} in float64; do not edit. */
+/* clang-format off */
+#ifndef MND_GOLDEN_H
+#define MND_GOLDEN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mnist_dist/model.h"
+
+#define GOLDEN_STEPS {steps}
+#define GOLDEN_OPTIMIZER_N {n}
+
+/* A network: param and grad in model order, grad of the mean loss, loss the sum over the rows. */
+typedef struct golden_network {{
+    const char *name, *spec;
+    mnd_shape input;
+    int classes, rows;
+    size_t n_param;
+    double loss;
+    int correct;
+    const float *x;
+    const uint8_t *label;
+    const float *param, *logits, *grad;
+}} golden_network;
+
+#define GOLDEN_ARRAYS(name) name##_x, name##_label, name##_param, name##_logits, name##_grad
+
+/* Cross-entropy alone: d is scale * (softmax - onehot), loss the sum over the rows. */
+typedef struct golden_loss {{
+    const char *name;
+    int rows, classes;
+    float scale;
+    double loss;
+    int correct;
+    const float *logits;
+    const uint8_t *label;
+    const float *softmax, *d;
+}} golden_loss;
+
+/* Gradients, parameters and slots of the steps one after another; a slot may be unknown (NULL). */
+typedef struct golden_optimizer {{
+    const char *name, *kind;
+    double lr, beta1, beta2, rho, momentum, epsilon, weight_decay;
+    const float *start, *grad, *param, *slot[2];
+}} golden_optimizer;
+
+"""
+
+
+def read_header():
+    with open(HEADER, encoding="ascii") as f:
+        text = f.read()
+    values = {}
+    for name, body in re.findall(r"static const (?:float|uint8_t) (\w+)\[\d+\] = \{(.*?)\};", text,
+                                 re.S):
+        values[name] = [float(word.rstrip("F")) for word in body.replace("\n", " ").split(",")
+                        if word.strip()]
+    for name, loss in re.findall(r'\{"(\w+)",[^{]*?\{\d[^}]*\}\}, \d+, \d+, \d+, ([-+.e\d]+), \d+',
+                                 text):
+        values[name + "_loss"] = [float(loss)]
+    for name, loss in re.findall(r'\{"(loss_\w+)", \d+, \d+, [.\d]+F, ([-+.e\d]+), \d+', text):
+        values[name + "_loss"] = [float(loss)]
+    return values
+
+
+def check():
+    made, kept = build().values, read_header()
+    bad = sorted(set(made) ^ set(kept))
+    for name in bad:
+        print(f"make_golden.py: {name}: only {'computed' if name in made else 'in golden.h'}")
+    worst = 0.0
+    for name in sorted(set(made) & set(kept)):
+        a, b = np.asarray(made[name]), np.asarray(kept[name])
+        if a.shape != b.shape:
+            print(f"make_golden.py: {name}: {len(a)} numbers computed, {len(b)} in golden.h")
+            bad.append(name)
+            continue
+        size = max(float(np.abs(b).max()), 1e-30)
+        error = float(np.abs(a - b).max()) / size
+        worst = max(worst, error)
+        if not error <= 1e-6:
+            print(f"make_golden.py: {name}: differs by {error:.3g} relative to its largest number")
+            bad.append(name)
+    if bad:
+        return 1
+    total = sum(len(v) for v in made.values())
+    print(f"make_golden.py: {total} numbers in {len(made)} arrays agree, "
+          f"largest difference {worst:.2g}")
+    return 0
+
+
+def main():
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(check())
+    if sys.argv[1:]:
+        sys.exit("usage: make_golden.py [--check]")
+    w = build()
+    version = torch.__version__.split("+")[0]
+    with open(HEADER, "w", encoding="ascii") as f:
+        f.write(HEAD.format(version=version, steps=STEPS, n=OPTIMIZER_N))
+        f.write("\n".join(w.lines))
+        f.write("\n\n#endif\n")
+    print(f"make_golden.py: wrote {sum(len(v) for v in w.values.values())} numbers, "
+          f"{os.path.getsize(HEADER)} bytes")
+
+
+main()

@@ -1,0 +1,308 @@
+/*
+ * naive.h - every layer straight from its definition, in double, one sample at a time: what the
+ * library's kernels are measured against. Nothing here is shared with the library, not even the
+ * reading of the spec.
+ */
+#ifndef MND_NAIVE_H
+#define MND_NAIVE_H
+
+#include <ctype.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mnist_dist/model.h"
+
+#define NAIVE_LAYERS 32
+
+typedef enum naive_kind {
+    NAIVE_DENSE,
+    NAIVE_CONV,
+    NAIVE_MAXPOOL,
+    NAIVE_AVGPOOL,
+    NAIVE_FLATTEN,
+    NAIVE_DROPOUT,
+    NAIVE_RELU,
+    NAIVE_SIGMOID,
+    NAIVE_TANH
+} naive_kind;
+
+typedef struct naive_layer {
+    naive_kind kind;
+    int h, w, c;    /* in; vectors are (1, 1, c) */
+    int oh, ow, oc; /* out */
+    int kh, kw, stride, top, left;
+    size_t kernel, bias; /* offsets of the parameters */
+    const double *mask;  /* dropout: (rows, out), 0 or 1/(1-r); borrowed; NULL for none */
+    double *out, *d;     /* values and their derivative, of one sample; owned */
+} naive_layer;
+
+typedef struct naive_net {
+    int n_layer;
+    naive_layer layer[NAIVE_LAYERS];
+    size_t n_param, in;
+    int classes;
+    /* Of every maximum and rectifier since the last reset: the least distance from a kink, not
+     * counting exact ties, where every choice gives the same value. */
+    double margin;
+} naive_net;
+
+static inline size_t naive_size_in(const naive_layer *l) {
+    return (size_t)l->h * (size_t)l->w * (size_t)l->c;
+}
+
+static inline size_t naive_size_out(const naive_layer *l) {
+    return (size_t)l->oh * (size_t)l->ow * (size_t)l->oc;
+}
+
+/* Reads a well-formed spec; anything else ends the program. */
+static inline void naive_open(naive_net *net, const char *spec, mnd_shape input, int classes) {
+    static const char *const name[] = {"dense",   "conv", "maxpool", "avgpool", "flatten",
+                                       "dropout", "relu", "sigmoid", "tanh"};
+    memset(net, 0, sizeof *net);
+    net->classes = classes;
+    net->margin = INFINITY;
+    int h = 1, w = 1, c = input.dim[0];
+    if (input.ndim == 3) h = input.dim[0], w = input.dim[1], c = input.dim[2];
+    net->in = (size_t)h * (size_t)w * (size_t)c;
+    char text[1024];
+    snprintf(text, sizeof text, "%s", spec);
+    char *rest = text;
+    for (char *word = strsep(&rest, ","); word; word = strsep(&rest, ",")) {
+        naive_layer *l = &net->layer[net->n_layer++];
+        *l = (naive_layer){.h = h, .w = w, .c = c, .oh = h, .ow = w, .oc = c};
+        const char *kind = strsep(&word, ":");
+        int k = 0;
+        while (k < 9 && strcmp(name[k], kind) != 0) k++;
+        if (k == 9 || net->n_layer == NAIVE_LAYERS) abort();
+        l->kind = (naive_kind)k;
+        if (l->kind == NAIVE_DENSE || l->kind == NAIVE_CONV) l->oc = atoi(strsep(&word, ":"));
+        if (l->kind == NAIVE_FLATTEN) l->oh = 1, l->ow = 1, l->oc = h * w * c;
+        const bool windowed =
+            l->kind == NAIVE_CONV || l->kind == NAIVE_MAXPOOL || l->kind == NAIVE_AVGPOOL;
+        if (windowed) {
+            const char *size = strsep(&word, ":");
+            const char *x = strchr(size, 'x');
+            l->kh = atoi(size);
+            l->kw = x ? atoi(x + 1) : l->kh;
+            l->stride = l->kind == NAIVE_CONV ? 1 : l->kh;
+            bool same = false;
+            while (word) {
+                const char *arg = strsep(&word, ":");
+                if (!strcmp(arg, "same"))
+                    same = true;
+                else if (arg[0] == 's')
+                    l->stride = atoi(arg + 1);
+            }
+            if (same) {
+                l->oh = (h + l->stride - 1) / l->stride;
+                l->ow = (w + l->stride - 1) / l->stride;
+                const int rows = (l->oh - 1) * l->stride + l->kh - h;
+                const int columns = (l->ow - 1) * l->stride + l->kw - w;
+                l->top = rows > 0 ? rows / 2 : 0;
+                l->left = columns > 0 ? columns / 2 : 0;
+            } else {
+                l->oh = (h - l->kh) / l->stride + 1;
+                l->ow = (w - l->kw) / l->stride + 1;
+            }
+        }
+        if (l->kind == NAIVE_DENSE || l->kind == NAIVE_CONV) {
+            const size_t taps = l->kind == NAIVE_CONV ? (size_t)(l->kh * l->kw) : 1;
+            l->kernel = net->n_param;
+            l->bias = l->kernel + taps * (size_t)l->c * (size_t)l->oc;
+            net->n_param = l->bias + (size_t)l->oc;
+        }
+        h = l->oh, w = l->ow, c = l->oc;
+        l->out = calloc(naive_size_out(l), sizeof *l->out);
+        l->d = calloc(naive_size_out(l), sizeof *l->d);
+        if (!l->out || !l->d) abort();
+    }
+    if (h * w * c != classes) abort();
+}
+
+static inline void naive_close(naive_net *net) {
+    for (int i = 0; i < net->n_layer; i++) free(net->layer[i].out), free(net->layer[i].d);
+}
+
+static inline void naive_near(naive_net *net, double distance) {
+    if (distance < net->margin) net->margin = distance;
+}
+
+/* Value at (y, x, c) of a picture, 0 outside. */
+static inline double naive_at(const naive_layer *l, const double *in, int y, int x, int c) {
+    if (y < 0 || y >= l->h || x < 0 || x >= l->w) return 0;
+    return in[(y * l->w + x) * l->c + c];
+}
+
+/* Where the maximum of a window lies: the first largest, by rows. */
+static inline size_t naive_best(naive_net *net, const naive_layer *l, const double *in, int y,
+                                int x, int c) {
+    size_t best = 0;
+    double gap = INFINITY;
+    bool first = true;
+    for (int i = 0; i < l->kh; i++)
+        for (int j = 0; j < l->kw; j++) {
+            const size_t at = (size_t)(((y * l->stride + i) * l->w + x * l->stride + j) * l->c + c);
+            if (first) {
+                best = at;
+            } else if (in[at] > in[best]) {
+                gap = in[at] - in[best];
+                best = at;
+            } else if (in[at] < in[best] && in[best] - in[at] < gap) {
+                gap = in[best] - in[at];
+            }
+            first = false;
+        }
+    naive_near(net, gap);
+    return best;
+}
+
+/* One sample through the network; `row` picks its dropout masks. Returns the logits. */
+static inline const double *naive_forward(naive_net *net, const double *param, const double *x,
+                                          int row) {
+    const double *in = x;
+    for (int n = 0; n < net->n_layer; n++) {
+        naive_layer *l = &net->layer[n];
+        const size_t size = naive_size_out(l);
+        const double *kernel = param + l->kernel, *bias = param + l->bias;
+        for (int y = 0; y < l->oh; y++)
+            for (int xx = 0; xx < l->ow; xx++)
+                for (int o = 0; o < l->oc; o++) {
+                    const size_t at = (size_t)((y * l->ow + xx) * l->oc + o);
+                    double v = 0;
+                    switch (l->kind) {
+                    case NAIVE_DENSE:
+                        v = bias[o];
+                        for (int i = 0; i < l->c; i++) v += in[i] * kernel[i * l->oc + o];
+                        break;
+                    case NAIVE_CONV:
+                        v = bias[o];
+                        for (int i = 0; i < l->kh; i++)
+                            for (int j = 0; j < l->kw; j++)
+                                for (int c = 0; c < l->c; c++)
+                                    v += naive_at(l, in, y * l->stride + i - l->top,
+                                                  xx * l->stride + j - l->left, c) *
+                                         kernel[((i * l->kw + j) * l->c + c) * l->oc + o];
+                        break;
+                    case NAIVE_MAXPOOL: v = in[naive_best(net, l, in, y, xx, o)]; break;
+                    case NAIVE_AVGPOOL:
+                        for (int i = 0; i < l->kh; i++)
+                            for (int j = 0; j < l->kw; j++)
+                                v += naive_at(l, in, y * l->stride + i, xx * l->stride + j, o);
+                        v /= l->kh * l->kw;
+                        break;
+                    case NAIVE_FLATTEN: v = in[at]; break;
+                    case NAIVE_DROPOUT:
+                        v = l->mask ? in[at] * l->mask[(size_t)row * size + at] : in[at];
+                        break;
+                    case NAIVE_RELU:
+                        v = in[at] > 0 ? in[at] : 0;
+                        if (in[at] != 0) naive_near(net, fabs(in[at]));
+                        break;
+                    case NAIVE_SIGMOID: v = 1 / (1 + exp(-in[at])); break;
+                    case NAIVE_TANH: v = tanh(in[at]); break;
+                    }
+                    l->out[at] = v;
+                }
+        in = l->out;
+    }
+    return in;
+}
+
+/* -log softmax(z)[label]. */
+static inline double naive_loss(const double *z, int classes, int label) {
+    double max = z[0], sum = 0;
+    for (int i = 1; i < classes; i++) max = fmax(max, z[i]);
+    for (int i = 0; i < classes; i++) sum += exp(z[i] - max);
+    return log(sum) - (z[label] - max);
+}
+
+/* One sample's loss, and its gradient times `scale` added to grad (n_param). */
+static inline double naive_backward(naive_net *net, const double *param, const double *x, int label,
+                                    int row, double scale, double *grad) {
+    const double *z = naive_forward(net, param, x, row);
+    const double loss = naive_loss(z, net->classes, label);
+    double *d = net->layer[net->n_layer - 1].d;
+    for (int i = 0; i < net->classes; i++)
+        d[i] = scale * (exp(-naive_loss(z, net->classes, i)) - (i == label));
+
+    for (int n = net->n_layer - 1; n >= 0; n--) {
+        naive_layer *l = &net->layer[n];
+        const size_t size = naive_size_out(l);
+        const double *in = n ? net->layer[n - 1].out : x;
+        double *din = n ? net->layer[n - 1].d : NULL;
+        if (din) memset(din, 0, naive_size_in(l) * sizeof *din);
+        const double *kernel = param + l->kernel;
+        double *dkernel = grad + l->kernel, *dbias = grad + l->bias;
+        for (int y = 0; y < l->oh; y++)
+            for (int xx = 0; xx < l->ow; xx++)
+                for (int o = 0; o < l->oc; o++) {
+                    const size_t at = (size_t)((y * l->ow + xx) * l->oc + o);
+                    const double g = l->d[at], v = l->out[at];
+                    switch (l->kind) {
+                    case NAIVE_DENSE:
+                        dbias[o] += g;
+                        for (int i = 0; i < l->c; i++) {
+                            dkernel[i * l->oc + o] += in[i] * g;
+                            if (din) din[i] += kernel[i * l->oc + o] * g;
+                        }
+                        break;
+                    case NAIVE_CONV:
+                        dbias[o] += g;
+                        for (int i = 0; i < l->kh; i++)
+                            for (int j = 0; j < l->kw; j++)
+                                for (int c = 0; c < l->c; c++) {
+                                    const int iy = y * l->stride + i - l->top;
+                                    const int ix = xx * l->stride + j - l->left;
+                                    const int k = ((i * l->kw + j) * l->c + c) * l->oc + o;
+                                    dkernel[k] += naive_at(l, in, iy, ix, c) * g;
+                                    if (din && iy >= 0 && iy < l->h && ix >= 0 && ix < l->w)
+                                        din[(iy * l->w + ix) * l->c + c] += kernel[k] * g;
+                                }
+                        break;
+                    case NAIVE_MAXPOOL:
+                        if (din) din[naive_best(net, l, in, y, xx, o)] += g;
+                        break;
+                    case NAIVE_AVGPOOL:
+                        for (int i = 0; din && i < l->kh; i++)
+                            for (int j = 0; j < l->kw; j++)
+                                din[((y * l->stride + i) * l->w + xx * l->stride + j) * l->c + o] +=
+                                    g / (l->kh * l->kw);
+                        break;
+                    case NAIVE_FLATTEN:
+                        if (din) din[at] = g;
+                        break;
+                    case NAIVE_DROPOUT:
+                        if (din) din[at] = l->mask ? g * l->mask[(size_t)row * size + at] : g;
+                        break;
+                    case NAIVE_RELU:
+                        if (din) din[at] = in[at] > 0 ? g : 0;
+                        break;
+                    case NAIVE_SIGMOID:
+                        if (din) din[at] = g * v * (1 - v);
+                        break;
+                    case NAIVE_TANH:
+                        if (din) din[at] = g * (1 - v * v);
+                        break;
+                    }
+                }
+    }
+    return loss;
+}
+
+/* Sum of the losses of n samples; grad (may be NULL) gets the gradient of scale * that sum. */
+static inline double naive_gradient(naive_net *net, const double *param, const double *x,
+                                    const uint8_t *label, int n, double scale, double *grad) {
+    double loss = 0;
+    if (grad) memset(grad, 0, net->n_param * sizeof *grad);
+    for (int i = 0; i < n; i++) {
+        const double *xi = x + (size_t)i * net->in;
+        loss += grad ? naive_backward(net, param, xi, label[i], i, scale, grad)
+                     : naive_loss(naive_forward(net, param, xi, i), net->classes, label[i]);
+    }
+    return loss;
+}
+
+#endif

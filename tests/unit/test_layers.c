@@ -1,0 +1,419 @@
+/*
+ * Every layer, plain and fused, against its definition in double (naive.h), the definition's own
+ * gradient against central differences, and the worked examples of the classic tutorials.
+ */
+#include "rig.h"
+
+#include <stdio.h>
+
+#include "mnist_dist/rng.h"
+#include "naive.h"
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+#define LIMIT 1e-5
+
+typedef enum fill { NOISE, DIGIT } fill;
+
+typedef struct network {
+    const char *spec;
+    mnd_shape input;
+    int classes, rows;
+    fill fill;
+} network;
+
+/* Small enough for a difference quotient of every parameter. */
+static const network tiny[] = {
+    {"dense:4", {1, {6}}, 4, 5, NOISE},
+    {"dense:7,relu,dense:4", {1, {6}}, 4, 5, NOISE},
+    {"dense:7,sigmoid,dense:5,tanh,dense:4", {1, {6}}, 4, 5, NOISE},
+    {"conv:3:3,flatten,dense:3", {3, {6, 5, 2}}, 3, 3, NOISE},
+    {"conv:3:3:s2:same,flatten,dense:3", {3, {6, 7, 2}}, 3, 3, NOISE},
+    {"conv:2:2x3,relu,conv:3:3x2:same,flatten,dense:3", {3, {6, 6, 1}}, 3, 3, NOISE},
+    {"conv:3:3,maxpool:2,flatten,dense:3", {3, {7, 6, 1}}, 3, 3, NOISE},
+    {"conv:3:3,relu,maxpool:2,flatten,dense:3", {3, {7, 9, 1}}, 3, 3, NOISE},
+    {"conv:3:2,maxpool:3:s2,relu,flatten,dense:3", {3, {8, 8, 1}}, 3, 3, NOISE},
+    {"conv:3:2,tanh,maxpool:2:s1,flatten,dense:3", {3, {5, 5, 1}}, 3, 3, NOISE},
+    {"conv:3:2:same,avgpool:2,flatten,dense:3", {3, {5, 6, 1}}, 3, 3, NOISE},
+    {"conv:3:2,sigmoid,avgpool:3:s2,flatten,dense:3", {3, {8, 6, 1}}, 3, 3, NOISE},
+};
+
+/* The presets and what their fused kernels could trip over. */
+static const network large[] = {
+    {"mlp16", {3, {28, 28, 1}}, 10, 9, DIGIT},
+    {"mlp512", {3, {28, 28, 1}}, 10, 7, DIGIT},
+    {"cnn", {3, {28, 28, 1}}, 10, 5, DIGIT},
+    {"cnn", {3, {28, 28, 1}}, 47, 2, NOISE},
+    {"cnn", {3, {32, 32, 3}}, 10, 2, NOISE},
+    {"cnn", {3, {27, 29, 1}}, 10, 3, DIGIT},
+    {"conv:28:3,relu,maxpool:2,flatten,dense:10", {3, {28, 28, 1}}, 10, 4, DIGIT},
+    {"conv:28:3,maxpool:2,relu,flatten,dense:10", {3, {28, 28, 1}}, 10, 4, DIGIT},
+    {"conv:32:5:same,relu,maxpool:2,flatten,dense:10", {3, {28, 28, 1}}, 10, 3, DIGIT},
+    {"conv:17:3,sigmoid,maxpool:2,flatten,dense:10", {3, {28, 28, 1}}, 10, 3, DIGIT},
+    {"conv:9:3,tanh,maxpool:2,flatten,dense:10", {3, {15, 13, 1}}, 10, 3, NOISE},
+    {"conv:28:3,maxpool:3,flatten,dense:10", {3, {28, 28, 1}}, 10, 2, DIGIT},
+    {"conv:28:3,maxpool:3:s2,flatten,dense:10", {3, {28, 28, 1}}, 10, 2, DIGIT},
+    {"conv:28:3:s2,maxpool:2,flatten,dense:10", {3, {28, 28, 1}}, 10, 2, DIGIT},
+    {"conv:1:3,maxpool:2,flatten,dense:10", {3, {28, 28, 1}}, 10, 3, DIGIT},
+    {"conv:33:3,maxpool:2,flatten,dense:10", {3, {12, 12, 1}}, 10, 3, NOISE},
+    {"conv:16:3,avgpool:2,flatten,dense:10", {3, {14, 15, 1}}, 10, 3, NOISE},
+    {"conv:8:3:same,relu,maxpool:2,conv:16:3:same,relu,maxpool:2,flatten,dense:32,relu,dense:10",
+     {3, {28, 28, 1}},
+     10,
+     3,
+     DIGIT},
+    {"conv:6:5,tanh,avgpool:2,conv:16:5,tanh,avgpool:2,flatten,dense:120,tanh,dense:84,tanh,"
+     "dense:10",
+     {3, {28, 28, 1}},
+     10,
+     3,
+     DIGIT},
+    {"conv:8:3,conv:8:3,relu,conv:12:3:s2,relu,conv:12:3:s2:same,relu,flatten,dense:10",
+     {3, {19, 17, 2}},
+     10,
+     3,
+     NOISE},
+    {"maxpool:2,conv:5:3,relu,maxpool:2,flatten,dense:10", {3, {21, 22, 3}}, 10, 3, NOISE},
+    {"flatten,dense:33,relu,dense:31,relu,dense:17,relu,dense:10", {3, {5, 7, 1}}, 10, 70, NOISE},
+};
+
+typedef struct sample_data {
+    float *x, *param;
+    double *x64, *param64;
+    uint8_t *label;
+} sample_data;
+
+static void data_close(sample_data *d) {
+    mnd_free(d->x), mnd_free(d->param), mnd_free(d->x64), mnd_free(d->param64), mnd_free(d->label);
+}
+
+/*
+ * Inputs, labels and parameters. A DIGIT is ink of 256 grey values on an exactly black ground, as
+ * in MNIST; parameters are scaled by the fan-in so that deep networks neither die nor saturate.
+ */
+static sample_data data_open(const network *n, const naive_net *net, uint32_t variant) {
+    mnd_rng rng;
+    mnd_rng_start(&rng, 2024, MND_RNG_TEST, variant, (uint32_t)net->n_param);
+    const size_t values = net->in * (size_t)n->rows;
+    sample_data d = {.x = rig_alloc(values, sizeof(float)),
+                     .param = rig_alloc(net->n_param, sizeof(float)),
+                     .x64 = rig_alloc(values, sizeof(double)),
+                     .param64 = rig_alloc(net->n_param, sizeof(double)),
+                     .label = rig_alloc((size_t)n->rows, 1)};
+    for (size_t i = 0; i < values; i++) {
+        d.x[i] = 2 * mnd_rng_uniform(&rng) - 1;
+        if (n->fill == DIGIT) {
+            const int w = n->input.dim[1], h = n->input.dim[0];
+            const int y = (int)(i % net->in) / w, x = (int)(i % net->in) % w;
+            const bool ink = y > h / 5 && y < h - h / 5 && abs(x - w / 2) < 2 + y % 5;
+            d.x[i] = ink ? (float)mnd_rng_below(&rng, 256) / 255.0F : 0;
+        }
+        d.x64[i] = (double)d.x[i];
+    }
+    for (int i = 0; i < net->n_layer; i++) {
+        const naive_layer *l = &net->layer[i];
+        if (l->kind != NAIVE_DENSE && l->kind != NAIVE_CONV) continue;
+        const size_t fan = (l->bias - l->kernel) / (size_t)l->oc;
+        for (size_t k = l->kernel; k < l->bias + (size_t)l->oc; k++) {
+            const float u = 2 * mnd_rng_uniform(&rng) - 1;
+            d.param[k] = k < l->bias ? 1.7F * u / sqrtf((float)fan) : 0.3F * u;
+        }
+    }
+    for (size_t k = 0; k < net->n_param; k++) d.param64[k] = (double)d.param[k];
+    for (int i = 0; i < n->rows; i++)
+        d.label[i] = (uint8_t)mnd_rng_below(&rng, (uint32_t)n->classes);
+    return d;
+}
+
+/* The spec with dropout taken out: its masks have a test of their own. */
+static void without_dropout(const char *spec, int classes, char *out, size_t size) {
+    char full[1024];
+    rig_ok(mnd_model_spec(spec, classes, full, sizeof full), spec);
+    char *at = strstr(full, ",dropout:");
+    if (at) {
+        const char *end = strchr(at + 1, ',');
+        memmove(at, end, strlen(end) + 1);
+    }
+    snprintf(out, size, "%s", full);
+}
+
+static void set_param(rig *r, const float *param) {
+    memcpy(r->param, param, r->n_param * sizeof *param);
+}
+
+static void compare(const network *n, bool plain) {
+    char spec[1024], what[1100];
+    without_dropout(n->spec, n->classes, spec, sizeof spec);
+    snprintf(what, sizeof what, "%s (%s, %dx%dx%d)", spec, plain ? "plain" : "fused",
+             n->input.dim[0], n->input.dim[1], n->input.dim[2]);
+    naive_net net;
+    naive_open(&net, spec, n->input, n->classes);
+    rig r;
+    rig_open(&r, spec, n->input, n->classes, n->rows, plain);
+    assert_int_equal(r.n_param, net.n_param);
+
+    /* Another draw where a rectifier or maximum hangs on what float cannot tell. */
+    sample_data d = {0};
+    double *want = rig_alloc(net.n_param, sizeof *want);
+    double loss = 0;
+    const double scale = 1.0 / (n->rows + 3);
+    for (uint32_t variant = 0; variant < 50; variant++) {
+        data_close(&d);
+        d = data_open(n, &net, variant);
+        net.margin = INFINITY;
+        loss = naive_gradient(&net, d.param64, d.x64, d.label, n->rows, scale, want);
+        if (net.margin > 2e-7) break;
+    }
+    assert_true(net.margin > 2e-7);
+
+    set_param(&r, d.param);
+    const float *logits = rig_forward(&r, d.x, n->rows);
+    int64_t correct = 0;
+    for (int i = 0; i < n->rows; i++) {
+        const double *z = naive_forward(&net, d.param64, d.x64 + (size_t)i * net.in, i);
+        rig_within(rig_error(logits + i * n->classes, z, (size_t)n->classes), LIMIT, what,
+                   "logits");
+        int best = 0;
+        for (int k = 1; k < n->classes; k++)
+            if (z[k] > z[best]) best = k;
+        correct += best == d.label[i];
+    }
+    rig_gradient(&r, d.x, d.label, n->rows, (float)scale);
+    rig_within(fabs(r.loss[0] - loss) / loss, LIMIT, what, "loss");
+    assert_int_equal(r.correct[0], correct);
+    for (int i = 0; i < mnd_model_n_array(r.model); i++) {
+        const mnd_param_info a = mnd_model_array(r.model, i);
+        char detail[64];
+        snprintf(detail, sizeof detail, "gradient of %s of layer %d", a.name, a.layer);
+        rig_within(rig_error(r.grad + a.offset, want + a.offset, a.count), LIMIT, what, detail);
+    }
+
+    /* Nothing of a step stays behind: the same again gives the same bits, also after a smaller
+     * batch and an inference. */
+    float *first = rig_alloc(r.n_param, sizeof *first);
+    memcpy(first, r.grad, r.n_param * sizeof *first);
+    const double first_loss = r.loss[0];
+    if (n->rows > 1) rig_gradient(&r, d.x, d.label, 1, 1.0F);
+    (void)rig_forward(&r, d.x, n->rows);
+    rig_gradient(&r, d.x, d.label, n->rows, (float)scale);
+    assert_memory_equal(first, r.grad, r.n_param * sizeof *first);
+    assert_true(first_loss == r.loss[0]);
+    mnd_free(first);
+
+    mnd_free(want);
+    data_close(&d);
+    rig_close(&r);
+    naive_close(&net);
+}
+
+static void definition_plain(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT(tiny); i++) compare(&tiny[i], true);
+    for (size_t i = 0; i < COUNT(large); i++) compare(&large[i], true);
+}
+
+static void definition_fused(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT(tiny); i++) compare(&tiny[i], false);
+    for (size_t i = 0; i < COUNT(large); i++) compare(&large[i], false);
+}
+
+/*
+ * (L(w + h) - L(w - h)) / 2h in double for every parameter, against the gradient of the model. A
+ * step that crosses a kink shows as a second difference too large for a smooth function; such
+ * parameters are few and left out.
+ */
+static void difference_quotients(void **state) {
+    (void)state;
+    const double h = 1e-5;
+    for (size_t t = 0; t < COUNT(tiny); t++) {
+        const network *n = &tiny[t];
+        naive_net net;
+        naive_open(&net, n->spec, n->input, n->classes);
+        sample_data d = data_open(n, &net, 7);
+        const double at = naive_gradient(&net, d.param64, d.x64, d.label, n->rows, 1, NULL);
+        double *slope = rig_alloc(net.n_param, sizeof *slope);
+        bool *kink = rig_alloc(net.n_param, sizeof *kink);
+        size_t kinks = 0;
+        for (size_t k = 0; k < net.n_param; k++) {
+            const double w = d.param64[k];
+            d.param64[k] = w + h;
+            const double up = naive_gradient(&net, d.param64, d.x64, d.label, n->rows, 1, NULL);
+            d.param64[k] = w - h;
+            const double down = naive_gradient(&net, d.param64, d.x64, d.label, n->rows, 1, NULL);
+            d.param64[k] = w;
+            slope[k] = (up - down) / (2 * h) / n->rows;
+            kink[k] = fabs(up - 2 * at + down) > 1e3 * h * h;
+            kinks += kink[k];
+        }
+        assert_true(kinks * 20 <= net.n_param);
+        for (int plain = 0; plain < 2; plain++) {
+            rig r;
+            rig_open(&r, n->spec, n->input, n->classes, n->rows, plain);
+            set_param(&r, d.param);
+            rig_gradient(&r, d.x, d.label, n->rows, 1.0F / (float)n->rows);
+            for (size_t k = 0; k < net.n_param; k++)
+                if (kink[k]) slope[k] = (double)r.grad[k];
+            rig_within(rig_error(r.grad, slope, net.n_param), LIMIT, n->spec,
+                       plain ? "difference quotients (plain)" : "difference quotients (fused)");
+            rig_close(&r);
+        }
+        mnd_free(kink);
+        mnd_free(slope);
+        data_close(&d);
+        naive_close(&net);
+    }
+}
+
+/* A model for inference only gives the logits of a model for training. */
+static void inference_model(void **state) {
+    (void)state;
+    for (size_t t = 0; t < COUNT(large); t++) {
+        const network *n = &large[t];
+        char spec[1024];
+        without_dropout(n->spec, n->classes, spec, sizeof spec);
+        naive_net net;
+        naive_open(&net, spec, n->input, n->classes);
+        sample_data d = data_open(n, &net, 3);
+        const mnd_model_options options = {.max_rows = n->rows, .max_seg = 1, .threads = 1};
+        rig lean, full;
+        rig_open_with(&lean, n->spec, n->input, n->classes, &options, 1);
+        rig_open(&full, n->spec, n->input, n->classes, n->rows, false);
+        assert_int_equal(lean.n_param, net.n_param);
+        set_param(&lean, d.param), set_param(&full, d.param);
+        const float *a = rig_forward(&lean, d.x, n->rows), *b = rig_forward(&full, d.x, n->rows);
+        assert_memory_equal(a, b, (size_t)n->rows * (size_t)n->classes * sizeof *a);
+        assert_true(mnd_model_workspace(lean.model) <= mnd_model_workspace(full.model));
+        rig_close(&lean), rig_close(&full);
+        data_close(&d);
+        naive_close(&net);
+    }
+}
+
+/* The maximum pooling of the course "Image Recognition with MNIST". */
+static void tutorial_maxpool(void **state) {
+    (void)state;
+    static const float picture[16] = {5, 10, 15, 10, 15, 20, 10, 12, 13, 16, 9, 8, 15, 19, 25, 20};
+    static const float want[4] = {20, 15, 19, 25};
+    for (int plain = 0; plain < 2; plain++) {
+        const mnd_model_options options = {
+            .max_rows = 1, .max_seg = 1, .plain = plain, .threads = 1};
+        rig r;
+        rig_open_with(&r, "maxpool:2,flatten", (mnd_shape){3, {4, 4, 1}}, 4, &options, 1);
+        assert_int_equal(r.n_param, 0);
+        assert_memory_equal(rig_forward(&r, picture, 1), want, sizeof want);
+        rig_close(&r);
+    }
+}
+
+/* Its sharpening by convolution: a 5x5 picture with a short bright line. */
+static void tutorial_sharpen(void **state) {
+    (void)state;
+    static const float kernel[9] = {0, -1, 0, -1, 5, -1, 0, -1, 0};
+    static const float valid[9] = {-255, 1020, -255, -255, 765, -255, -255, 1020, -255};
+    static const float same[25] = {0,    0, -255, 0,   0,    0, -255, 1020, -255,
+                                   0,    0, -255, 765, -255, 0, 0,    -255, 1020,
+                                   -255, 0, 0,    0,   -255, 0, 0};
+    float picture[25] = {0};
+    for (int row = 1; row <= 3; row++) picture[row * 5 + 2] = 255;
+    for (int plain = 0; plain < 2; plain++) {
+        const mnd_model_options options = {
+            .max_rows = 1, .max_seg = 1, .plain = plain, .threads = 1};
+        rig r;
+        rig_open_with(&r, "conv:1:3,flatten", (mnd_shape){3, {5, 5, 1}}, 9, &options, 1);
+        memcpy(r.param, kernel, sizeof kernel);
+        const float *out = rig_forward(&r, picture, 1);
+        assert_true(out[3] == -255); /* the left of the middle row */
+        for (int i = 0; i < 9; i++) assert_true(out[i] == valid[i]);
+        rig_close(&r);
+
+        rig_open_with(&r, "conv:1:3:same,flatten", (mnd_shape){3, {5, 5, 1}}, 25, &options, 1);
+        memcpy(r.param, kernel, sizeof kernel);
+        out = rig_forward(&r, picture, 1);
+        for (int i = 0; i < 25; i++) assert_true(out[i] == same[i]);
+        rig_close(&r);
+    }
+}
+
+/* The three neurons of the slides, at values known to all. */
+static void tutorial_neurons(void **state) {
+    (void)state;
+    static const float in[5] = {-1000, -1, 0, 1, 1000};
+    static const struct {
+        const char *spec;
+        double out[5];
+    } neuron[] = {{"relu", {0, 0, 0, 1, 1000}},
+                  {"sigmoid", {0, 0.26894142136999512, 0.5, 0.73105857863000488, 1}},
+                  {"tanh", {-1, -0.76159415595576489, 0, 0.76159415595576489, 1}}};
+    for (size_t i = 0; i < COUNT(neuron); i++)
+        for (int plain = 0; plain < 2; plain++) {
+            const mnd_model_options options = {
+                .max_rows = 1, .max_seg = 1, .plain = plain, .threads = 1};
+            rig r;
+            rig_open_with(&r, neuron[i].spec, (mnd_shape){1, {5}}, 5, &options, 1);
+            const float *out = rig_forward(&r, in, 1);
+            for (int k = 0; k < 5; k++)
+                assert_true(fabs((double)out[k] - neuron[i].out[k]) <= 1e-6);
+            rig_close(&r);
+        }
+}
+
+/*
+ * A NaN among the parameters must reach the loss: a rectifier or a maximum that swallowed it would
+ * let a broken run go on with a network that is silently dead.
+ */
+static void nan_is_not_hidden(void **state) {
+    (void)state;
+    static const network net[] = {
+        {"dense:6,relu,dense:4", {1, {5}}, 4, 3, NOISE},
+        {"dense:20,relu,dense:4", {1, {5}}, 4, 40, NOISE},
+        {"dense:6,sigmoid,dense:4", {1, {5}}, 4, 3, NOISE},
+        {"dense:6,tanh,dense:4", {1, {5}}, 4, 3, NOISE},
+        {"conv:3:3,maxpool:2,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+        {"conv:3:3,relu,maxpool:2,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+        {"conv:3:3,maxpool:2,relu,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+        {"conv:3:3,tanh,maxpool:2,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+        {"conv:3:3:same,avgpool:3:s2,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+        {"conv:28:3,maxpool:2,flatten,dense:16,relu,dense:4", {3, {28, 28, 1}}, 4, 3, NOISE},
+        {"conv:3:3,maxpool:3:s2,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+    };
+    for (size_t t = 0; t < COUNT(net); t++)
+        for (int plain = 0; plain < 2; plain++) {
+            naive_net naive;
+            naive_open(&naive, net[t].spec, net[t].input, net[t].classes);
+            sample_data d = data_open(&net[t], &naive, 0);
+            rig r;
+            rig_open(&r, net[t].spec, net[t].input, net[t].classes, net[t].rows, plain);
+            for (int a = 0; a < mnd_model_n_array(r.model); a++) {
+                const mnd_param_info info = mnd_model_array(r.model, a);
+                set_param(&r, d.param);
+                for (size_t k = 0; k < info.count; k++) r.param[info.offset + k] = NAN;
+                rig_gradient(&r, d.x, d.label, net[t].rows, 1.0F);
+                if (!isnan(r.loss[0]))
+                    fail_msg("%s (%s): NaN in %s of layer %d does not reach the loss", net[t].spec,
+                             plain ? "plain" : "fused", info.name, info.layer);
+                assert_true(mnd_model_bad_array(r.model) >= 0);
+            }
+            set_param(&r, d.param);
+            rig_gradient(&r, d.x, d.label, net[t].rows, 1.0F);
+            assert_int_equal(mnd_model_bad_array(r.model), -1);
+            d.x[naive.in - 1] = NAN;
+            d.x[naive.in / 2] = NAN;
+            rig_gradient(&r, d.x, d.label, net[t].rows, 1.0F);
+            if (!isnan(r.loss[0]))
+                fail_msg("%s (%s): NaN in the input does not reach the loss", net[t].spec,
+                         plain ? "plain" : "fused");
+            rig_close(&r);
+            data_close(&d);
+            naive_close(&naive);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tutorial_maxpool), cmocka_unit_test(tutorial_sharpen),
+        cmocka_unit_test(tutorial_neurons), cmocka_unit_test(definition_plain),
+        cmocka_unit_test(definition_fused), cmocka_unit_test(difference_quotients),
+        cmocka_unit_test(inference_model),  cmocka_unit_test(nan_is_not_hidden),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

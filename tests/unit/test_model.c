@@ -1,0 +1,502 @@
+/*
+ * The model around the layers: reading of specs, presets, the summary's figures, initial values,
+ * and a loss that stays finite where it should and NaN where it must.
+ */
+#include "rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "mnist_dist/timer.h"
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+static const mnd_shape mnist = {3, {28, 28, 1}};
+
+/* Builds without workspace: checks and counts only. */
+static mnd_status build(const char *spec, mnd_shape input, int classes, mnd_model **out) {
+    const mnd_model_options options = {.max_rows = 0, .max_seg = 1, .training = true, .threads = 1};
+    return mnd_model_create(spec, &input, classes, &options, out);
+}
+
+static void refused(const char *spec, mnd_shape input, int classes, const char *layer) {
+    mnd_model *model = NULL;
+    const double start = mnd_now();
+    const mnd_status status = build(spec, input, classes, &model);
+    if (status != MND_USAGE) fail_msg("\"%s\": %s instead of USAGE", spec, mnd_status_name(status));
+    assert_null(model);
+    if (!strstr(mnd_error(), layer))
+        fail_msg("\"%s\": the error does not name \"%s\": %s", spec, layer, mnd_error());
+    assert_null(strchr(mnd_error(), '\n'));
+    assert_true(mnd_now() - start < 5); /* nothing absurd was allocated or counted through */
+}
+
+static void malformed_specs(void **state) {
+    (void)state;
+    /* The layer that is wrong, as it stands in the spec, and what comes before and behind it. */
+    static const char *const vector[] = {
+        /* names */
+        "foo", "softmax", "densee:10", "dens:10", "Dense:10", "conv2d:8:3", "relu6", "dense10", "d",
+        ":", ":5", "10", "dense;10", "relu relu", "dropout=0.5",
+        /* numbers */
+        "dense", "dense:", "dense:0", "dense:-5", "dense:12x", "dense:x", "dense:1.5", "dense:1e3",
+        "dense:+5", "dense:0x10", "dense:10:", "dense:5:6", "dense:99999999999999999999",
+        "dense:2147483648", "dense:4294967297", "dense:18446744073709551617",
+        /* arguments where none belong */
+        "relu:1", "relu:", "sigmoid:0", "tanh:x", "flatten:2",
+        /* dropout */
+        "dropout", "dropout:", "dropout:1", "dropout:1.0", "dropout:-0.1", "dropout:nan",
+        "dropout:inf", "dropout:0.5x", "dropout:1e400", "dropout:0.2:0.3", "dropout:0,2",
+        /* pictures wanted */
+        "conv:8:3", "maxpool:2", "avgpool:2"};
+    for (size_t i = 0; i < COUNT(vector); i++) {
+        char spec[256], layer[64];
+        snprintf(layer, sizeof layer, "%s", vector[i]);
+        if (strchr(layer, ',')) *strchr(layer, ',') = 0;
+        if (!strcmp(layer, "dropout:0")) continue; /* "dropout:0" is right, what follows is not */
+        snprintf(spec, sizeof spec, "%s", vector[i]);
+        refused(spec, (mnd_shape){1, {20}}, 10, layer);
+        snprintf(spec, sizeof spec, "dense:20,relu,%s,dense:10", vector[i]);
+        refused(spec, (mnd_shape){1, {20}}, 10, layer);
+        snprintf(spec, sizeof spec, "flatten,dense:20,%s", vector[i]);
+        refused(spec, mnist, 10, layer);
+    }
+    refused("dense:20,dropout:0,2,dense:10", (mnd_shape){1, {20}}, 10, "2");
+
+    static const char *const picture[] = {"conv",
+                                          "conv:",
+                                          "conv:8",
+                                          "conv:8:",
+                                          "conv::3",
+                                          "conv:0:3",
+                                          "conv:-1:3",
+                                          "conv:8:0",
+                                          "conv:8:3:s0",
+                                          "conv:8:3:s",
+                                          "conv:8:3:s-1",
+                                          "conv:8:3:sx",
+                                          "conv:8:3:2",
+                                          "conv:8:3x",
+                                          "conv:8:x3",
+                                          "conv:8:3x3x3",
+                                          "conv:8:3x0",
+                                          "conv:8:0x3",
+                                          "conv:8:3X3",
+                                          "conv:8:3:full",
+                                          "conv:8:3:Same",
+                                          "conv:8:3:same:valid",
+                                          "conv:8:3:same:same",
+                                          "conv:8:3:s2:s2",
+                                          "conv:8:3:",
+                                          "conv:8:3::same",
+                                          "conv:8:29",
+                                          "conv:8:3x29",
+                                          "conv:8:29x3",
+                                          "conv:2147483647:2147483647",
+                                          "conv:8:2147483648",
+                                          "conv:8:3:s2147483648",
+                                          "conv:8:99999999999999999999",
+                                          "maxpool",
+                                          "maxpool:",
+                                          "maxpool:0",
+                                          "maxpool:-2",
+                                          "maxpool:29",
+                                          "maxpool:2:s0",
+                                          "maxpool:2:s",
+                                          "maxpool:2:3",
+                                          "maxpool:2:same",
+                                          "maxpool:2:s2:s2",
+                                          "maxpool:x",
+                                          "maxpool:99999999999999999999",
+                                          "avgpool",
+                                          "avgpool:0",
+                                          "avgpool:29",
+                                          "avgpool:2:s0",
+                                          "avgpool:2:valid",
+                                          "avgpool:2147483648",
+                                          "dense:10"};
+    for (size_t i = 0; i < COUNT(picture); i++) {
+        char spec[256];
+        snprintf(spec, sizeof spec, "%s,flatten,dense:10", picture[i]);
+        refused(spec, mnist, 10, picture[i]);
+        snprintf(spec, sizeof spec, "relu,%s,flatten,dense:10", picture[i]);
+        refused(spec, mnist, 10, picture[i]);
+    }
+    /* What an earlier layer left is too small for a later one. */
+    refused("maxpool:4,maxpool:4,conv:3:2,flatten,dense:10", mnist, 10, "conv:3:2");
+    refused("conv:3:3,maxpool:14,flatten,dense:10", mnist, 10, "");
+}
+
+static void empty_and_unfinished_specs(void **state) {
+    (void)state;
+    static const char *const spec[] = {
+        "",  ",",  ",,",         "dense:10,", ",dense:10", "dense:5,,dense:10",
+        " ", "\n", "dense:10\n", "dense:10 ", " dense:10"};
+    for (size_t i = 0; i < COUNT(spec); i++) refused(spec[i], (mnd_shape){1, {20}}, 10, "");
+    /* The outputs must be as many as the classes. */
+    refused("dense:11", (mnd_shape){1, {20}}, 10, "dense:11");
+    refused("dense:10,dense:9", (mnd_shape){1, {20}}, 10, "dense:9");
+    refused("flatten", mnist, 10, "flatten");
+    refused("conv:10:28", mnist, 10, "conv:10:28"); /* (1, 1, 10) is not (10) */
+}
+
+static void too_much(void **state) {
+    (void)state;
+    /* More layers than there is room for. */
+    char spec[4096] = "flatten";
+    for (int i = 0; i < MND_MAX_LAYERS; i++) strcat(spec, ",relu");
+    refused(spec, mnist, 784, "");
+    /* A spec without an end. */
+    size_t size = 1 << 20;
+    char *endless = rig_alloc(size, 1);
+    memset(endless, '9', size - 1);
+    memcpy(endless, "dense:", 6);
+    refused(endless, mnist, 10, "");
+    memset(endless, ',', size - 1);
+    refused(endless, mnist, 10, "");
+    memset(endless, 'x', size - 1);
+    refused(endless, mnist, 10, "");
+    mnd_free(endless);
+
+    /* Sizes whose product does not fit: refused, not wrapped around to something small. */
+    static const char *const huge[] = {
+        "flatten,dense:2147483647,dense:2147483647,dense:10",
+        "conv:2147483647:28:same,conv:2147483647:28:same,flatten,dense:10",
+        "conv:65536:1,conv:65536:1,conv:65536:28,flatten,dense:10",
+        "conv:1000000:1,flatten,dense:1000000,dense:10",
+        "conv:2147483647:1,flatten,dense:10",
+        "conv:16:2147483647:same,flatten,dense:10",
+        "conv:16:2147483647x2147483647:same,flatten,dense:10",
+    };
+    for (size_t i = 0; i < COUNT(huge); i++) refused(huge[i], mnist, 10, "");
+
+    /* What fits in the counters but not in memory is an error of its own, not a crash. */
+    const mnd_model_options options = {
+        .max_rows = 1 << 24, .max_seg = 1, .training = true, .threads = 1};
+    mnd_model *model = NULL;
+    const mnd_status status =
+        mnd_model_create("conv:1024:3,conv:1024:3,flatten,dense:10", &mnist, 10, &options, &model);
+    assert_true(status == MND_NO_MEMORY || status == MND_USAGE || status == MND_RANGE);
+    assert_null(model);
+}
+
+/* What is allowed at the edges. */
+static void unusual_specs(void **state) {
+    (void)state;
+    static const struct {
+        const char *spec;
+        mnd_shape input;
+        int classes;
+        size_t n_param;
+    } good[] = {
+        {"dense:10", {1, {1}}, 10, 20},
+        {"dense:1", {1, {5}}, 1, 6},
+        {"relu", {1, {10}}, 10, 0},
+        {"flatten,flatten,dense:10", {3, {2, 2, 1}}, 10, 50},
+        {"relu,sigmoid,tanh,dropout:0.999,dense:10", {1, {3}}, 10, 40},
+        {"dropout:0,dense:10", {1, {3}}, 10, 40},
+        {"dropout:.5,dense:10", {1, {3}}, 10, 40},
+        {"conv:10:28,flatten", {3, {28, 28, 1}}, 10, 7850},
+        {"conv:10:28x28:s5:valid,flatten", {3, {28, 28, 1}}, 10, 7850},
+        {"conv:1:57:same,maxpool:28,flatten,dense:2", {3, {28, 28, 1}}, 2, 3250 + 4},
+        {"conv:2:3:s100:same,flatten,dense:3", {3, {28, 28, 1}}, 3, 20 + 9},
+        {"conv:2:3:same:s2,flatten,dense:3", {3, {28, 28, 1}}, 3, 20 + 3 * 393},
+        {"maxpool:1,avgpool:1,flatten,dense:3", {3, {4, 4, 3}}, 3, 147},
+        {"maxpool:2:s100,flatten,dense:3", {3, {4, 4, 3}}, 3, 12},
+    };
+    for (size_t i = 0; i < COUNT(good); i++) {
+        mnd_model *model = NULL;
+        rig_ok(build(good[i].spec, good[i].input, good[i].classes, &model), good[i].spec);
+        if (mnd_model_n_param(model) != good[i].n_param)
+            fail_msg("%s: %zu parameters instead of %zu", good[i].spec, mnd_model_n_param(model),
+                     good[i].n_param);
+        mnd_model_destroy(&model);
+    }
+    mnd_model_destroy(&(mnd_model *){NULL});
+
+    /* As many layers as there may be. */
+    char spec[4096] = "flatten";
+    for (int i = 0; i < MND_MAX_LAYERS - 2; i++) strcat(spec, ",relu");
+    strcat(spec, ",dense:10");
+    mnd_model *model = NULL;
+    const mnd_status status = build(spec, mnist, 10, &model);
+    rig_ok(status, "127 layers");
+    assert_int_equal(mnd_model_n_layer(model), MND_MAX_LAYERS);
+    mnd_model_destroy(&model);
+}
+
+static void presets(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t n_param[2]; /* with 10 and 47 classes */
+    } preset[] = {
+        {"mlp16", {13002, 13002 + 37 * 17}},
+        {"mlp512", {669706, 669706 + 37 * 513}},
+        {"cnn", {607394, 607394 + 37 * 129}},
+    };
+    static const int classes[2] = {10, 47};
+    for (size_t i = 0; i < COUNT(preset); i++)
+        for (int c = 0; c < 2; c++) {
+            char spec[1024], last[32];
+            rig_ok(mnd_model_spec(preset[i].name, classes[c], spec, sizeof spec), preset[i].name);
+            snprintf(last, sizeof last, ",dense:%d", classes[c]);
+            assert_string_equal(spec + strlen(spec) - strlen(last), last);
+            /* The name and the spec it stands for are the same model, and so says its text. */
+            const char *const both[2] = {preset[i].name, spec};
+            for (int b = 0; b < 2; b++) {
+                mnd_model *model = NULL;
+                rig_ok(build(both[b], mnist, classes[c], &model), both[b]);
+                assert_int_equal(mnd_model_n_param(model), preset[i].n_param[c]);
+                assert_string_equal(mnd_model_text(model), spec);
+                mnd_model_destroy(&model);
+            }
+            /* Room for all of it, or an error. */
+            char small[1024];
+            assert_int_equal(mnd_model_spec(spec, classes[c], small, strlen(spec)), MND_USAGE);
+            rig_ok(mnd_model_spec(spec, classes[c], small, strlen(spec) + 1), spec);
+            assert_string_equal(small, spec);
+        }
+}
+
+static void summary(void **state) {
+    (void)state;
+    static const struct {
+        const char *kind, *text;
+        mnd_shape out;
+        size_t n_param;
+    } want[] = {
+        {"conv", "conv:28:3", {3, {26, 26, 28}}, 280},
+        {"maxpool", "maxpool:2", {3, {13, 13, 28}}, 0},
+        {"flatten", "flatten", {1, {4732}}, 0},
+        {"dense", "dense:128", {1, {128}}, 605824},
+        {"relu", "relu", {1, {128}}, 0},
+        {"dropout", "dropout:0.2", {1, {128}}, 0},
+        {"dense", "dense:10", {1, {10}}, 1290},
+    };
+    mnd_model *model = NULL;
+    rig_ok(build("cnn", mnist, 10, &model), "cnn");
+    assert_int_equal(mnd_model_n_layer(model), COUNT(want));
+    for (int i = 0; i < (int)COUNT(want); i++) {
+        const mnd_layer_info l = mnd_model_layer(model, i);
+        assert_string_equal(l.kind, want[i].kind);
+        assert_string_equal(l.text, want[i].text);
+        assert_int_equal(l.n_param, want[i].n_param);
+        assert_int_equal(l.out.ndim, want[i].out.ndim);
+        for (int d = 0; d < l.out.ndim; d++) assert_int_equal(l.out.dim[d], want[i].out.dim[d]);
+        assert_int_equal(mnd_shape_size(&l.out), mnd_shape_size(&want[i].out));
+    }
+    static const struct {
+        int layer;
+        const char *kind, *name;
+        int ndim;
+        int64_t dim[4];
+    } array[] = {
+        {0, "conv", "kernel", 4, {3, 3, 1, 28}}, {0, "conv", "bias", 1, {28}},
+        {3, "dense", "kernel", 2, {4732, 128}},  {3, "dense", "bias", 1, {128}},
+        {6, "dense", "kernel", 2, {128, 10}},    {6, "dense", "bias", 1, {10}},
+    };
+    assert_int_equal(mnd_model_n_array(model), COUNT(array));
+    size_t offset = 0;
+    for (int i = 0; i < (int)COUNT(array); i++) {
+        const mnd_param_info a = mnd_model_array(model, i);
+        assert_int_equal(a.layer, array[i].layer);
+        assert_string_equal(a.kind, array[i].kind);
+        assert_string_equal(a.name, array[i].name);
+        assert_int_equal(a.ndim, array[i].ndim);
+        size_t count = 1;
+        for (int d = 0; d < a.ndim; d++) {
+            assert_int_equal(a.dim[d], array[i].dim[d]);
+            count *= (size_t)a.dim[d];
+        }
+        assert_int_equal(a.count, count);
+        assert_int_equal(a.offset, offset); /* one after another, no gaps: they are hashed so */
+        offset += count;
+    }
+    assert_int_equal(offset, mnd_model_n_param(model));
+    mnd_model_destroy(&model);
+
+    /* Shapes of strided and padded layers as TensorFlow gives them. */
+    static const struct {
+        const char *layer;
+        int h, w;
+    } shape[] = {
+        {"conv:1:3:s2", 13, 12},  {"conv:1:3:s2:same", 14, 13},   {"conv:1:4:s3:same", 9, 9},
+        {"conv:1:2x5", 26, 22},   {"conv:1:2x5:s2:same", 14, 13}, {"maxpool:3", 9, 8},
+        {"maxpool:3:s2", 13, 12}, {"avgpool:2:s5", 6, 5},         {"conv:1:1:s28", 1, 1},
+    };
+    for (size_t i = 0; i < COUNT(shape); i++) {
+        char spec[64];
+        snprintf(spec, sizeof spec, "%s,flatten,dense:2", shape[i].layer);
+        rig_ok(build(spec, (mnd_shape){3, {27, 26, 1}}, 2, &model), spec);
+        const mnd_layer_info l = mnd_model_layer(model, 0);
+        assert_int_equal(l.out.dim[0], shape[i].h);
+        assert_int_equal(l.out.dim[1], shape[i].w);
+        mnd_model_destroy(&model);
+    }
+}
+
+static void initial_values(void **state) {
+    (void)state;
+    const char *const spec = "conv:64:5,maxpool:2,conv:48:3:same,flatten,dense:40,relu,dense:40,"
+                             "relu,dense:40,dense:40";
+    const mnd_shape input = {3, {16, 16, 3}};
+    for (int init = 0; init < 2; init++) {
+        rig a, b;
+        rig_open(&a, spec, input, 40, 1, false);
+        rig_open(&b, spec, input, 40, 1, true);
+        for (size_t i = 0; i < a.n_param; i++) a.param[i] = b.param[i] = NAN;
+        mnd_model_initialize(a.model, (mnd_init)init, 17);
+        mnd_model_initialize(b.model, (mnd_init)init, 17);
+        assert_memory_equal(a.param, b.param, a.n_param * sizeof(float));
+        mnd_model_initialize(b.model, (mnd_init)init, 18);
+
+        mnd_param_info twin = {0};
+        for (int i = 0; i < mnd_model_n_array(a.model); i++) {
+            const mnd_param_info p = mnd_model_array(a.model, i);
+            const float *v = a.param + p.offset;
+            if (strcmp(p.name, "bias") == 0) {
+                for (size_t k = 0; k < p.count; k++) assert_true(v[k] == 0);
+                continue;
+            }
+            const double taps = p.ndim == 4 ? (double)(p.dim[0] * p.dim[1]) : 1;
+            const double in = taps * (double)p.dim[p.ndim - 2],
+                         out = taps * (double)p.dim[p.ndim - 1];
+            const double limit = sqrt(6 / (in + out)), n = (double)p.count;
+            const double want = init == MND_INIT_GLOROT ? limit * limit / 3 : 2 / in;
+            double sum = 0, square = 0, fourth = 0, most = 0;
+            size_t same = 0;
+            for (size_t k = 0; k < p.count; k++) {
+                const double x = (double)v[k];
+                sum += x, square += x * x, fourth += x * x * x * x;
+                most = fmax(most, fabs(x));
+                same += v[k] == b.param[p.offset + k];
+            }
+            const double kurtosis = init == MND_INIT_GLOROT ? 9.0 / 5 : 3;
+            assert_true(fabs(sum / n) < 4.5 * sqrt(want / n));
+            assert_true(fabs(square / n / want - 1) < 4.5 * sqrt((kurtosis - 1) / n));
+            /* Its shape, not just its width: uniform or normal. */
+            assert_true(fabs(fourth / n / (want * want) - kurtosis) < 0.3);
+            if (init == MND_INIT_GLOROT)
+                assert_true(most <= limit * 1.000001 && most > 0.98 * limit);
+            if (init == MND_INIT_HE) assert_true(most < 6 * sqrt(want) && most > 2.5 * sqrt(want));
+            assert_true((double)same < 1e-3 * n + 3); /* another seed, other values */
+            if (p.ndim == 2 && p.dim[0] == 40) {
+                /* Layers of equal shape draw different numbers. */
+                if (twin.count) {
+                    size_t equal = 0;
+                    for (size_t k = 0; k < p.count; k++) equal += a.param[twin.offset + k] == v[k];
+                    assert_true(equal < 5);
+                }
+                twin = p;
+            }
+        }
+        rig_close(&a), rig_close(&b);
+    }
+}
+
+static void one_hot(void **state) {
+    (void)state;
+    /* All logits equal: the derivative is the uniform distribution less the one-hot label. */
+    float z[4 * 10] = {0}, d[4 * 10];
+    const uint8_t label[4] = {0, 5, 9, 5};
+    int64_t correct = 0;
+    const double loss = mnd_cross_entropy(z, label, 4, 10, 1.0F, d, &correct);
+    assert_true(fabs(loss - 4 * log(10)) < 1e-6);
+    for (int i = 0; i < 40; i++)
+        assert_true(fabs((double)d[i] - (0.1 - (i % 10 == label[i / 10]))) < 1e-7);
+    assert_int_equal(correct, 1); /* of equal logits the first is the answer */
+}
+
+static void extreme_logits(void **state) {
+    (void)state;
+    static const float big[] = {1e4F, 88.8F, 1e30F, 3e38F};
+    for (size_t i = 0; i < COUNT(big); i++)
+        for (int sign = 0; sign < 2; sign++) {
+            float z[3] = {sign ? -big[i] : big[i], 0, 0}, p[3], d[3];
+            memcpy(p, z, sizeof p);
+            mnd_softmax(p, 1, 3);
+            const float want = sign ? 0 : 1;
+            assert_true(p[0] == want && fabs((double)(p[0] + p[1] + p[2]) - 1) < 1e-6);
+            int64_t correct = 0;
+            const uint8_t label = 0;
+            const double loss = mnd_cross_entropy(z, &label, 1, 3, 1.0F, d, &correct);
+            const double exact = sign ? (double)big[i] + log(2) : 0;
+            assert_true(fabs(loss - exact) <= 1e-6 * exact);
+            assert_int_equal(correct, !sign);
+            for (int k = 0; k < 3; k++) assert_true(isfinite(d[k]));
+        }
+}
+
+static void nan_and_infinity(void **state) {
+    (void)state;
+    for (int classes = 1; classes <= 40; classes++)
+        for (int at = 0; at < classes; at++)
+            for (int l = 0; l < classes; l += 5) {
+                float z[3 * 40], d[3 * 40];
+                for (int i = 0; i < 3 * classes; i++) z[i] = (float)(i % 7);
+                z[classes + at] = NAN;
+                const uint8_t label[3] = {0, (uint8_t)l, 0};
+                int64_t correct = 0;
+                assert_true(isnan(mnd_cross_entropy(z, label, 3, classes, 1.0F, d, &correct)));
+                for (int i = 0; i < classes; i++) {
+                    assert_true(isfinite(d[i]) && isfinite(d[2 * classes + i]));
+                    assert_true(isnan(d[classes + i]));
+                }
+                mnd_softmax(z, 3, classes);
+                for (int i = 0; i < classes; i++) {
+                    assert_true(isfinite(z[i]) && isfinite(z[2 * classes + i]));
+                    assert_true(isnan(z[classes + i]));
+                }
+            }
+    /* An infinite logit has no defined softmax; it must not look like a good result. */
+    float z[3] = {INFINITY, 0, 1};
+    const uint8_t label = 1;
+    int64_t correct = 0;
+    assert_false(isfinite(mnd_cross_entropy(z, &label, 1, 3, 1.0F, NULL, &correct)));
+}
+
+/* The first bad array is named, whatever is bad and wherever in it. */
+static void bad_arrays(void **state) {
+    (void)state;
+    rig r;
+    rig_open(&r, "conv:5:3,relu,maxpool:2,flatten,dense:17,tanh,dense:3", (mnd_shape){3, {9, 9, 1}},
+             3, 2, false);
+    memset(r.grad, 0, r.n_param * sizeof(float));
+    assert_int_equal(mnd_model_bad_array(r.model), -1);
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < mnd_model_n_array(r.model); i++) {
+        const mnd_param_info a = mnd_model_array(r.model, i);
+        for (int b = 0; b < 3; b++)
+            for (int end = 0; end < 2; end++) {
+                float *at = r.grad + a.offset + (end ? a.count - 1 : 0);
+                *at = bad[b];
+                r.grad[r.n_param - 1] = NAN; /* a later one too */
+                assert_int_equal(mnd_model_bad_array(r.model), i);
+                *at = 0;
+                r.grad[r.n_param - 1] = 0;
+            }
+    }
+    r.grad[3] = 3e38F;
+    assert_int_equal(mnd_model_bad_array(r.model), -1);
+    rig_close(&r);
+}
+
+static void blas_has_a_name(void **state) {
+    (void)state;
+    assert_non_null(mnd_blas_name());
+    assert_true(strlen(mnd_blas_name()) > 3 && strlen(mnd_blas_name()) < 128);
+    assert_null(strchr(mnd_blas_name(), '\n'));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(malformed_specs), cmocka_unit_test(empty_and_unfinished_specs),
+        cmocka_unit_test(too_much),        cmocka_unit_test(unusual_specs),
+        cmocka_unit_test(presets),         cmocka_unit_test(summary),
+        cmocka_unit_test(initial_values),  cmocka_unit_test(one_hot),
+        cmocka_unit_test(extreme_logits),  cmocka_unit_test(nan_and_infinity),
+        cmocka_unit_test(bad_arrays),      cmocka_unit_test(blas_has_a_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
