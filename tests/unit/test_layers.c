@@ -289,20 +289,27 @@ static void inference_model(void **state) {
     }
 }
 
-/* The maximum pooling of the course "Image Recognition with MNIST". */
+/*
+ * The worked examples need no parameters, but a model does: a first layer that changes nothing. The
+ * pooling is tried fused with it and, behind a layer between them, alone.
+ */
 static void tutorial_maxpool(void **state) {
     (void)state;
+    /* From the course "Image Recognition with MNIST". */
     static const float picture[16] = {5, 10, 15, 10, 15, 20, 10, 12, 13, 16, 9, 8, 15, 19, 25, 20};
     static const float want[4] = {20, 15, 19, 25};
-    for (int plain = 0; plain < 2; plain++) {
-        const mnd_model_options options = {
-            .max_rows = 1, .max_seg = 1, .plain = plain, .threads = 1};
-        rig r;
-        rig_open_with(&r, "maxpool:2,flatten", (mnd_shape){3, {4, 4, 1}}, 4, &options, 1);
-        assert_int_equal(r.n_param, 0);
-        assert_memory_equal(rig_forward(&r, picture, 1), want, sizeof want);
-        rig_close(&r);
-    }
+    static const char *const spec[] = {"conv:1:1,maxpool:2,flatten",
+                                       "conv:1:1,relu,maxpool:2,flatten",
+                                       "conv:1:1,dropout:0,maxpool:2,flatten"};
+    for (size_t i = 0; i < COUNT(spec); i++)
+        for (int plain = 0; plain < 2; plain++) {
+            rig r;
+            rig_open(&r, spec[i], (mnd_shape){3, {4, 4, 1}}, 4, 1, plain);
+            assert_int_equal(r.n_param, 2);
+            r.param[0] = 1;
+            assert_memory_equal(rig_forward(&r, picture, 1), want, sizeof want);
+            rig_close(&r);
+        }
 }
 
 /* Its sharpening by convolution: a 5x5 picture with a short bright line. */
@@ -316,17 +323,15 @@ static void tutorial_sharpen(void **state) {
     float picture[25] = {0};
     for (int row = 1; row <= 3; row++) picture[row * 5 + 2] = 255;
     for (int plain = 0; plain < 2; plain++) {
-        const mnd_model_options options = {
-            .max_rows = 1, .max_seg = 1, .plain = plain, .threads = 1};
         rig r;
-        rig_open_with(&r, "conv:1:3,flatten", (mnd_shape){3, {5, 5, 1}}, 9, &options, 1);
+        rig_open(&r, "conv:1:3,flatten", (mnd_shape){3, {5, 5, 1}}, 9, 1, plain);
         memcpy(r.param, kernel, sizeof kernel);
         const float *out = rig_forward(&r, picture, 1);
         assert_true(out[3] == -255); /* the left of the middle row */
         for (int i = 0; i < 9; i++) assert_true(out[i] == valid[i]);
         rig_close(&r);
 
-        rig_open_with(&r, "conv:1:3:same,flatten", (mnd_shape){3, {5, 5, 1}}, 25, &options, 1);
+        rig_open(&r, "conv:1:3:same,flatten", (mnd_shape){3, {5, 5, 1}}, 25, 1, plain);
         memcpy(r.param, kernel, sizeof kernel);
         out = rig_forward(&r, picture, 1);
         for (int i = 0; i < 25; i++) assert_true(out[i] == same[i]);
@@ -334,22 +339,23 @@ static void tutorial_sharpen(void **state) {
     }
 }
 
-/* The three neurons of the slides, at values known to all. */
+/* The three neurons of the slides, at values known to all; fused with a layer and alone. */
 static void tutorial_neurons(void **state) {
     (void)state;
     static const float in[5] = {-1000, -1, 0, 1, 1000};
     static const struct {
-        const char *spec;
+        const char *name;
         double out[5];
     } neuron[] = {{"relu", {0, 0, 0, 1, 1000}},
                   {"sigmoid", {0, 0.26894142136999512, 0.5, 0.73105857863000488, 1}},
                   {"tanh", {-1, -0.76159415595576489, 0, 0.76159415595576489, 1}}};
     for (size_t i = 0; i < COUNT(neuron); i++)
-        for (int plain = 0; plain < 2; plain++) {
-            const mnd_model_options options = {
-                .max_rows = 1, .max_seg = 1, .plain = plain, .threads = 1};
+        for (int variant = 0; variant < 4; variant++) {
+            char spec[64];
+            snprintf(spec, sizeof spec, variant & 1 ? "dense:5,%s" : "%s,dense:5", neuron[i].name);
             rig r;
-            rig_open_with(&r, neuron[i].spec, (mnd_shape){1, {5}}, 5, &options, 1);
+            rig_open(&r, spec, (mnd_shape){1, {5}}, 5, 1, variant & 2);
+            for (int k = 0; k < 5; k++) r.param[6 * k] = 1;
             const float *out = rig_forward(&r, in, 1);
             for (int k = 0; k < 5; k++)
                 assert_true(fabs((double)out[k] - neuron[i].out[k]) <= 1e-6);

@@ -1,0 +1,246 @@
+/*
+ * The averaged gradient on any number of processes: the gradient of the same global batch on one,
+ * to 1e-6, and bit by bit what the logical ranks give on one process. Batches that no number of
+ * processes divides, a short last one, more logical ranks than samples; each sample once.
+ */
+#include "mpi_test.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "mnist_dist/exchange.h"
+#include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/model.h"
+#include "mnist_dist/rng.h"
+
+enum { IMAGES = 83, MAX_V = 16 };
+
+typedef struct problem {
+    const char *spec;
+    mnd_shape input;
+    int classes;
+} problem;
+
+static const problem problems[] = {
+    {"dense:19,relu,dropout:0.3,dense:7", {1, {11}}, 7},
+    {"conv:6:3,maxpool:2,flatten,dense:24,relu,dropout:0.2,dense:10", {3, {12, 13, 1}}, 10},
+    {"conv:4:3:same,relu,conv:8:3:s2,tanh,avgpool:2,flatten,dense:5", {3, {11, 10, 2}}, 5},
+};
+
+/* Image i of the training set, the same everywhere. */
+static void image(const problem *p, int64_t i, float *x, uint8_t *label) {
+    mnd_rng rng;
+    mnd_rng_start(&rng, 1, MND_RNG_TEST, (uint32_t)i, 0);
+    const size_t n = mnd_shape_size(&p->input);
+    for (size_t k = 0; k < n; k++) x[k] = mnd_rng_below(&rng, 3) ? mnd_rng_uniform(&rng) : 0.0F;
+    *label = (uint8_t)mnd_rng_below(&rng, (uint32_t)p->classes);
+}
+
+/* Everything one process needs for its share of a step. */
+typedef struct trainer {
+    mnd_comm *comm;
+    mnd_exchange *ex;
+    mnd_model *model;
+    size_t n_param;
+    int logical, first, last; /* its block of logical ranks */
+    int n_part, part[2 * MAX_V + 2];
+} trainer;
+
+static void *need(size_t bytes) {
+    void *p = NULL;
+    if (mnd_alloc(&p, bytes, 1, "a test") != MND_OK) abort();
+    return p;
+}
+
+/* Collective over `comm`. */
+static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange, const problem *p,
+                               int logical) {
+    mnd_status status = MND_OK;
+    const int rank = mnd_comm_rank(comm), size = mnd_comm_size(comm);
+    *t = (trainer){.comm = comm,
+                   .logical = logical,
+                   .first = mnd_logical_first(logical, size, rank),
+                   .last = mnd_logical_first(logical, size, rank + 1)};
+    const mnd_model_options options = {
+        .max_rows = IMAGES, .max_seg = t->last - t->first, .training = true, .threads = 1};
+    MND_TRY(mnd_model_create(p->spec, &p->input, p->classes, &options, &t->model));
+    t->n_param = mnd_model_n_param(t->model);
+    MND_TRY(mnd_exchange_create(comm, exchange, logical, t->n_param, 1, &t->ex));
+    size_t stride;
+    float *grad = mnd_exchange_grad(t->ex, &stride);
+    mnd_model_bind(t->model, mnd_exchange_param(t->ex), grad, stride);
+    t->n_part = mnd_tree_parts(logical, t->first, t->last, t->part);
+    for (int i = 0; i <= t->n_part; i++) t->part[i] -= t->first;
+cleanup:
+    return status;
+}
+
+static void close_trainer(trainer *t) {
+    mnd_exchange_destroy(&t->ex);
+    mnd_model_destroy(&t->model);
+}
+
+static void take_gradient(void *context, size_t first, size_t count, const float *grad) {
+    trainer *t = context;
+    memcpy(mnd_exchange_param(t->ex) + first, grad, count * sizeof *grad);
+}
+
+/*
+ * The gradient of the step that takes tickets [from, to), left in the place of the parameters;
+ * loss[l] and correct[l] of this process' logical ranks, and how often each image was used.
+ * Collective.
+ */
+static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, double *loss,
+                       int64_t *correct, int64_t *used) {
+    mnd_status status = MND_OK;
+    if (mnd_exchange_writes_param(t->ex)) mnd_model_initialize(t->model, MND_INIT_GLOROT, 3);
+    MND_TRY(mnd_exchange_publish(t->ex));
+    int start[MAX_V + 1] = {0}, row = 0;
+    uint8_t label[IMAGES];
+    uint32_t sample[IMAGES];
+    for (int l = t->first; l < t->last; l++) {
+        const int64_t done = mnd_tickets_before(from, t->logical, l);
+        const int64_t end = mnd_tickets_before(to, t->logical, l);
+        for (int64_t k = done; k < end; k++, row++) {
+            const int64_t i = mnd_shard_first(IMAGES, t->logical, l) + k;
+            image(p, i, mnd_model_input(t->model) + (size_t)row * mnd_shape_size(&p->input),
+                  &label[row]);
+            sample[row] = (uint32_t)i;
+            used[i]++;
+        }
+        start[l - t->first + 1] = row;
+    }
+    const mnd_rows rows = {
+        .n_seg = t->last - t->first, .start = start, .n_part = t->n_part, .part = t->part};
+    const mnd_batch batch = {.rows = &rows,
+                             .label = label,
+                             .sample = sample,
+                             .seed = 12,
+                             .epoch = 2,
+                             .scale = 1.0F / (float)(to - from)};
+    mnd_model_gradient(t->model, &batch, loss + t->first, correct + t->first, NULL, NULL);
+    uint32_t flags = 0;
+    MND_TRY(mnd_exchange_step(t->ex, take_gradient, t, 0, &flags));
+cleanup:
+    return status;
+}
+
+/* The gradient of the same samples by one model that knows nothing of logical ranks. */
+static void whole(const problem *p, int logical, int64_t from, int64_t to, float *grad,
+                  double *loss, int64_t *correct) {
+    static uint8_t label[IMAGES];
+    static uint32_t sample[IMAGES];
+    const mnd_model_options options = {
+        .max_rows = IMAGES, .max_seg = 1, .training = true, .threads = 1};
+    mnd_model *model = NULL;
+    if (mnd_model_create(p->spec, &p->input, p->classes, &options, &model) != MND_OK) abort();
+    float *param = need(mnd_model_n_param(model) * sizeof *param);
+    mnd_model_bind(model, param, grad, mnd_model_n_param(model));
+    mnd_model_initialize(model, MND_INIT_GLOROT, 3);
+    int n = 0;
+    for (int64_t ticket = from; ticket < to; ticket++, n++) {
+        const int l = (int)(ticket % logical);
+        const int64_t i =
+            mnd_shard_first(IMAGES, logical, l) + mnd_tickets_before(ticket, logical, l);
+        image(p, i, mnd_model_input(model) + (size_t)n * mnd_shape_size(&p->input), &label[n]);
+        sample[n] = (uint32_t)i;
+    }
+    const int start[2] = {0, n}, part[2] = {0, 1};
+    const mnd_rows rows = {.n_seg = 1, .start = start, .n_part = 1, .part = part};
+    const mnd_batch batch = {.rows = &rows,
+                             .label = label,
+                             .sample = sample,
+                             .seed = 12,
+                             .epoch = 2,
+                             .scale = 1.0F / (float)(to - from)};
+    mnd_model_gradient(model, &batch, loss, correct, NULL, NULL);
+    mnd_model_destroy(&model);
+    mnd_free(param);
+}
+
+/* Largest difference relative to the number itself or, if greater, to the root mean square. */
+static double error_of(const float *got, const float *want, size_t n) {
+    double square = 0, worst = 0;
+    for (size_t i = 0; i < n; i++) square += (double)want[i] * (double)want[i];
+    const double rms = sqrt(square / (double)n);
+    for (size_t i = 0; i < n; i++) {
+        const double error = fabs((double)(got[i] - want[i])) / fmax(fabs((double)want[i]), rms);
+        if (!(error <= worst)) worst = error;
+    }
+    return worst;
+}
+
+/* One epoch in steps of `batch`; the last is short where batch does not divide the images. */
+static void epoch(const char *exchange, const problem *p, int logical, int batch) {
+    mnd_comm *alone = NULL;
+    assert_ok(mnd_comm_self(&alone));
+    trainer many, one;
+    assert_ok(open_trainer(&many, world, exchange, p, logical));
+    assert_ok(open_trainer(&one, alone, "local", p, logical));
+    float *want = need(many.n_param * sizeof *want);
+    int64_t used[IMAGES] = {0}, used_alone[IMAGES] = {0};
+    double worst = 0;
+    int same = 1;
+    for (int64_t from = 0; from < IMAGES; from += batch) {
+        const int64_t to = from + batch < IMAGES ? from + batch : IMAGES;
+        double loss[MAX_V] = {0}, loss_alone[MAX_V] = {0}, loss_whole;
+        int64_t correct[MAX_V] = {0}, correct_alone[MAX_V] = {0}, correct_whole;
+        assert_ok(step(&many, p, from, to, loss, correct, used));
+        assert_ok(step(&one, p, from, to, loss_alone, correct_alone, used_alone));
+        whole(p, logical, from, to, want, &loss_whole, &correct_whole);
+
+        const float *got = mnd_exchange_param(many.ex);
+        same = same && memcmp(got, mnd_exchange_param(one.ex), many.n_param * sizeof *got) == 0;
+        worst = fmax(worst, error_of(got, want, many.n_param));
+        for (int l = many.first; l < many.last; l++)
+            same = same && loss[l] == loss_alone[l] && correct[l] == correct_alone[l];
+        double sum = 0;
+        int64_t right = 0;
+        for (int l = 0; l < logical; l++) sum += loss_alone[l], right += correct_alone[l];
+        same = same && right == correct_whole;
+        worst = fmax(worst, fabs(sum - loss_whole) / loss_whole);
+    }
+    if (!(worst <= 1e-6))
+        fprintf(stderr, "%s, %d logical ranks, batch %d: off by %.3g\n", p->spec, logical, batch,
+                worst);
+    assert_everywhere(worst <= 1e-6);
+    assert_everywhere(same);
+    int once = 1;
+    for (int i = 0; i < IMAGES; i++) once = once && used_alone[i] == 1;
+    assert_ok(mnd_comm_sum_i64(world, used, IMAGES));
+    for (int i = 0; i < IMAGES; i++) once = once && used[i] == 1;
+    assert_everywhere(once);
+    mnd_free(want);
+    close_trainer(&many);
+    close_trainer(&one);
+    mnd_comm_finish(&alone);
+}
+
+static void epochs(const char *exchange) {
+    static const int batches[] = {1, 3, 16, 37, IMAGES};
+    const int size = mnd_comm_size(world);
+    const int logical[] = {size, 8, 13};
+    for (size_t i = 0; i < sizeof problems / sizeof problems[0]; i++)
+        for (size_t v = 0; v < sizeof logical / sizeof logical[0]; v++)
+            for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++)
+                if (logical[v] >= size) epoch(exchange, &problems[i], logical[v], batches[b]);
+}
+
+static void automatic(void **state) {
+    (void)state;
+    epochs("auto");
+}
+
+static void allreduce(void **state) {
+    (void)state;
+    epochs("allreduce");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(automatic),
+        cmocka_unit_test(allreduce),
+    };
+    return mpi_test_main("gradient", tests, sizeof tests / sizeof tests[0]);
+}
