@@ -90,9 +90,11 @@ typedef struct mnd_kernels {
                    uint32_t *out);
     /* x = random < threshold ? 0 : scale * x */
     void (*mask)(size_t n, const uint16_t *random, uint32_t threshold, float scale, float *x);
-    void (*adam)(size_t n, float *p, const float *g, float *m, float *v, float b1, float b2,
-                 float step, float root, float eps, float keep);
-    void (*rmsprop)(size_t n, float *p, const float *g, float *v, float rho, float lr, float eps);
+    /* c1 is 1 - b1 and so on, rounded once: 1 - 0.999F is off by 1e-5 of itself. */
+    void (*adam)(size_t n, float *p, const float *g, float *m, float *v, float b1, float c1,
+                 float b2, float c2, float step, float root, float eps, float keep);
+    void (*rmsprop)(size_t n, float *p, const float *g, float *v, float rho, float c, float lr,
+                    float eps);
     void (*sgd)(size_t n, float *p, const float *g, float *v, float momentum, float lr,
                 float decay);
 

@@ -52,15 +52,19 @@ mnd_status mnd_layer_int(const mnd_layer *layer, int i, const char *what, int *o
 }
 
 mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stride, bool *same) {
+    bool strided = false, padded = false;
     for (; i < layer->n_arg; i++) {
         const char *word = layer->arg[i], *end = "";
-        if (word[0] == 's' && positive(word + 1, &end, stride) && *end == '\0') continue;
+        bool *seen = &strided;
         if (same != NULL && (strcmp(word, "same") == 0 || strcmp(word, "valid") == 0)) {
             *same = word[0] == 's';
-            continue;
+            seen = &padded;
+        } else if (word[0] != 's' || !positive(word + 1, &end, stride) || *end != '\0') {
+            return mnd_layer_fail(layer, "'%s' is neither a stride (s2)%s", word,
+                                  same != NULL ? " nor a padding (same, valid)" : "");
         }
-        return mnd_layer_fail(layer, "'%s' is neither a stride (s2)%s", word,
-                              same != NULL ? " nor a padding (same, valid)" : "");
+        if (*seen) return mnd_layer_fail(layer, "'%s' is one too many", word);
+        *seen = true;
     }
     return MND_OK;
 }

@@ -64,7 +64,7 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
     } else {
         kh = 0;
     }
-    if (kh < 1 || kw < 1)
+    if (kh < 1 || kw < 1 || strspn(size, "0123456789x") != strlen(size))
         return mnd_layer_fail(layer, "the kernel size must be like 3 or 3x5, not '%s'", size);
     status = mnd_layer_window(layer, 2, &stride, &same);
     if (status != MND_OK) return status;
@@ -85,6 +85,12 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
         oh = (h - kh) / stride + 1;
         ow = (w - kw) / stride + 1;
     }
+    /* The products of geometry below are ints. */
+    const double image = ((double)h + ph) * ((double)w + pw) * c;
+    const double taps = (double)kh * kw * (c > n ? c : n);
+    if (image > 1 << 28 || taps > 1 << 28)
+        return mnd_layer_fail(layer, "the kernel is too large for its input of %d x %d x %d", h, w,
+                              c);
     layer->pad_top = ph / 2;
     layer->pad_left = pw / 2;
     layer->geometry = (mnd_conv){.h = h + ph,

@@ -74,12 +74,14 @@ void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n
         const double step = lr / (1.0 - pow(opt->beta1, (double)t));
         const double root = 1.0 / sqrt(1.0 - pow(opt->beta2, (double)t));
         const double keep = opt->kind == MND_ADAMW ? 1.0 - lr * opt->weight_decay : 1.0;
-        k->adam(n, param, grad, slot[0], slot[1], (float)opt->beta1, (float)opt->beta2, (float)step,
-                (float)root, (float)opt->epsilon, (float)keep);
+        k->adam(n, param, grad, slot[0], slot[1], (float)opt->beta1, (float)(1.0 - opt->beta1),
+                (float)opt->beta2, (float)(1.0 - opt->beta2), (float)step, (float)root,
+                (float)opt->epsilon, (float)keep);
         return;
     }
     case MND_RMSPROP:
-        k->rmsprop(n, param, grad, slot[0], (float)opt->rho, (float)lr, (float)opt->epsilon);
+        k->rmsprop(n, param, grad, slot[0], (float)opt->rho, (float)(1.0 - opt->rho), (float)lr,
+                   (float)opt->epsilon);
         return;
     case MND_SGD:
         k->sgd(n, param, grad, slot[0], (float)opt->momentum, (float)lr, (float)opt->weight_decay);

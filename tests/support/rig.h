@@ -123,6 +123,17 @@ static inline double rig_error(const float *got, const double *want, size_t n) {
     return worst;
 }
 
+/* Euclidean length of the difference, relative to that of `want`. */
+static inline double rig_distance(const float *got, const float *want, size_t n) {
+    double difference = 0, length = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = (double)got[i] - (double)want[i];
+        difference += d * d;
+        length += (double)want[i] * (double)want[i];
+    }
+    return difference == 0 ? 0 : sqrt(difference / length);
+}
+
 static inline double rig_error_f(const float *got, const float *want, size_t n) {
     double *exact = rig_alloc(n, sizeof *exact);
     for (size_t i = 0; i < n; i++) exact[i] = (double)want[i];

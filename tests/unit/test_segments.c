@@ -20,8 +20,8 @@ static const network nets[] = {
     {"dense:4", {1, {6}}, 4},
     {"dense:37,relu,dropout:0.3,dense:19,tanh,dense:5", {1, {13}}, 5},
     {"mlp16", {3, {28, 28, 1}}, 10},
-    {"cnn", {3, {28, 28, 1}}, 10},
-    {"cnn", {3, {13, 14, 2}}, 7},
+    {"cnn", {3, {13, 14, 1}}, 7},
+    {"cnn", {3, {9, 10, 2}}, 10},
     {"conv:8:3:same,relu,maxpool:2,conv:12:3,relu,avgpool:2,flatten,dropout:0.25,dense:10",
      {3, {14, 15, 1}},
      10},
@@ -186,6 +186,7 @@ static void any_number_of_processes(bool plain) {
             batch b = batch_open(&nets[t], cuts[c].rows, v);
             outcome one = run(&nets[t], &b, cuts[c].rows, v, 1, plain, 1);
             for (int p = 2; p <= v; p++) {
+                if (p > 3 && p < v - 1) continue;
                 outcome many = run(&nets[t], &b, cuts[c].rows, v, p, plain, 1);
                 same_outcome(&nets[t], &one, &many, v, n_param, "processes", p);
                 mnd_free(many.grad);
@@ -233,8 +234,10 @@ static void cut_is_the_whole(void **state) {
             const size_t n_param = count_param(&nets[t]);
             outcome cut = run(&nets[t], &b, cuts[c].rows, v, 1, false, 1);
             outcome whole = run(&nets[t], &b, &b.rows, 1, 1, false, 1);
-            rig_within(rig_error_f(cut.grad, whole.grad, n_param), 1e-6, nets[t].spec,
+            rig_within(rig_distance(cut.grad, whole.grad, n_param), 1e-6, nets[t].spec,
                        "gradient of segments");
+            rig_within(rig_error_f(cut.grad, whole.grad, n_param), 1e-5, nets[t].spec,
+                       "an element of the gradient of segments");
             double loss = 0;
             int64_t correct = 0;
             for (int s = 0; s < v; s++) {
