@@ -64,6 +64,7 @@ fail_with_log() {
 # fetch_mnist PROGRAM: data/mnist.h5, if it is not there yet. One of several calls does it while the
 # others wait.
 fetch_mnist() (
+    exec >&2 # the program's results alone go to stdout
     file=$root/data/mnist.h5
     exec 9>"$root/build/data.lock"
     flock 9
