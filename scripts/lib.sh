@@ -85,7 +85,7 @@ launch() {
     local np=$1 cores=$2 mpiexec option=()
     shift 2
     mpiexec=$(sed -n 's/^MPIEXEC_EXECUTABLE:[^=]*=//p' "$root/build/release/CMakeCache.txt")
-    if "$mpiexec" --version 2>&1 | grep -q 'Open MPI'; then
+    if "$mpiexec" --version 2>&1 | grep -qE 'Open MPI|OpenRTE'; then
         # As root Open MPI wants to be told twice; ranks beyond the cores are refused unless allowed,
         # and must yield to one another instead of spinning.
         if [ "$(id -u)" -eq 0 ]; then

@@ -17,7 +17,7 @@ for file in bin/mnist_dist include/mnist_dist/model.h share/doc/mnist_dist/READM
 done
 [ "$("$work/usr/bin/mnist_dist" --version)" = "mnist_dist $version" ]
 
-cmake -S "$here" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$cc" \
+cmake -G Ninja -S "$here" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$cc" \
     -DMPI_C_COMPILER="$mpicc"
 cmake --build "$work/consumer"
 said=$("$work/consumer/consumer")
