@@ -135,7 +135,7 @@ mnd_status mnd_checkpoint_write(const char *dir, const mnd_checkpoint *ckpt, int
     MND_TRY(mnd_atomic_link(strrchr(file, '/') + 1, latest));
     prune(dir, ckpt->step, keep);
 cleanup:
-    mnd_free(bytes);
+    free(bytes);
     return status;
 }
 
@@ -186,7 +186,8 @@ mnd_status mnd_checkpoint_read(const char *path, mnd_checkpoint *out) {
         MND_FAIL(MND_FORMAT, "%s: %zu bytes are too short for a checkpoint", path, size);
     MND_TRY(read_exactly(path, fd, (unsigned char *)block, sizeof block));
     MND_TRY(check_block(path, block, size));
-    MND_TRY(mnd_alloc((void **)&bytes, size, 1, path));
+    bytes = malloc(size);
+    if (bytes == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for %zu bytes", path, size);
     memcpy(bytes, block, sizeof block);
     MND_TRY(read_exactly(path, fd, bytes + sizeof block, size - sizeof block));
     MND_TRY(mnd_sha256_buffer(bytes + sizeof block, size - sizeof block, digest));
@@ -197,7 +198,7 @@ mnd_status mnd_checkpoint_read(const char *path, mnd_checkpoint *out) {
     if (status != MND_OK) MND_FAIL(status, "%s: %s", path, mnd_error());
 cleanup:
     close(fd);
-    mnd_free(bytes);
+    free(bytes);
     return status;
 }
 

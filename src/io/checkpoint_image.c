@@ -421,7 +421,9 @@ mnd_status mnd_ckpt_encode(const mnd_checkpoint *ckpt, unsigned char **out, size
     if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) MND_TRY(hdf5_failed());
     const ssize_t n = H5Fget_file_image(file, NULL, 0);
     if (n <= 0) MND_TRY(hdf5_failed());
-    MND_TRY(mnd_alloc(&image, (size_t)n + MND_CKPT_BLOCK, 1, "checkpoint"));
+    image = malloc((size_t)n + MND_CKPT_BLOCK);
+    if (image == NULL) MND_TRY(hdf5_failed());
+    memset(image, 0, MND_CKPT_BLOCK);
     /* The image begins at HDF5's own first byte, behind the block. */
     if (H5Fget_file_image(file, (char *)image + MND_CKPT_BLOCK, (size_t)n) != n ||
         memcmp((char *)image + MND_CKPT_BLOCK, "\x89HDF\r\n\x1a\n", 8) != 0)
@@ -434,7 +436,7 @@ cleanup:
     if (dcpl >= 0) (void)H5Pclose(dcpl);
     if (fcpl >= 0) (void)H5Pclose(fcpl);
     if (fapl >= 0) (void)H5Pclose(fapl);
-    mnd_free(image);
+    free(image);
     mnd_free(set);
     return status;
 }

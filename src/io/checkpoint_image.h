@@ -13,7 +13,7 @@
 #define MND_CKPT_BLOCK 512
 
 /*
- * Gives *size bytes in *out (free with mnd_free): MND_CKPT_BLOCK zeros for the caller to fill, then
+ * Gives *size bytes in *out (free with free()): MND_CKPT_BLOCK zeros for the caller to fill, then
  * the HDF5 structures and data. The same content gives the same bytes. MND_RANGE or MND_NUMERIC for
  * a content that mnd_ckpt_decode would not take back.
  */
