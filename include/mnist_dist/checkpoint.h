@@ -2,22 +2,40 @@
  * checkpoint.h - everything a run needs to go on as if it had never stopped, in one HDF5 file that
  * h5py and h5dump open.
  *
+ *   /            attributes `format` = "mnist_dist checkpoint 1" and `sha256`, see below
  *   /model       attributes `spec`, `input` (height, width, channels), `classes`, `blas`,
  *                `weights_sha256`; one group a layer that has parameters, named "<index>_<kind>"
  *                ("03_dense", index in the spec counted from 0), with data sets `kernel`
  *                ((in, out), or (kernel height, kernel width, in, out) as Keras keeps them) and
- *                `bias` (out). float32.
- *   /optimizer   attributes name, learning rate and the other settings; data sets `m`, `v` ...:
- *                one flat float32 array a slot, in model order.
- *   /progress    attributes epoch, step, step_in_epoch, seed, logical_ranks, batch_size ...; data
- *                sets `loss_sum` and `correct` (per logical rank, of the unfinished epoch) and
- *                `history` (one row a finished epoch).
+ *                `bias` (out). float32. Attribute `index` of each: its place in model order.
+ *   /optimizer   attributes `name`, `setting` (eight float64, as mnd_optimizer_pack makes them) and
+ *                `n_update`; data sets `m`, `v` ...: one flat float32 array a slot, in model order,
+ *                with the slot's number in attribute `index`.
+ *   /progress    attributes `epoch`, `step`, `step_in_epoch`, `seed`, `logical_ranks` and the
+ *                others of the struct below; data sets `loss_sum` and `correct` (per logical rank,
+ *                of the unfinished epoch) and `history` (one row a finished epoch, its columns
+ *                named in attribute `columns`).
  *
- * Every data set carries an attribute `sha256` of its little-endian bytes, and the root an
- * attribute `sha256` over all attributes' values and data set checksums, so that a flipped bit
- * anywhere is found.
+ * Numbers are little-endian; texts are of fixed length, UTF-8. The same content gives the same
+ * bytes. Three checksums, so that a flipped bit anywhere is found:
  *
- * Nothing here is collective; in a run, rank 0 writes and every rank reads for itself.
+ *   1. The file begins with a block of 512 bytes that HDF5 leaves to its users (a "user block"):
+ *      lines "mnist_dist checkpoint 1", "bytes <length of the file>" and "sha256 <of all bytes
+ *      behind the block>", then zeros. `tail -c +513 FILE | sha256sum` gives the same. It is
+ *      verified before HDF5 is given a single byte. A file that another program has changed or
+ *      rewritten is therefore no checkpoint any more.
+ *   2. Every data set has an attribute `sha256` of its elements' bytes.
+ *   3. The root's attribute `sha256` covers everything else. It is taken over all objects (root,
+ *      groups, data sets) in the order of their paths' bytes. For each: if it is a data set, its
+ *      path, a zero byte and its dimensions as int64; then for each attribute, in the order of the
+ *      names' bytes and without the root's `sha256` itself: "<path>@<name>", a zero byte, the
+ *      value's bytes (a text without padding), a zero byte.
+ *
+ * These find damage, not forgery: like any file that a program loads, take checkpoints from people
+ * you trust.
+ *
+ * Nothing here is collective; in a run, rank 0 writes and every rank reads for itself. One run at a
+ * time writes to a folder.
  */
 #ifndef MNIST_DIST_CHECKPOINT_H
 #define MNIST_DIST_CHECKPOINT_H
@@ -83,26 +101,30 @@ typedef struct mnd_checkpoint {
 
 /*
  * Writes DIR/ckpt-<step, 8 digits>.h5: temporary file in DIR, fsync, rename, fsync of DIR; then
- * makes the relative symbolic link DIR/latest point to it (atomically as well), then removes the
- * oldest ckpt-*.h5 beyond `keep` (0 keeps all; the file just written is never removed) and
- * temporary files an earlier process left. Creates DIR (not its parents) if it is missing. On
+ * makes the relative symbolic link DIR/latest point to it (atomically as well; a file system
+ * without symbolic links goes without), then removes those ckpt-*.h5 that are not among the `keep`
+ * of the highest steps (0 keeps all; the file just written is never removed). Creates DIR (not its
+ * parents) if it is missing, and removes temporary files that an earlier process left there. On
  * failure nothing that was complete before is touched. `path` (may be NULL) gets the new file's
- * name.
+ * name. MND_IO when it cannot be written; MND_RANGE or MND_NUMERIC for a content that
+ * mnd_checkpoint_read would refuse, so that a broken state never pushes out a good one.
  */
 MND_CHECKED mnd_status mnd_checkpoint_write(const char *dir, const mnd_checkpoint *ckpt, int keep,
                                             char *path, size_t path_size);
 
 /*
  * Reads and verifies one file. MND_NOT_FOUND, MND_IO, or MND_FORMAT for anything damaged, with no
- * allocation larger than the file itself. Sizes are consistent with one another on success, and all
- * parameters are finite. Free with mnd_checkpoint_free.
+ * allocation larger than the file itself. On success sizes are consistent with one another (slots
+ * are as long as all arrays together, 1 <= logical_ranks <= MND_MAX_LOGICAL, n_history <= epoch),
+ * counts are not negative, and all parameters are finite. Whether the arrays fit the spec is the
+ * caller's to see. Free with mnd_checkpoint_free.
  */
 MND_CHECKED mnd_status mnd_checkpoint_read(const char *path, mnd_checkpoint *out);
 
 /*
  * The newest valid checkpoint of DIR: tries ckpt-*.h5 from the highest step down; each damaged one
  * is reported through `skipped` (file, why; may be NULL) and passed over. MND_NOT_FOUND when DIR
- * has none or does not exist. `path` gets the file's name.
+ * has no valid one or does not exist. `path` (may be NULL) gets the file's name.
  */
 typedef void (*mnd_checkpoint_skipped_fn)(void *context, const char *path, const char *why);
 MND_CHECKED mnd_status mnd_checkpoint_read_latest(const char *dir,

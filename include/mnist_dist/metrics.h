@@ -18,8 +18,10 @@ typedef struct mnd_metrics mnd_metrics; /* opaque */
 
 /*
  * Opens `path`. `resume_epoch` < 0 starts the file afresh. Otherwise the lines already there are
- * kept, except a torn last line and what a resumed run will write again: "epoch" objects of an
- * epoch > resume_epoch and any "end" object. (The rewritten file replaces the old one atomically.)
+ * kept as they are, except those that are no JSON object (torn by a crash) and what a resumed run
+ * will write again: "epoch" objects of an epoch > resume_epoch and any "end" object. (The rewritten
+ * file replaces the old one atomically.) A last line that lacks nothing but its newline is kept.
+ * MND_IO when the file cannot be read or written.
  */
 MND_CHECKED mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out);
 
@@ -31,11 +33,15 @@ void mnd_metrics_begin(mnd_metrics *metrics, const char *event);
 void mnd_metrics_int(mnd_metrics *metrics, const char *key, int64_t value);
 /* NaN and infinities become null (JSON has none). Printed so that it reads back exactly. */
 void mnd_metrics_real(mnd_metrics *metrics, const char *key, double value);
+/* Bytes that are not UTF-8, which JSON is, become '?'. */
 void mnd_metrics_text(mnd_metrics *metrics, const char *key, const char *value);
 /* A nested object: members that follow go into it until mnd_metrics_leave. One level. */
 void mnd_metrics_enter(mnd_metrics *metrics, const char *key);
 void mnd_metrics_leave(mnd_metrics *metrics);
-/* Writes the line. MND_IO if it cannot be written, MND_NO_MEMORY if an earlier call ran out. */
+/*
+ * Writes the line, whole or not at all as far as the disk allows. MND_IO if it cannot be written,
+ * MND_NO_MEMORY if an earlier call ran out. If the file was removed meanwhile a new one is begun.
+ */
 MND_CHECKED mnd_status mnd_metrics_end(mnd_metrics *metrics);
 
 /* NULL-safe; sets *metrics to NULL. */

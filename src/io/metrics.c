@@ -1,0 +1,257 @@
+#include "mnist_dist/metrics.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "atomic_file.h"
+#include "mnist_dist/memory.h"
+
+struct mnd_metrics {
+    char *path; /* owned */
+    int fd;
+    int64_t last_epoch;
+    cJSON *object; /* the line being built, owned; NULL between lines */
+    cJSON *inner;  /* where members go: `object` or its nested object, borrowed */
+    bool failed;   /* a member of this line could not be added */
+};
+
+/* --- what an earlier start wrote -------------------------------------------------------------- */
+
+/*
+ * Decides about one line: no object at all (torn by a power cut) and what the resumed run will
+ * write again goes. A kept epoch is counted.
+ */
+static bool keep_line(const char *line, size_t length, int64_t resume_epoch, int64_t *last_epoch) {
+    const char *end = NULL;
+    cJSON *object = cJSON_ParseWithLengthOpts(line, length, &end, false);
+    bool keep = cJSON_IsObject(object);
+    for (; keep && end < line + length; end++) keep = strchr(" \t\r", *end) != NULL && *end != '\0';
+    const cJSON *event = cJSON_GetObjectItemCaseSensitive(object, "event");
+    const cJSON *number = cJSON_GetObjectItemCaseSensitive(object, "epoch");
+    if (keep && cJSON_IsString(event)) {
+        if (strcmp(event->valuestring, "end") == 0) keep = false;
+        if (strcmp(event->valuestring, "epoch") == 0 && cJSON_IsNumber(number)) {
+            keep = number->valuedouble <= (double)resume_epoch;
+            if (keep && number->valuedouble > (double)*last_epoch)
+                *last_epoch = (int64_t)number->valuedouble;
+        }
+    }
+    cJSON_Delete(object);
+    return keep;
+}
+
+/* Reads all of a regular file into *text (mnd_free), with room for one byte more. */
+static mnd_status read_all(const char *path, int fd, size_t size, char **text, size_t *n_text) {
+    mnd_status status = mnd_alloc((void **)text, size + 1, 1, path);
+    *n_text = 0;
+    while (status == MND_OK && *n_text < size) {
+        const ssize_t n = read(fd, *text + *n_text, size - *n_text);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) status = mnd_fail(MND_IO, "%s: cannot read: %s", path, strerror(errno));
+        if (n == 0) break;
+        if (n > 0) *n_text += (size_t)n;
+    }
+    return status;
+}
+
+/* Rewrites the file without the lines that go; a missing file has none. */
+static mnd_status keep_lines(const char *path, int64_t resume_epoch, int64_t *last_epoch) {
+    mnd_status status = MND_OK;
+    char *text = NULL, *target = NULL;
+    size_t n_text = 0, kept = 0;
+    struct stat info;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT) return MND_OK;
+    if (fd < 0) return mnd_fail(MND_IO, "%s: cannot read: %s", path, strerror(errno));
+    if (fstat(fd, &info) != 0) MND_FAIL(MND_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(info.st_mode)) goto cleanup; /* a terminal or pipe keeps nothing */
+    MND_TRY(read_all(path, fd, (size_t)info.st_size, &text, &n_text));
+    bool same = true;
+    for (size_t at = 0; at < n_text;) {
+        const char *line = text + at;
+        const char *newline = memchr(line, '\n', n_text - at);
+        const size_t length = newline == NULL ? n_text - at : (size_t)(newline - line);
+        at += length + (newline != NULL);
+        if (!keep_line(line, length, resume_epoch, last_epoch)) {
+            same = false;
+            continue;
+        }
+        /* A last line that lacks only its newline gets one: the byte of room. */
+        same = same && newline != NULL;
+        memmove(text + kept, line, length);
+        kept += length;
+        text[kept++] = '\n';
+    }
+    if (same) goto cleanup;
+    target = realpath(path, NULL); /* a symbolic link stays one */
+    if (target == NULL) MND_FAIL(MND_IO, "%s: %s", path, strerror(errno));
+    MND_TRY(mnd_atomic_write(target, text, kept));
+cleanup:
+    close(fd);
+    free(target);
+    mnd_free(text);
+    return status;
+}
+
+/* --- opening and closing ---------------------------------------------------------------------- */
+
+static mnd_status open_file(mnd_metrics *metrics, int flags) {
+    metrics->fd = open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);
+    if (metrics->fd < 0)
+        return mnd_fail(MND_IO, "%s: cannot write metrics: %s", metrics->path, strerror(errno));
+    return MND_OK;
+}
+
+mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out) {
+    mnd_status status = MND_OK;
+    *out = NULL;
+    mnd_metrics *metrics = calloc(1, sizeof *metrics);
+    if (metrics == NULL) return mnd_fail(MND_NO_MEMORY, "%s: no memory for metrics", path);
+    metrics->fd = -1;
+    metrics->path = strdup(path);
+    if (metrics->path == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", path);
+    if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
+    MND_TRY(open_file(metrics, resume_epoch < 0 ? O_TRUNC : 0));
+    *out = metrics;
+    metrics = NULL;
+cleanup:
+    mnd_metrics_close(&metrics);
+    return status;
+}
+
+int64_t mnd_metrics_last_epoch(const mnd_metrics *metrics) { return metrics->last_epoch; }
+
+void mnd_metrics_close(mnd_metrics **metrics) {
+    if (*metrics == NULL) return;
+    cJSON_Delete((*metrics)->object);
+    if ((*metrics)->fd >= 0) close((*metrics)->fd);
+    free((*metrics)->path);
+    free(*metrics);
+    *metrics = NULL;
+}
+
+/* --- building a line -------------------------------------------------------------------------- */
+
+/* Adds `item` (NULL if there was no memory for it) to the open object, which then owns it. */
+static void add(mnd_metrics *metrics, const char *key, cJSON *item) {
+    if (item == NULL || !cJSON_AddItemToObject(metrics->inner, key, item)) {
+        cJSON_Delete(item);
+        metrics->failed = true;
+    }
+}
+
+void mnd_metrics_begin(mnd_metrics *metrics, const char *event) {
+    cJSON_Delete(metrics->object);
+    metrics->object = metrics->inner = cJSON_CreateObject();
+    metrics->failed = metrics->object == NULL;
+    mnd_metrics_text(metrics, "event", event);
+}
+
+void mnd_metrics_int(mnd_metrics *metrics, const char *key, int64_t value) {
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, value);
+    add(metrics, key, cJSON_CreateRaw(text)); /* cJSON's own numbers are doubles */
+}
+
+void mnd_metrics_real(mnd_metrics *metrics, const char *key, double value) {
+    char text[40];
+    if (!isfinite(value)) {
+        add(metrics, key, cJSON_CreateNull());
+        return;
+    }
+    /* The shortest form that reads back to the same bits; cJSON's own is up to an ulp off. */
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    add(metrics, key, cJSON_CreateRaw(text));
+}
+
+/* Length of the UTF-8 sequence that begins at s (zero-terminated), or 0 if there is no valid one.
+ */
+static size_t utf8_length(const unsigned char *s) {
+    if (s[0] < 0x80) return 1;
+    const size_t n = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
+                     : s[0] >= 0xe0 && s[0] <= 0xef ? 3
+                     : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+                                                    : 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    /* Overlong forms, surrogates, beyond U+10FFFF. */
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+void mnd_metrics_text(mnd_metrics *metrics, const char *key, const char *value) {
+    cJSON *item = cJSON_CreateString(value);
+    /* JSON is UTF-8; file names need not be. */
+    if (item != NULL)
+        for (unsigned char *s = (unsigned char *)item->valuestring; *s != '\0';) {
+            const size_t n = utf8_length(s);
+            if (n == 0) *s = '?';
+            s += n > 0 ? n : 1;
+        }
+    add(metrics, key, item);
+}
+
+void mnd_metrics_enter(mnd_metrics *metrics, const char *key) {
+    cJSON *object = cJSON_CreateObject();
+    metrics->inner = metrics->object;
+    add(metrics, key, object);
+    if (!metrics->failed) metrics->inner = object;
+}
+
+void mnd_metrics_leave(mnd_metrics *metrics) { metrics->inner = metrics->object; }
+
+/* Appends the line; a disk that fills up in the middle of it is left without the half. */
+static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) {
+    struct stat info;
+    if (fstat(metrics->fd, &info) != 0)
+        return mnd_fail(MND_IO, "%s: %s", metrics->path, strerror(errno));
+    if (S_ISREG(info.st_mode) && info.st_nlink == 0) {
+        /* Somebody removed the file: begin a new one rather than write where nobody reads. */
+        close(metrics->fd);
+        const mnd_status status = open_file(metrics, 0);
+        if (status != MND_OK) return status;
+        info.st_size = 0;
+    }
+    for (size_t done = 0; done < length;) {
+        const ssize_t n = write(metrics->fd, line + done, length - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            const int bad = errno;
+            const bool torn =
+                done > 0 && (!S_ISREG(info.st_mode) || ftruncate(metrics->fd, info.st_size) != 0);
+            return mnd_fail(MND_IO, "%s: cannot write metrics: %s%s", metrics->path, strerror(bad),
+                            torn ? "; its last line is torn" : "");
+        }
+        done += (size_t)n;
+    }
+    return MND_OK;
+}
+
+mnd_status mnd_metrics_end(mnd_metrics *metrics) {
+    mnd_status status = MND_OK;
+    char *text = metrics->failed ? NULL : cJSON_PrintUnformatted(metrics->object);
+    if (text == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", metrics->path);
+    /* One write(2) a line: the terminating zero makes way for the newline. */
+    const size_t length = strlen(text);
+    text[length] = '\n';
+    MND_TRY(append(metrics, text, length + 1));
+cleanup:
+    cJSON_free(text);
+    cJSON_Delete(metrics->object);
+    metrics->object = metrics->inner = NULL;
+    return status;
+}

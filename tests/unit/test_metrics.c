@@ -1,0 +1,322 @@
+/* src/io/metrics: whole lines, exact numbers, and files that a resumed run can go on with. */
+#include "test.h"
+
+#include <fcntl.h>
+#include <float.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mnist_dist/metrics.h"
+#include "mnist_dist/rng.h"
+
+static char folder[512], path[600];
+
+static int make_folder(void **state) {
+    (void)state;
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/mnd_metrics_XXXXXX", base != NULL ? base : "/tmp");
+    if (mkdtemp(folder) == NULL) return -1;
+    snprintf(path, sizeof path, "%s/m.jsonl", folder);
+    return 0;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    unlink(path);
+    return rmdir(folder); /* fails if anything was left behind */
+}
+
+static void put_file(const char *text, size_t size) {
+    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, size), size);
+    assert_int_equal(close(fd), 0);
+}
+
+static const char *get_file(void) {
+    static char text[1 << 16];
+    const int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    const ssize_t n = read(fd, text, sizeof text - 1);
+    assert_true(n >= 0);
+    text[n] = '\0';
+    close(fd);
+    return text;
+}
+
+static void add_epoch(mnd_metrics *m, int64_t epoch) {
+    mnd_metrics_begin(m, "epoch");
+    mnd_metrics_int(m, "epoch", epoch);
+    assert_int_equal(mnd_metrics_end(m), MND_OK);
+}
+
+static void writes_objects_in_order(void **state) {
+    (void)state;
+    mnd_metrics *m = NULL;
+    put_file("old", 3);
+    assert_int_equal(mnd_metrics_open(path, -1, &m), MND_OK);
+    assert_string_equal(get_file(), "");
+    mnd_metrics_begin(m, "epoch");
+    mnd_metrics_int(m, "epoch", 1);
+    mnd_metrics_real(m, "loss", 0.25);
+    mnd_metrics_enter(m, "time");
+    mnd_metrics_real(m, "data", 0.1);
+    mnd_metrics_real(m, "wait", NAN);
+    mnd_metrics_leave(m);
+    mnd_metrics_real(m, "val_loss", -INFINITY);
+    mnd_metrics_int(m, "least", INT64_MIN);
+    mnd_metrics_text(m, "text", "a \"b\"\\\n\x01 \xc3\xa9");
+    assert_int_equal(mnd_metrics_end(m), MND_OK);
+    const char *expected = "{\"event\":\"epoch\",\"epoch\":1,\"loss\":0.25,\"time\":{\"data\":0.1,"
+                           "\"wait\":null},\"val_loss\":null,\"least\":-9223372036854775808,"
+                           "\"text\":\"a \\\"b\\\"\\\\\\n\\u0001 \xc3\xa9\"}\n";
+    assert_string_equal(get_file(), expected); /* at once, before anything is closed */
+    assert_int_equal(mnd_metrics_last_epoch(m), 0);
+    mnd_metrics_begin(m, "abandoned");
+    mnd_metrics_close(&m);
+    assert_null(m);
+    mnd_metrics_close(&m);
+    assert_string_equal(get_file(), expected);
+}
+
+static void numbers_read_back_exactly(void **state) {
+    (void)state;
+    enum { N = 2000 };
+    static double value[N];
+    const double special[] = {0.1,      1.0 / 3,     DBL_MAX, DBL_MIN, 5e-324, 0.30000000000000004,
+                              -DBL_MAX, 123456789.0, 1e22,    1e23,    0.0,    -0.0};
+    mnd_rng rng;
+    mnd_rng_start(&rng, 1, MND_RNG_TEST, 0, 0);
+    memcpy(value, special, sizeof special);
+    for (size_t i = sizeof special / sizeof special[0]; i < N; i++) do {
+            const uint64_t bits = (uint64_t)mnd_rng_u32(&rng) << 32 | mnd_rng_u32(&rng);
+            memcpy(&value[i], &bits, sizeof bits);
+        } while (!isfinite(value[i]));
+    mnd_metrics *m = NULL;
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(mnd_metrics_open(path, -1, &m), MND_OK);
+        mnd_metrics_begin(m, "x");
+        mnd_metrics_real(m, "v", value[i]);
+        assert_int_equal(mnd_metrics_end(m), MND_OK);
+        mnd_metrics_close(&m);
+        const char *text = strstr(get_file(), "\"v\":");
+        assert_non_null(text);
+        const double back = strtod(text + 4, NULL);
+        assert_memory_equal(&back, &value[i], sizeof back);
+    }
+    /* And short where short is enough. */
+    assert_int_equal(mnd_metrics_open(path, -1, &m), MND_OK);
+    mnd_metrics_begin(m, "x");
+    mnd_metrics_real(m, "v", 0.3);
+    assert_int_equal(mnd_metrics_end(m), MND_OK);
+    mnd_metrics_close(&m);
+    assert_string_equal(get_file(), "{\"event\":\"x\",\"v\":0.3}\n");
+}
+
+static void text_is_always_utf8(void **state) {
+    (void)state;
+    static const struct {
+        const char *in, *out;
+    } text[] = {
+        {"plain", "plain"},
+        {"\xe2\x86\x92 \xf0\x9f\x98\x80", "\xe2\x86\x92 \xf0\x9f\x98\x80"},
+        {"latin \xe9t\xe9", "latin ?t?"},
+        {"\xc0\xaf \xed\xa0\x80 \xf5\x80\x80\x80 \xe2\x86", "?? ??? ???? ??"},
+        {"\xe0\x80\x80 \xf0\x80\x80\x80 \xf4\x90\x80\x80 \x80", "??? ???? ???? ?"},
+        {"", ""},
+    };
+    mnd_metrics *m = NULL;
+    for (size_t i = 0; i < sizeof text / sizeof text[0]; i++) {
+        char expected[128];
+        assert_int_equal(mnd_metrics_open(path, -1, &m), MND_OK);
+        mnd_metrics_begin(m, "x");
+        mnd_metrics_text(m, "t", text[i].in);
+        assert_int_equal(mnd_metrics_end(m), MND_OK);
+        mnd_metrics_close(&m);
+        snprintf(expected, sizeof expected, "{\"event\":\"x\",\"t\":\"%s\"}\n", text[i].out);
+        assert_string_equal(get_file(), expected);
+    }
+}
+
+static void resume_keeps_what_will_not_come_again(void **state) {
+    (void)state;
+    static const struct {
+        const char *before;
+        int64_t resume, last;
+        const char *after;
+    } test[] = {
+        {"{\"event\":\"start\"}\n{\"event\":\"epoch\",\"epoch\":1}\n"
+         "{\"event\":\"checkpoint\",\"step\":9}\n{\"event\":\"epoch\",\"epoch\":2,\"loss\":0.10}\n"
+         "{\"event\":\"epoch\",\"epoch\":3}\n{\"event\":\"end\"}\n",
+         2, 2,
+         "{\"event\":\"start\"}\n{\"event\":\"epoch\",\"epoch\":1}\n"
+         "{\"event\":\"checkpoint\",\"step\":9}\n"
+         "{\"event\":\"epoch\",\"epoch\":2,\"loss\":0.10}\n"},
+        /* Nothing to drop, byte by byte, spaces and foreign lines included. */
+        {"{ \"event\" : \"epoch\", \"epoch\": 1 } \r\n{\"note\":\"mine\"}\n", 7, 1,
+         "{ \"event\" : \"epoch\", \"epoch\": 1 } \r\n{\"note\":\"mine\"}\n"},
+        /* A torn last line; one that only lacks its newline is complete. */
+        {"{\"event\":\"epoch\",\"epoch\":1}\n{\"event\":\"epo", 5, 1,
+         "{\"event\":\"epoch\",\"epoch\":1}\n"},
+        {"{\"event\":\"epoch\",\"epoch\":4}", 5, 4, "{\"event\":\"epoch\",\"epoch\":4}\n"},
+        {"{\"event\":\"epoch\",\"epoch\":1", 5, 0, ""},
+        /* Torn by a power cut, and written on by somebody. */
+        {"{\"ev\n\n17\n{\"event\":\"start\"}}\n{\"event\":\"start\"}\n", 5, 0,
+         "{\"event\":\"start\"}\n"},
+        {"", 3, 0, ""},
+        {"{\"event\":\"epoch\",\"epoch\":1}\n", 0, 0, ""},
+    };
+    for (size_t i = 0; i < sizeof test / sizeof test[0]; i++) {
+        mnd_metrics *m = NULL;
+        put_file(test[i].before, strlen(test[i].before));
+        assert_int_equal(mnd_metrics_open(path, test[i].resume, &m), MND_OK);
+        assert_int_equal(mnd_metrics_last_epoch(m), test[i].last);
+        assert_string_equal(get_file(), test[i].after);
+        /* What follows begins a line of its own. */
+        add_epoch(m, test[i].resume + 1);
+        mnd_metrics_close(&m);
+        const char *text = get_file();
+        assert_memory_equal(text, test[i].after, strlen(test[i].after));
+        assert_int_equal(text[strlen(test[i].after)], '{');
+        /* Resuming once more changes nothing. */
+        char again[4096];
+        assert_true(strlen(text) < sizeof again);
+        memcpy(again, text, strlen(text) + 1);
+        assert_int_equal(mnd_metrics_open(path, test[i].resume + 1, &m), MND_OK);
+        assert_int_equal(mnd_metrics_last_epoch(m), test[i].resume + 1);
+        mnd_metrics_close(&m);
+        assert_string_equal(get_file(), again);
+    }
+}
+
+static void zeros_left_by_a_crash_go(void **state) {
+    (void)state;
+    mnd_metrics *m = NULL;
+    const char text[] = "{\"event\":\"start\"}\n\0\0\0\0\0\0\0\0";
+    put_file(text, sizeof text - 1);
+    assert_int_equal(mnd_metrics_open(path, 0, &m), MND_OK);
+    mnd_metrics_close(&m);
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_size, strlen(text));
+}
+
+/* Wherever an earlier process died within its last line, resuming loses at most that line. */
+static void any_torn_end_can_be_resumed(void **state) {
+    (void)state;
+    const char *whole = "{\"event\":\"epoch\",\"epoch\":1,\"loss\":0.5}\n"
+                        "{\"event\":\"epoch\",\"epoch\":2,\"loss\":0.25}\n";
+    const size_t first = strcspn(whole, "\n") + 1, size = strlen(whole);
+    for (size_t n = first; n <= size; n++) {
+        mnd_metrics *m = NULL;
+        put_file(whole, n);
+        assert_int_equal(mnd_metrics_open(path, 2, &m), MND_OK);
+        assert_int_equal(mnd_metrics_last_epoch(m), n >= size - 1 ? 2 : 1);
+        mnd_metrics_close(&m);
+        const char *text = get_file();
+        assert_int_equal(strlen(text), n >= size - 1 ? size : first);
+        assert_memory_equal(text, whole, strlen(text));
+    }
+}
+
+static void a_missing_file_is_begun(void **state) {
+    (void)state;
+    mnd_metrics *m = NULL;
+    assert_int_equal(mnd_metrics_open(path, 3, &m), MND_OK);
+    assert_int_equal(mnd_metrics_last_epoch(m), 0);
+    /* Removed while in use: goes on in a new one. */
+    add_epoch(m, 1);
+    assert_int_equal(unlink(path), 0);
+    add_epoch(m, 2);
+    mnd_metrics_close(&m);
+    assert_string_equal(get_file(), "{\"event\":\"epoch\",\"epoch\":2}\n");
+}
+
+static void a_symbolic_link_stays_one(void **state) {
+    (void)state;
+    mnd_metrics *m = NULL;
+    char target[600];
+    struct stat info;
+    snprintf(target, sizeof target, "%s/target", folder);
+    put_file("{\"event\":\"end\"}\n", 16);
+    assert_int_equal(rename(path, target), 0);
+    assert_int_equal(symlink("target", path), 0);
+    assert_int_equal(mnd_metrics_open(path, 1, &m), MND_OK);
+    add_epoch(m, 2);
+    mnd_metrics_close(&m);
+    assert_int_equal(lstat(path, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_string_equal(get_file(), "{\"event\":\"epoch\",\"epoch\":2}\n");
+    assert_int_equal(unlink(target), 0);
+}
+
+static void what_is_no_file_is_written_to(void **state) {
+    (void)state;
+    mnd_metrics *m = NULL;
+    assert_int_equal(mnd_metrics_open("/dev/null", 1, &m), MND_OK);
+    add_epoch(m, 2);
+    mnd_metrics_close(&m);
+}
+
+/* A disk that fills up in the middle of a line: an error, and no half line. */
+static void a_full_disk_leaves_whole_lines(void **state) {
+    (void)state;
+    fflush(NULL);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        const struct rlimit limit = {100, 100};
+        mnd_metrics *m = NULL;
+        if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR || setrlimit(RLIMIT_FSIZE, &limit) != 0 ||
+            mnd_metrics_open(path, -1, &m) != MND_OK)
+            _exit(1);
+        for (int i = 0; i < 10; i++) {
+            mnd_metrics_begin(m, "epoch");
+            mnd_metrics_int(m, "epoch", i);
+            const mnd_status status = mnd_metrics_end(m);
+            if (status == MND_OK) continue;
+            _exit(i == 3 && status == MND_IO && strstr(mnd_error(), path) != NULL ? 0 : 2);
+        }
+        _exit(3);
+    }
+    int code = -1;
+    assert_int_equal(waitpid(child, &code, 0), child);
+    assert_int_equal(code, 0);
+    assert_string_equal(get_file(), "{\"event\":\"epoch\",\"epoch\":0}\n"
+                                    "{\"event\":\"epoch\",\"epoch\":1}\n"
+                                    "{\"event\":\"epoch\",\"epoch\":2}\n");
+}
+
+static void errors_name_the_file(void **state) {
+    (void)state;
+    mnd_metrics *m = NULL;
+    char bad[600];
+    snprintf(bad, sizeof bad, "%s/missing/m.jsonl", folder);
+    for (int64_t resume = -1; resume <= 0; resume++) {
+        assert_int_equal(mnd_metrics_open(bad, resume, &m), MND_IO);
+        assert_null(m);
+        assert_non_null(strstr(mnd_error(), bad));
+        assert_int_equal(mnd_metrics_open(folder, resume, &m), MND_IO);
+        assert_non_null(strstr(mnd_error(), folder));
+    }
+}
+
+int main(void) {
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
+    const struct CMUnitTest tests[] = {
+        IN_FOLDER(writes_objects_in_order),       IN_FOLDER(numbers_read_back_exactly),
+        IN_FOLDER(text_is_always_utf8),           IN_FOLDER(resume_keeps_what_will_not_come_again),
+        IN_FOLDER(zeros_left_by_a_crash_go),      IN_FOLDER(any_torn_end_can_be_resumed),
+        IN_FOLDER(a_missing_file_is_begun),       IN_FOLDER(a_symbolic_link_stays_one),
+        IN_FOLDER(what_is_no_file_is_written_to), IN_FOLDER(a_full_disk_leaves_whole_lines),
+        IN_FOLDER(errors_name_the_file),
+    };
+    return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
+}
