@@ -19,9 +19,9 @@ typedef struct mnd_idx mnd_idx; /* an open file; opaque */
 /*
  * Opens and validates the header: magic, type, number of dimensions (1 to 4), no dimension zero,
  * and a total size that does not overflow. For a raw file the file's length must be exactly header
- * + elements; a gzip file must at least be long enough to hold them by deflate's best ratio, so that
- * no size in the header is believed that the file cannot back. The error line names the file and the
- * byte that is wrong.
+ * + elements; a gzip file must at least be long enough to hold them by deflate's best ratio, so
+ * that no size in the header is believed that the file cannot back. The error line names the file
+ * and the byte that is wrong.
  */
 MND_CHECKED mnd_status mnd_idx_open(const char *path, mnd_idx **out);
 
@@ -34,7 +34,8 @@ MND_CHECKED mnd_status mnd_idx_read(mnd_idx *idx, uint8_t *out, size_t bytes);
 /* After the last element: MND_FORMAT if anything follows or gzip's own checksum is wrong. */
 MND_CHECKED mnd_status mnd_idx_expect_end(mnd_idx *idx);
 
-/* After mnd_idx_expect_end: SHA-256 of the uncompressed file, header included; "" before. Borrowed. */
+/* After mnd_idx_expect_end: SHA-256 of the uncompressed file, header included; "" before. Borrowed.
+ */
 const char *mnd_idx_sha256(const mnd_idx *idx);
 
 /* NULL-safe; sets *idx to NULL. */

@@ -8,13 +8,24 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
 
 /* name, one line for the list of commands */
-#define COMMAND_TABLE(X) X(convert, "IDX files to one HDF5 data file")
+#define COMMAND_TABLE(X)                                                                           \
+    X(train, "train, evaluate after each epoch, write checkpoints")                                \
+    X(evaluate, "loss, accuracy and confusion matrix of a checkpoint")                             \
+    X(summary, "the layers of a model")                                                            \
+    X(convert, "IDX files to one HDF5 data file")
 
 #define COMMAND_DECLARE(name, text) int cmd_##name(int argc, char **argv);
 COMMAND_TABLE(COMMAND_DECLARE)
 #undef COMMAND_DECLARE
 
-/* Logs mnd_error() if status is not MND_OK and returns the exit code that belongs to it. */
+/*
+ * Whether this process explains what all agree on. Until a command says so, rank 0 does, as far as
+ * the launcher's environment tells the rank.
+ */
+void command_speaker(int speaks);
+
+/* Logs mnd_error() (from the speaker only) if status is not MND_OK and returns the exit code that
+ * belongs to it. */
 int command_exit(mnd_status status);
 
 #endif

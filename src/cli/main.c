@@ -1,5 +1,6 @@
 /* main.c - picks the subcommand. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
@@ -16,10 +17,24 @@ static const struct {
 };
 enum { N_COMMANDS = sizeof command / sizeof command[0] };
 
+static int speaker = -1; /* not told yet */
+
+void command_speaker(int speaks) { speaker = speaks; }
+
+static int speaks(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+    if (speaker >= 0) return speaker;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *rank = getenv(names[i]);
+        if (rank != NULL) return strcmp(rank, "0") == 0;
+    }
+    return 1;
+}
+
 int command_exit(mnd_status status) {
     if (status == MND_OK) return EXIT_DONE;
+    if (speaks()) mnd_log(status == MND_STOPPED ? MND_LOG_INFO : MND_LOG_ERROR, "%s", mnd_error());
     if (status == MND_STOPPED) return EXIT_STOPPED;
-    mnd_log(MND_LOG_ERROR, "%s", mnd_error());
     return status == MND_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 

@@ -1,0 +1,113 @@
+/*
+ * train.h - the training run: data, model, exchange, optimizer, checkpoints and metrics together.
+ */
+#ifndef MNIST_DIST_TRAIN_H
+#define MNIST_DIST_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mnist_dist/checkpoint.h"
+#include "mnist_dist/comm.h"
+#include "mnist_dist/dataset.h"
+#include "mnist_dist/model.h"
+#include "mnist_dist/optimizer.h"
+#include "mnist_dist/schedule.h"
+
+/* All strings are borrowed for the time of the call. */
+typedef struct mnd_train_config {
+    const char *data;  /* HDF5 file */
+    const char *model; /* preset or spec */
+    mnd_init init;
+    mnd_optimizer optimizer;
+    mnd_schedule_kind schedule;
+    double warmup_epochs;  /* of linear warm-up; may be a fraction */
+    double step_epochs;    /* schedule step: epochs between drops */
+    double step_gamma;     /* schedule step: factor of a drop */
+    double final_fraction; /* schedule cosine: last rate over the first */
+    int64_t batch_size;    /* global, over all processes */
+    int64_t epochs;
+    uint64_t seed;
+    int logical_ranks;          /* 0: as the checkpoint says, else the number of processes */
+    const char *exchange;       /* name from exchange.h, or "auto" */
+    int threads;                /* of each process */
+    bool plain;                 /* products by OpenBLAS, no fused kernels */
+    const char *checkpoint_dir; /* NULL: no checkpoints */
+    int64_t checkpoint_every;   /* steps, besides each epoch's end; 0: epochs only */
+    int keep;                   /* checkpoints to keep; 0: all */
+    const char *resume;         /* NULL, "auto" or a file */
+    const char *metrics;        /* JSONL file, or NULL */
+    double
+        target_accuracy; /* stop after the epoch that reaches it on the test images; > 1: never */
+} mnd_train_config;
+
+/* What a run is, once it is set up. Borrowed, valid during the run. */
+typedef struct mnd_train_setup {
+    const mnd_train_config *config;
+    const mnd_dataset_info *data;
+    const mnd_model *model;
+    mnd_comm *comm;
+    int logical_ranks, threads, nodes;
+    const char *exchange;
+    int64_t steps_per_epoch;
+    int64_t resumed_epoch, resumed_step; /* where the run goes on; 0, 0 from the start */
+    const char *resumed_from;            /* file, or NULL */
+} mnd_train_setup;
+
+/* How far the current epoch is, as rank 0 sees it from its own samples. */
+typedef struct mnd_train_progress {
+    int64_t epoch, epochs, step, steps;
+    double loss, accuracy;    /* of the epoch so far */
+    double images_per_second; /* global */
+    double seconds;           /* of the epoch so far */
+} mnd_train_progress;
+
+/* Seconds of an epoch by what they went into: means over the processes. */
+typedef struct mnd_time_split {
+    double data, compute, exchange, optimizer, wait;
+} mnd_time_split;
+
+typedef struct mnd_train_epoch {
+    mnd_epoch_record record;
+    int64_t epochs, step;
+    double images_per_second, evaluate_seconds, lr;
+    mnd_time_split time;
+    bool best; /* the best val_accuracy so far */
+} mnd_train_epoch;
+
+typedef struct mnd_train_result {
+    double test_accuracy, test_loss, best_accuracy;
+    int64_t best_epoch, epochs, steps;
+    double seconds; /* this start */
+    char weights_sha256[MND_SHA256_HEX];
+    char checkpoint[4096]; /* the last one written, "" for none */
+} mnd_train_result;
+
+/* Called on rank 0 only. Any may be NULL. `warning` gets whole sentences. */
+typedef struct mnd_train_observer {
+    void *context;
+    void (*setup)(void *context, const mnd_train_setup *setup);
+    void (*progress)(void *context, const mnd_train_progress *progress);
+    void (*epoch)(void *context, const mnd_train_epoch *epoch);
+    void (*warning)(void *context, const char *text);
+} mnd_train_observer;
+
+/*
+ * Trains. Returns the same status on every process: MND_OK; MND_STOPPED when a signal asked to stop
+ * and the state is in a checkpoint; MND_NUMERIC when loss or gradient stopped being finite (the
+ * last good checkpoint stays); otherwise what went wrong, with its explanation as mnd_error() on
+ * every process. Catches SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while it runs. Collective.
+ */
+MND_CHECKED mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
+                                 const mnd_train_observer *observer, mnd_train_result *result);
+
+/*
+ * Builds the model of a checkpoint for inference on up to max_rows rows; *param gets its parameters
+ * (owned by the caller, mnd_free). Checks that the checkpoint's arrays are those of its spec. Not
+ * collective.
+ */
+MND_CHECKED mnd_status mnd_model_from_checkpoint(const mnd_checkpoint *ckpt, int max_rows,
+                                                 int threads, bool plain, mnd_model **out,
+                                                 float **param);
+
+#endif

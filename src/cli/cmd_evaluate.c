@@ -1,0 +1,100 @@
+/* evaluate: a checkpoint on the test (or training) images, spread over all processes. */
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "display.h"
+#include "mnist_dist/evaluate.h"
+#include "mnist_dist/memory.h"
+#include "options.h"
+
+typedef struct choices {
+    const char *path, *data, *split, *products;
+    int threads;
+} choices;
+
+/* The data must be of the kind that the checkpoint was trained on. */
+static mnd_status check_data(const mnd_checkpoint *ckpt, const mnd_dataset_info *info,
+                             const choices *k) {
+    if (ckpt->input[0] == info->height && ckpt->input[1] == info->width &&
+        ckpt->input[2] == info->channels && ckpt->classes == info->classes)
+        return MND_OK;
+    return mnd_fail(MND_MISMATCH,
+                    "%s takes images of %d x %d x %d in %d classes; %s has %d x %d x %d "
+                    "in %d",
+                    k->path, ckpt->input[0], ckpt->input[1], ckpt->input[2], ckpt->classes, k->data,
+                    info->height, info->width, info->channels, info->classes);
+}
+
+static mnd_status evaluate(mnd_comm *comm, const choices *k) {
+    mnd_status status = MND_OK;
+    mnd_checkpoint ckpt = {0};
+    mnd_dataset *data = NULL;
+    mnd_evaluator *evaluator = NULL;
+    mnd_model *model = NULL;
+    float *param = NULL;
+    mnd_evaluation result;
+    const bool plain = strcmp(k->products, "openblas") == 0;
+    const mnd_split split = strcmp(k->split, "train") == 0 ? MND_TRAIN : MND_TEST;
+    mnd_blas_set_threads(k->threads);
+    MND_TRY(mnd_comm_agree(comm, mnd_checkpoint_read(k->path, &ckpt), NULL));
+    MND_TRY(mnd_comm_agree(comm, mnd_dataset_open(k->data, &data), NULL));
+    MND_TRY(check_data(&ckpt, mnd_dataset_about(data), k));
+    status =
+        mnd_model_from_checkpoint(&ckpt, MND_EVALUATE_CHUNK, k->threads, plain, &model, &param);
+    MND_TRY(mnd_comm_agree(comm, status, NULL));
+    status = mnd_evaluator_create(comm, data, split, &evaluator);
+    MND_TRY(mnd_comm_agree(comm, status, NULL));
+    MND_TRY(mnd_evaluate(evaluator, model, &result));
+    if (mnd_comm_rank(comm) == 0) {
+        printf("%s: epoch %lld, %s\n", k->path, (long long)ckpt.epoch, ckpt.spec);
+        printf("%s images %lld, loss %.6f, accuracy %.4f (%lld right)\n",
+               split == MND_TRAIN ? "Training" : "Test", (long long)result.count, result.loss,
+               (double)result.correct / (double)result.count, (long long)result.correct);
+        display_confusion(result.confusion, mnd_dataset_about(data));
+    }
+cleanup:
+    mnd_evaluator_destroy(&evaluator);
+    mnd_model_destroy(&model);
+    mnd_free(param);
+    mnd_dataset_close(&data);
+    mnd_checkpoint_free(&ckpt);
+    return status;
+}
+
+int cmd_evaluate(int argc, char **argv) {
+    choices k = {.data = "data/mnist.h5", .split = "test", .products = "native"};
+    int64_t threads = 1;
+    const option_row rows[] = {
+        {"data", OPTION_TEXT, &k.data, "FILE", 0, 0, "HDF5 data file (data/mnist.h5)"},
+        {"split", OPTION_CHOICE, &k.split, "test|train", 0, 0, "which images (test)"},
+        {"threads", OPTION_INT, &threads, "T", 1, 256, "threads of each process (1)"},
+        {"products", OPTION_CHOICE, &k.products, "native|openblas", 0, 0,
+         "own kernels, or the plain reference by OpenBLAS (native)"},
+    };
+    static const command_usage usage = {
+        .name = "evaluate",
+        .arguments = "CKPT",
+        .text =
+            "Loss, accuracy, confusion matrix, precision and recall of a checkpoint. Runs under\n"
+            "mpirun too; every image counts once.",
+        .min_arguments = 1,
+        .max_arguments = 1};
+    char **argument;
+    int n_argument;
+    bool helped;
+    mnd_comm *comm = NULL;
+    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
+                                      &n_argument, &helped);
+    if (helped) return EXIT_DONE;
+    if (status == MND_OK) {
+        k.path = argument[0];
+        k.threads = (int)threads;
+        status = mnd_comm_start(&comm);
+    }
+    if (status != MND_OK) return command_exit(status);
+    command_speaker(mnd_comm_rank(comm) == 0);
+    const int code = command_exit(evaluate(comm, &k));
+    mnd_comm_finish(&comm);
+    return code;
+}

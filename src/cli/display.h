@@ -1,0 +1,27 @@
+/* display.h - what people see of a run: layer table, live progress, a line an epoch. */
+#ifndef MNIST_DIST_CLI_DISPLAY_H
+#define MNIST_DIST_CLI_DISPLAY_H
+
+#include <stdbool.h>
+
+#include "mnist_dist/train.h"
+
+/* The layer table as Keras prints it, to stdout. */
+void display_summary(const mnd_model *model);
+
+/* State of the display; zero it. */
+typedef struct display {
+    bool live; /* a progress line is rewritten on stderr */
+    double shown;
+    int width; /* characters of the line on the screen */
+} display;
+
+/* `progress` is auto, always or never; auto: when somebody watches stderr, also through mpirun. */
+void display_start(display *d, const char *progress);
+/* The observer of mnd_train; its context is the display. */
+mnd_train_observer display_observer(display *d);
+
+/* Confusion matrix (right answers down, given answers across), per-class precision and recall. */
+void display_confusion(const int64_t *confusion, const mnd_dataset_info *info);
+
+#endif

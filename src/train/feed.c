@@ -1,0 +1,104 @@
+#include "feed.h"
+
+#include <string.h>
+
+#include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/rng.h"
+
+mnd_status mnd_feed_create(mnd_feed *feed, mnd_dataset *data, int logical, int first, int n_seg,
+                           int64_t batch, uint64_t seed) {
+    mnd_status status = MND_OK;
+    void *p = NULL;
+    const mnd_dataset_info *info = mnd_dataset_about(data);
+    feed->images = info->count[MND_TRAIN];
+    feed->batch = batch;
+    feed->pixels = (size_t)info->height * (size_t)info->width * (size_t)info->channels;
+    feed->logical = logical;
+    feed->first = first;
+    feed->n_seg = n_seg;
+    feed->seed = seed;
+    feed->row = mnd_shard_first(feed->images, logical, first);
+    feed->rows = mnd_shard_first(feed->images, logical, first + n_seg) - feed->row;
+    /* A logical rank gives at most one sample a full turn of tickets. */
+    const int64_t widest = (batch + logical - 1) / logical * n_seg;
+    feed->max_rows = (int)(widest < feed->rows ? widest : feed->rows);
+
+    MND_TRY(mnd_alloc(&p, (size_t)feed->rows, feed->pixels, "this rank's shard of the images"));
+    feed->image = p;
+    MND_TRY(mnd_alloc(&p, (size_t)feed->rows, 1, "this rank's shard of the labels"));
+    feed->label = p;
+    MND_TRY(mnd_alloc(&p, (size_t)feed->rows, sizeof *feed->order, "the order of the samples"));
+    feed->order = p;
+    MND_TRY(mnd_alloc(&p, (size_t)n_seg + 1, sizeof *feed->start, "the batch"));
+    feed->start = p;
+    feed->n_part = mnd_tree_parts(logical, first, first + n_seg, NULL);
+    MND_TRY(mnd_alloc(&p, (size_t)feed->n_part + 1, sizeof *feed->part, "the batch"));
+    feed->part = p;
+    (void)mnd_tree_parts(logical, first, first + n_seg, feed->part);
+    for (int i = 0; i <= feed->n_part; i++) feed->part[i] -= first;
+    MND_TRY(mnd_alloc(&p, (size_t)feed->max_rows, sizeof *feed->batch_label, "the batch"));
+    feed->batch_label = p;
+    MND_TRY(mnd_alloc(&p, (size_t)feed->max_rows, sizeof *feed->batch_sample, "the batch"));
+    feed->batch_sample = p;
+    feed->seg = (mnd_rows){
+        .n_seg = n_seg, .start = feed->start, .n_part = feed->n_part, .part = feed->part};
+    MND_TRY(mnd_dataset_read(data, MND_TRAIN, feed->row, feed->rows, feed->image, feed->label));
+cleanup:
+    return status;
+}
+
+void mnd_feed_free(mnd_feed *feed) {
+    mnd_free(feed->image);
+    mnd_free(feed->label);
+    mnd_free(feed->order);
+    mnd_free(feed->start);
+    mnd_free(feed->part);
+    mnd_free(feed->batch_label);
+    mnd_free(feed->batch_sample);
+    *feed = (mnd_feed){0};
+}
+
+int64_t mnd_feed_steps(const mnd_feed *feed) {
+    return (feed->images + feed->batch - 1) / feed->batch;
+}
+
+void mnd_feed_epoch(mnd_feed *feed, int64_t epoch) {
+    feed->epoch = (uint32_t)epoch;
+    for (int s = 0; s < feed->n_seg; s++) {
+        const int l = feed->first + s;
+        const int64_t first = mnd_shard_first(feed->images, feed->logical, l) - feed->row;
+        mnd_rng rng;
+        mnd_rng_start(&rng, feed->seed, MND_RNG_SHUFFLE, (uint32_t)l, feed->epoch);
+        mnd_rng_permutation(&rng, (uint32_t)mnd_shard_count(feed->images, feed->logical, l),
+                            feed->order + first);
+    }
+}
+
+int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
+    const int64_t begin = s * feed->batch;
+    const int64_t end = begin + feed->batch < feed->images ? begin + feed->batch : feed->images;
+    int row = 0;
+    for (int i = 0; i < feed->n_seg; i++) {
+        const int l = feed->first + i;
+        const int64_t shard = mnd_shard_first(feed->images, feed->logical, l) - feed->row;
+        const int64_t from = mnd_tickets_before(begin, feed->logical, l);
+        const int64_t to = mnd_tickets_before(end, feed->logical, l);
+        feed->start[i] = row;
+        for (int64_t k = from; k < to; k++, row++) {
+            const int64_t at = shard + feed->order[shard + k];
+            mnd_pixels(feed->pixels, feed->image + (size_t)at * feed->pixels,
+                       x + (size_t)row * feed->pixels);
+            feed->batch_label[row] = feed->label[at];
+            feed->batch_sample[row] = (uint32_t)(feed->row + at);
+        }
+    }
+    feed->start[feed->n_seg] = row;
+    *batch = (mnd_batch){.rows = &feed->seg,
+                         .label = feed->batch_label,
+                         .sample = feed->batch_sample,
+                         .seed = feed->seed,
+                         .epoch = feed->epoch,
+                         .scale = 1.0F / (float)(end - begin)};
+    return end - begin;
+}

@@ -1,0 +1,45 @@
+/*
+ * feed.h - the mini-batches of this process: the shards of its logical ranks, in each epoch's
+ * order.
+ */
+#ifndef MNIST_DIST_TRAIN_FEED_H
+#define MNIST_DIST_TRAIN_FEED_H
+
+#include <stdint.h>
+
+#include "mnist_dist/dataset.h"
+#include "mnist_dist/model.h"
+
+typedef struct mnd_feed {
+    int64_t images;            /* of the training split */
+    int64_t batch;             /* global */
+    size_t pixels;             /* of one image */
+    int logical, first, n_seg; /* logical ranks [first, first + n_seg) of `logical` */
+    uint64_t seed;
+    int64_t row, rows;      /* training rows held here: [row, row + rows) */
+    uint8_t *image, *label; /* (rows, pixels), (rows); owned */
+    uint32_t *order;        /* (rows): each shard's permutation of this epoch; owned */
+    int max_rows;           /* most rows of a step here */
+    int *start;             /* (n_seg + 1) of the current step; owned */
+    int *part, n_part;      /* (n_part + 1) in segments; owned */
+    mnd_rows seg;
+    uint8_t *batch_label;   /* (max_rows), owned */
+    uint32_t *batch_sample; /* (max_rows), owned */
+    uint32_t epoch;
+} mnd_feed;
+
+/* Reads the shards. Not collective. Zero `feed` before; free it in any case. */
+MND_CHECKED mnd_status mnd_feed_create(mnd_feed *feed, mnd_dataset *data, int logical, int first,
+                                       int n_seg, int64_t batch, uint64_t seed);
+void mnd_feed_free(mnd_feed *feed);
+
+int64_t mnd_feed_steps(const mnd_feed *feed); /* in an epoch */
+/* Shuffles for an epoch, counted from 1. */
+void mnd_feed_epoch(mnd_feed *feed, int64_t epoch);
+/*
+ * Step s = 0, 1, ... of the epoch: fills x (max_rows, pixels) and *batch (pointing into the feed).
+ * Returns the samples of the global batch.
+ */
+int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch);
+
+#endif

@@ -1,0 +1,12 @@
+/* signals.h - a signal only sets a flag; the loop looks at it at a step's end. */
+#ifndef MNIST_DIST_TRAIN_SIGNALS_H
+#define MNIST_DIST_TRAIN_SIGNALS_H
+
+/* Catches SIGTERM, SIGINT, SIGUSR1, SIGUSR2. A second SIGINT ends the process at once, code 130. */
+void mnd_signals_catch(void);
+/* Restores what was before. */
+void mnd_signals_release(void);
+/* The signal that came first, or 0. */
+int mnd_signals_pending(void);
+
+#endif

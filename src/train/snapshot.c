@@ -1,0 +1,83 @@
+#include "snapshot.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "mnist_dist/memory.h"
+#include "mnist_dist/train.h"
+
+/* "03_dense" */
+static void group_name(const mnd_param_info *info, char out[MND_CKPT_NAME]) {
+    snprintf(out, MND_CKPT_NAME, "%02d_%s", info->layer, info->kind);
+}
+
+mnd_status mnd_snapshot_describe(const mnd_model *model, const mnd_shape *input, int classes,
+                                 float *param, mnd_checkpoint *ckpt) {
+    void *p = NULL;
+    ckpt->n_array = mnd_model_n_array(model);
+    mnd_status status =
+        mnd_alloc(&p, (size_t)ckpt->n_array, sizeof *ckpt->array, "the checkpoint's arrays");
+    if (status != MND_OK) return status;
+    ckpt->array = p;
+    snprintf(ckpt->spec, sizeof ckpt->spec, "%s", mnd_model_text(model));
+    for (int i = 0; i < 3; i++) ckpt->input[i] = input->dim[i];
+    ckpt->classes = classes;
+    for (int i = 0; i < ckpt->n_array; i++) {
+        const mnd_param_info info = mnd_model_array(model, i);
+        mnd_ckpt_array *a = &ckpt->array[i];
+        group_name(&info, a->group);
+        snprintf(a->name, sizeof a->name, "%s", info.name);
+        a->ndim = info.ndim;
+        memcpy(a->dim, info.dim, sizeof a->dim);
+        a->data = param + info.offset;
+    }
+    return MND_OK;
+}
+
+mnd_status mnd_snapshot_load(const mnd_model *model, const mnd_checkpoint *ckpt, float *param) {
+    if (ckpt->n_array != mnd_model_n_array(model))
+        return mnd_fail(MND_MISMATCH, "the checkpoint has %d arrays, its model '%s' has %d",
+                        ckpt->n_array, mnd_model_text(model), mnd_model_n_array(model));
+    for (int i = 0; i < ckpt->n_array; i++) {
+        const mnd_param_info info = mnd_model_array(model, i);
+        char group[MND_CKPT_NAME];
+        group_name(&info, group);
+        /* The file's order of groups is not the model's: find each by name. */
+        const mnd_ckpt_array *a = NULL;
+        for (int j = 0; j < ckpt->n_array && a == NULL; j++)
+            if (strcmp(ckpt->array[j].group, group) == 0 &&
+                strcmp(ckpt->array[j].name, info.name) == 0)
+                a = &ckpt->array[j];
+        bool same = a != NULL && a->ndim == info.ndim;
+        for (int d = 0; same && d < info.ndim; d++) same = a->dim[d] == info.dim[d];
+        if (!same)
+            return mnd_fail(MND_MISMATCH, "the checkpoint's /model/%s/%s is %s", group, info.name,
+                            a == NULL ? "missing" : "not of the size its spec says");
+        memcpy(param + info.offset, a->data, info.count * sizeof *param);
+    }
+    return MND_OK;
+}
+
+mnd_status mnd_model_from_checkpoint(const mnd_checkpoint *ckpt, int max_rows, int threads,
+                                     bool plain, mnd_model **out, float **param) {
+    mnd_status status = MND_OK;
+    mnd_model *model = NULL;
+    void *p = NULL;
+    *out = NULL;
+    *param = NULL;
+    const mnd_shape input = {.ndim = 3, .dim = {ckpt->input[0], ckpt->input[1], ckpt->input[2]}};
+    const mnd_model_options options = {
+        .max_rows = max_rows, .max_seg = 1, .threads = threads, .plain = plain};
+    MND_TRY(mnd_model_create(ckpt->spec, &input, ckpt->classes, &options, &model));
+    MND_TRY(mnd_alloc(&p, mnd_model_n_param(model), sizeof(float), "the parameters"));
+    MND_TRY(mnd_snapshot_load(model, ckpt, p));
+    mnd_model_bind(model, p, NULL, 0);
+    *out = model;
+    *param = p;
+    model = NULL;
+    p = NULL;
+cleanup:
+    mnd_free(p);
+    mnd_model_destroy(&model);
+    return status;
+}
