@@ -88,7 +88,7 @@ static void writes_objects_in_order(void **state) {
 
 static void numbers_read_back_exactly(void **state) {
     (void)state;
-    enum { N = 2000 };
+    enum { N = 1000 };
     static double value[N];
     const double special[] = {0.1,      1.0 / 3,     DBL_MAX, DBL_MIN, 5e-324, 0.30000000000000004,
                               -DBL_MAX, 123456789.0, 1e22,    1e23,    0.0,    -0.0};
@@ -100,15 +100,19 @@ static void numbers_read_back_exactly(void **state) {
             memcpy(&value[i], &bits, sizeof bits);
         } while (!isfinite(value[i]));
     mnd_metrics *m = NULL;
+    assert_int_equal(mnd_metrics_open(path, -1, &m), MND_OK);
     for (int i = 0; i < N; i++) {
-        assert_int_equal(mnd_metrics_open(path, -1, &m), MND_OK);
         mnd_metrics_begin(m, "x");
         mnd_metrics_real(m, "v", value[i]);
         assert_int_equal(mnd_metrics_end(m), MND_OK);
-        mnd_metrics_close(&m);
-        const char *text = strstr(get_file(), "\"v\":");
+    }
+    mnd_metrics_close(&m);
+    const char *text = get_file();
+    for (int i = 0; i < N; i++) {
+        text = strstr(text, "\"v\":");
         assert_non_null(text);
-        const double back = strtod(text + 4, NULL);
+        text += 4;
+        const double back = strtod(text, NULL);
         assert_memory_equal(&back, &value[i], sizeof back);
     }
     /* And short where short is enough. */
