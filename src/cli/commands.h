@@ -12,7 +12,8 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
     X(train, "train, evaluate after each epoch, write checkpoints")                                \
     X(evaluate, "loss, accuracy and confusion matrix of a checkpoint")                             \
     X(summary, "the layers of a model")                                                            \
-    X(convert, "IDX files to one HDF5 data file")
+    X(convert, "IDX files to one HDF5 data file")                                                  \
+    X(synth, "a data file of digits drawn by the program")
 
 #define COMMAND_DECLARE(name, text) int cmd_##name(int argc, char **argv);
 COMMAND_TABLE(COMMAND_DECLARE)

@@ -10,8 +10,15 @@
 
 enum { LONGEST_STRING = 1 << 12 };
 
-/* HDF5 prints its error stack on stderr unless told not to; the reason goes into our line. */
-static void silence(void) { (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+/*
+ * HDF5 prints its error stack on stderr unless told not to; the reason goes into our line. And at
+ * exit HDF5 1.10 crashes in its own clean-up when a file could not be closed (full disk): there is
+ * nothing left to clean up then. Must precede every other call.
+ */
+static void silence(void) {
+    (void)H5dont_atexit();
+    (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
 
 static herr_t keep_first(unsigned n, const H5E_error2_t *entry, void *context) {
     if (n == 0 && entry->desc != NULL) snprintf(context, 512, "%s", entry->desc);

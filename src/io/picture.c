@@ -418,27 +418,34 @@ static float ink_at(const mnd_picture *in, const overview *o, int y, int x) {
     return stretched(o, ink_of(o, in->pixel[(size_t)y * (size_t)in->width + (size_t)x]));
 }
 
+/* Whether a cell of the overview belongs to the digit rather than to the paper; none outside does.
+ */
+static bool is_inked(const overview *o, int y, int x) {
+    if (y < 0 || x < 0) return false;
+    const int at = y * o->width + x;
+    return o->kept[at] == 1 && stretched(o, o->ink[at]) >= 0.5F;
+}
+
 /* The digit's box in the full picture; *pen is the mean width of its strokes, in pixels of `in`. */
 static box find_box(const mnd_picture *in, const overview *o, float *pen) {
     box cells = {o->height, o->width, 0, 0};
-    double area = 0, edge = 0;
+    int64_t area = 0, edge = 0;
     for (int y = 0; y < o->height; y++)
         for (int x = 0; x < o->width; x++) {
-            const int at = y * o->width + x;
-            if (o->kept[at] == 3) continue;
-            const float v = stretched(o, o->ink[at]);
-            area += (double)v;
-            if (x > 0) edge += fabs((double)(v - stretched(o, o->ink[at - 1])));
-            if (y > 0) edge += fabs((double)(v - stretched(o, o->ink[at - o->width])));
-            if (o->kept[at] != 1) continue;
+            const bool inked = is_inked(o, y, x);
+            area += inked;
+            edge += inked != is_inked(o, y - 1, x);
+            edge += inked != is_inked(o, y, x - 1);
+            if (o->kept[y * o->width + x] != 1) continue;
             if (y < cells.y0) cells.y0 = y;
             if (x < cells.x0) cells.x0 = x;
             if (y >= cells.y1) cells.y1 = y + 1;
             if (x >= cells.x1) cells.x1 = x + 1;
         }
-    /* A stroke of length L and width w has w L of ink and two edges of L; an edge counted along the
-     * axes comes out 4/pi too long on the average of all directions. */
-    *pen = edge > 0 ? (float)(o->factor * 2.0 * area / (edge * 0.7853982)) : (float)o->factor;
+    /* A stroke of length L and width w covers w L and has two edges of L; an edge counted along the
+     * axes comes out 4/pi too long in the mean over all directions. */
+    *pen = (float)o->factor;
+    if (edge > 0) *pen *= 2.0F * (float)area / ((float)edge * 0.7853982F);
 
     /* Now to the pixel, with a cell to spare around. */
     box fine = {in->height, in->width, 0, 0};
@@ -481,7 +488,7 @@ static void centre(const float *plane, int height, int width, uint8_t *out) {
             mass += (double)v;
             my += (double)v * (y + 0.5);
             mx += (double)v * (x + 0.5);
-            if (v < 0.5F / 255.0F) continue;
+            if (v < 0.1F) continue;
             if (y < ink.y0) ink.y0 = y;
             if (x < ink.x0) ink.x0 = x;
             if (y >= ink.y1) ink.y1 = y + 1;
@@ -490,14 +497,17 @@ static void centre(const float *plane, int height, int width, uint8_t *out) {
     memset(out, 0, (size_t)height * (size_t)width);
     if (mass <= 0) return;
     int dy = (int)lrint(0.5 * height - my / mass), dx = (int)lrint(0.5 * width - mx / mass);
-    /* No ink may leave the picture. */
+    /* No ink may leave the picture, at most a faint fringe. */
     if (dy < -ink.y0) dy = -ink.y0;
     if (dy > height - ink.y1) dy = height - ink.y1;
     if (dx < -ink.x0) dx = -ink.x0;
     if (dx > width - ink.x1) dx = width - ink.x1;
-    for (int y = ink.y0; y < ink.y1; y++)
-        for (int x = ink.x0; x < ink.x1; x++)
-            out[(y + dy) * width + x + dx] = (uint8_t)lrintf(255.0F * plane[y * width + x]);
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) {
+            const int from_y = y - dy, from_x = x - dx;
+            if (from_y < 0 || from_y >= height || from_x < 0 || from_x >= width) continue;
+            out[y * width + x] = (uint8_t)lrintf(255.0F * plane[from_y * width + from_x]);
+        }
 }
 
 /* Scales the digit in `from` into the middle of `plane`. */
@@ -508,15 +518,17 @@ static void scale_into(const mnd_picture *in, const overview *o, box from, float
     const float shrink = fmaxf(ih / bh, iw / bw); /* source pixels a target pixel */
     /* A hair line would all but vanish: it is blurred to the width of a thin pen and then brought
      * to full ink below. */
-    const float thin = 1.5F - pen / shrink;
+    const float thin = 1.2F - pen / shrink;
     const float blur = thin < 0.0F ? 1.0F : thin < 1.0F ? 1.0F + thin : 2.0F;
     /* When enlarging, a square of one source pixel: that is linear interpolation. */
     const float half = 0.5F * fmaxf(blur * shrink, 1.0F);
     const int top = (int)(0.5F * ((float)height - ih / shrink));
     const int left = (int)(0.5F * ((float)width - iw / shrink));
     float most = 0.0F;
-    for (int y = 0; y < height; y++)
-        for (int x = 0; x < width; x++) {
+    /* Beyond the fringe of the ink there is only paper. */
+    const int bottom = top + (int)ceilf(ih / shrink), right = left + (int)ceilf(iw / shrink);
+    for (int y = top > 2 ? top - 2 : 0; y < bottom + 2 && y < height; y++)
+        for (int x = left > 2 ? left - 2 : 0; x < right + 2 && x < width; x++) {
             const float cy = (float)from.y0 + ((float)(y - top) + 0.5F) * shrink;
             const float cx = (float)from.x0 + ((float)(x - left) + 0.5F) * shrink;
             const float v = mean_ink(in, o, cy - half, cx - half, cy + half, cx + half);

@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "mnist_dist/memory.h"
@@ -380,6 +381,7 @@ typedef struct line {
     int n;
     point at[MAX_POINTS];
     bool lifted[MAX_POINTS];
+    float radius[MAX_POINTS]; /* of the pen, in pixels */
 } line;
 
 /* Uniform in [low, high). */
@@ -512,20 +514,35 @@ static void distort(mnd_rng *rng, line *l) {
     }
 }
 
-/* Scales and shifts so that the ink of a pen of this radius fills the box of MNIST. */
-static void fit_box(line *l, float radius) {
-    point low = l->at[0], high = l->at[0];
+/* The pen's radius at each point: `mean` in the middle, lighter or heavier towards the end. */
+static void press(line *l, float mean, float taper) {
+    for (int i = 0; i < l->n; i++)
+        l->radius[i] = mean * (1.0F + taper * (2.0F * (float)i / (float)l->n - 1.0F));
+}
+
+/* Scales and shifts so that the ink fills the box of MNIST. */
+static void fit_box(line *l) {
+    int left = 0, right = 0, top = 0, bottom = 0;
     for (int i = 1; i < l->n; i++) {
-        const point p = l->at[i];
-        low = (point){p.x < low.x ? p.x : low.x, p.y < low.y ? p.y : low.y};
-        high = (point){p.x > high.x ? p.x : high.x, p.y > high.y ? p.y : high.y};
+        if (l->at[i].x < l->at[left].x) left = i;
+        if (l->at[i].x > l->at[right].x) right = i;
+        if (l->at[i].y < l->at[top].y) top = i;
+        if (l->at[i].y > l->at[bottom].y) bottom = i;
     }
-    const float w = high.x - low.x, h = high.y - low.y;
-    const float scale = ((float)BOX - 2.0F * radius) / (w > h ? w : h);
-    const float cx = 0.5F * (low.x + high.x), cy = 0.5F * (low.y + high.y);
+    const float w = l->at[right].x - l->at[left].x, h = l->at[bottom].y - l->at[top].y;
+    const float pen_w = l->radius[left] + l->radius[right];
+    const float pen_h = l->radius[top] + l->radius[bottom];
+    const float scale_w = ((float)BOX - pen_w) / w, scale_h = ((float)BOX - pen_h) / h;
+    const float scale = scale_w < scale_h ? scale_w : scale_h;
+    /* The ink's upper left corner, in the digit's own units. */
+    const float x0 = l->at[left].x - l->radius[left] / scale;
+    const float y0 = l->at[top].y - l->radius[top] / scale;
+    /* On whole pixels, as MNIST's boxes are; centre() moves them by whole pixels. */
+    const float margin_x = (float)(int)(0.5F * ((float)SIDE - w * scale - pen_w));
+    const float margin_y = (float)(int)(0.5F * ((float)SIDE - h * scale - pen_h));
     for (int i = 0; i < l->n; i++) {
-        l->at[i].x = (l->at[i].x - cx) * scale + 0.5F * (float)SIDE;
-        l->at[i].y = (l->at[i].y - cy) * scale + 0.5F * (float)SIDE;
+        l->at[i].x = (l->at[i].x - x0) * scale + margin_x;
+        l->at[i].y = (l->at[i].y - y0) * scale + margin_y;
     }
 }
 
@@ -605,14 +622,14 @@ void mnd_synth_digit(uint64_t seed, mnd_split split, int64_t index, uint8_t out[
     const float taper = 0.12F * bell(&rng); /* the pen gets lighter or heavier on its way */
     const float edge = 1.0F / between(&rng, 0.7F, 1.3F);
     const float full = between(&rng, 248.0F, 275.0F);
-    fit_box(&l, radius);
+    press(&l, radius, taper);
+    fit_box(&l);
     float depth[SIDE][SIDE];
     for (int y = 0; y < SIDE; y++)
         for (int x = 0; x < SIDE; x++) depth[y][x] = -2.0F;
     for (int i = 1; i < l.n; i++) {
         if (l.lifted[i]) continue;
-        const float way = 2.0F * (float)i / (float)l.n - 1.0F;
-        ink(depth, l.at[i - 1], l.at[i], radius * (1.0F + taper * way));
+        ink(depth, l.at[i - 1], l.at[i], l.radius[i]);
     }
     uint8_t drawn[SIDE][SIDE];
     for (int y = 0; y < SIDE; y++)
@@ -623,4 +640,45 @@ void mnd_synth_digit(uint64_t seed, mnd_split split, int64_t index, uint8_t out[
             drawn[y][x] = (uint8_t)(v > 255.0F ? 255.0F : v);
         }
     centre(drawn, out);
+}
+
+mnd_status mnd_synth_file(const char *target, int64_t images, int64_t test_images, uint64_t seed,
+                          mnd_progress_fn progress, void *context) {
+    mnd_status status = MND_OK;
+    mnd_dataset_writer *writer = NULL;
+    void *memory = NULL;
+    const int64_t count[2] = {[MND_TRAIN] = images, [MND_TEST] = test_images};
+    for (int split = 0; split < 2; split++)
+        if (count[split] < 1 || count[split] > INT32_MAX)
+            return mnd_fail(MND_RANGE, "%s: cannot write %lld %s images: the range is 1 to %ld",
+                            target, (long long)count[split],
+                            split == MND_TRAIN ? "training" : "test", (long)INT32_MAX);
+    mnd_dataset_info info = {.count = {images, test_images},
+                             .height = SIDE,
+                             .width = SIDE,
+                             .channels = 1,
+                             .classes = 10};
+    for (int digit = 0; digit < 10; digit++)
+        snprintf(info.class_name[digit], sizeof info.class_name[digit], "%d", digit);
+    snprintf(info.source, sizeof info.source, "mnist_dist synth --seed %llu",
+             (unsigned long long)seed);
+    MND_TRY(mnd_alloc(&memory, BATCH, SIDE * SIDE + 1, "digits to be written"));
+    uint8_t *pixel = memory, *label = pixel + BATCH * SIDE * SIDE;
+    MND_TRY(mnd_dataset_writer_create(target, &info, &writer));
+    int64_t done = 0;
+    for (int split = MND_TRAIN; split <= MND_TEST; split++)
+        for (int64_t first = 0; first < count[split]; first += BATCH) {
+            const int64_t left = count[split] - first, n = left < BATCH ? left : BATCH;
+            for (int64_t i = 0; i < n; i++)
+                mnd_synth_digit(seed, (mnd_split)split, first + i, pixel + i * SIDE * SIDE,
+                                label + i);
+            MND_TRY(mnd_dataset_writer_append(writer, (mnd_split)split, n, pixel, label));
+            done += n;
+            if (progress != NULL) progress(context, done, images + test_images);
+        }
+    status = mnd_dataset_writer_finish(&writer);
+cleanup:
+    mnd_dataset_writer_abort(&writer);
+    mnd_free(memory);
+    return status;
 }

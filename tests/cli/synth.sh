@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# mnist_dist synth through the binary: the file it writes, its determinism, its refusals.
+set -euo pipefail
+exe=$1
+dir=$(mktemp -d synth.XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+# A refusal: the wanted exit code, exactly one line on stderr, and no file.
+refused() {
+    local want=$1 code=0
+    shift
+    "$exe" synth "$@" >"$dir/out" 2>"$dir/err" || code=$?
+    [ "$code" = "$want" ] || fail "synth $*: exit $code, not $want"
+    [ "$(wc -l <"$dir/err")" = 1 ] || fail "synth $*: stderr: $(cat "$dir/err")"
+    [ ! -s "$dir/out" ] || fail "synth $*: stdout: $(cat "$dir/out")"
+}
+
+"$exe" synth -o "$dir/a.h5" --images 3000 --test-images 500 --seed 5 >"$dir/out" 2>"$dir/err"
+[ "$(wc -l <"$dir/out")" = 1 ] || fail "stdout is not one line: $(cat "$dir/out")"
+grep -q "3000 training and 500 test images" "$dir/out" || fail "$(cat "$dir/out")"
+[ ! -s "$dir/err" ] || fail "not on a terminal, and yet: $(cat "$dir/err")"
+[ "$(ls -A "$dir" | sort | tr '\n' ' ')" = "a.h5 err out " ] || fail "left behind: $(ls -A "$dir")"
+
+"$exe" synth --output="$dir/b.h5" --images 3000 --test-images 500 --seed 5 >"$dir/out"
+cmp "$dir/a.h5" "$dir/b.h5" || fail "the same seed gave two files"
+"$exe" synth -o "$dir/c.h5" --images 3000 --test-images 500 --seed 6 >"$dir/out"
+! cmp -s "$dir/a.h5" "$dir/c.h5" || fail "two seeds gave one file"
+
+# On a terminal there is a progress line, wiped at the end; -q keeps script(1) silent itself.
+if command -v script >/dev/null; then
+    script -qec "'$exe' synth -o '$dir/d.h5' --images 60000 --test-images 100" /dev/null >"$dir/tty"
+    tr '\r' '\n' <"$dir/tty" | grep -q "drawing" || fail "no progress on a terminal"
+fi
+
+if /usr/bin/python3 -c 'import h5py' 2>/dev/null; then
+    /usr/bin/python3 - "$dir/a.h5" <<'EOF'
+import sys
+import h5py
+import numpy as np
+
+with h5py.File(sys.argv[1]) as f:
+    x, y = f["x_train"][:], f["y_train"][:]
+    assert x.shape == (3000, 28, 28) and x.dtype == np.uint8, x
+    assert y.shape == (3000,) and y.dtype == np.uint8 and set(y) == set(range(10))
+    assert f["x_test"].shape == (500, 28, 28) and f["y_test"].shape == (500,)
+    assert f.attrs["classes"] == 10
+    assert 0.1 < x.mean() / 255 < 0.17, x.mean()
+EOF
+fi
+
+refused 2 -o "$dir/e.h5" --images 0
+refused 2 -o "$dir/e.h5" --images 5000000000
+refused 2 -o "$dir/e.h5" --test-images none
+refused 2 -o "$dir/e.h5" --seed -1
+refused 2 -o "$dir/e.h5" --colour
+refused 2 -o
+refused 2 "$dir/e.h5"
+refused 1 -o /nonexistent/folder/e.h5 --images 10 --test-images 10
+refused 1 -o "$dir" --images 10 --test-images 10
+[ ! -e "$dir/e.h5" ] || fail "a refused call left a file"
+
+# Full disk: an error, one line, nothing left behind.
+if code=0; (ulimit -f 100; "$exe" synth -o "$dir/f.h5" --images 3000 >"$dir/out" 2>"$dir/err") ||
+    code=$?; [ "$code" = 0 ]; then fail "no room, and yet it succeeded"; fi
+[ "$code" = 1 ] || fail "no room: exit $code"
+[ "$(wc -l <"$dir/err")" = 1 ] || fail "no room: $(cat "$dir/err")"
+[ "$(ls -A "$dir" | grep -c 'f\.h5')" = 0 ] || fail "no room: left $(ls -A "$dir")"
+echo "synth: all passed"
