@@ -11,6 +11,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
 #define COMMAND_TABLE(X)                                                                           \
     X(train, "train, evaluate after each epoch, write checkpoints")                                \
     X(evaluate, "loss, accuracy and confusion matrix of a checkpoint")                             \
+    X(predict, "class probabilities of one image or of pictures")                                  \
     X(summary, "the layers of a model")                                                            \
     X(convert, "IDX files to one HDF5 data file")                                                  \
     X(synth, "a data file of digits drawn by the program")

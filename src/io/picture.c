@@ -602,11 +602,14 @@ void mnd_picture_draw(FILE *stream, const uint8_t *pixel, int height, int width,
         return;
     }
     for (int y = 0; y < height; y += 2) {
+        int upper = -1, lower = -1; /* the colours that are set */
         for (int x = 0; x < width; x++) {
-            const int upper = pixel[y * width + x];
-            fprintf(stream, "\x1b[38;2;%d;%d;%dm", upper, upper, upper);
-            if (y + 1 < height) {
-                const int lower = pixel[(y + 1) * width + x];
+            if (upper != pixel[y * width + x]) {
+                upper = pixel[y * width + x];
+                fprintf(stream, "\x1b[38;2;%d;%d;%dm", upper, upper, upper);
+            }
+            if (y + 1 < height && lower != pixel[(y + 1) * width + x]) {
+                lower = pixel[(y + 1) * width + x];
                 fprintf(stream, "\x1b[48;2;%d;%d;%dm", lower, lower, lower);
             }
             fputs("\u2580", stream);

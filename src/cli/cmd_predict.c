@@ -1,0 +1,206 @@
+/* cmd_predict.c - what a trained network sees in one image or in pictures. Needs no MPI. */
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "mnist_dist/checkpoint.h"
+#include "mnist_dist/dataset.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/picture.h"
+#include "mnist_dist/train.h"
+#include "options.h"
+#include "terminal.h"
+
+enum { BAR = 40 };
+
+typedef struct choices {
+    const char *data; /* NULL: not given */
+    const char *split;
+    int64_t index; /* -1: not given */
+    const char *color;
+} choices;
+
+typedef struct predictor {
+    const char *path;
+    mnd_checkpoint ckpt;
+    mnd_model *model;
+    float *param;
+    mnd_dataset *data; /* NULL: no names for the classes but their numbers */
+    uint8_t *image;    /* (height, width, channels) */
+    uint8_t *grey;     /* (height, width): the image to be drawn */
+    float *part;       /* (classes) probabilities */
+    bool color;
+} predictor;
+
+/* "Sneaker", or the number where no data file tells the names; valid until the next call. */
+static const char *class_name(const predictor *p, int class) {
+    static char number[16];
+    if (p->data != NULL) return mnd_dataset_about(p->data)->class_name[class];
+    snprintf(number, sizeof number, "%d", class);
+    return number;
+}
+
+/* More than one channel is drawn as their mean. */
+static void draw_image(predictor *p) {
+    const int *input = p->ckpt.input, channels = input[2];
+    for (int i = 0; i < input[0] * input[1]; i++) {
+        int sum = 0;
+        for (int c = 0; c < channels; c++) sum += p->image[i * channels + c];
+        p->grey[i] = (uint8_t)((sum + channels / 2) / channels);
+    }
+    mnd_picture_draw(stdout, p->grey, input[0], input[1], p->color);
+}
+
+/* A bar for a probability; in eighths of a character where there are such. */
+static void print_bar(float part, bool color, bool strong) {
+    static const char *const piece[] = {"",       "\u258f", "\u258e", "\u258d",
+                                        "\u258c", "\u258b", "\u258a", "\u2589"};
+    const int step = color ? 8 : 1;
+    const int length = (int)(part * (float)(BAR * step) + 0.5F);
+    if (length == 0) return;
+    fputs(color ? strong ? "  \x1b[1;32m" : "  \x1b[2m" : "  ", stdout);
+    for (int i = 0; i < length / step; i++) fputs(color ? "\u2588" : "#", stdout);
+    if (color) printf("%s\x1b[0m", piece[length % step]);
+}
+
+/* Runs the network on p->image and prints the picture, all probabilities and the answer, which is
+ * returned: the first of the largest. */
+static int answer(predictor *p) {
+    const int *input = p->ckpt.input, classes = p->ckpt.classes;
+    mnd_pixels((size_t)(input[0] * input[1] * input[2]), p->image, mnd_model_input(p->model));
+    memcpy(p->part, mnd_model_forward(p->model, 1), (size_t)classes * sizeof *p->part);
+    mnd_softmax(p->part, 1, classes);
+    int best = 0, width = 1;
+    for (int i = 0; i < classes; i++) {
+        if (p->part[i] > p->part[best]) best = i;
+        const int n = (int)strlen(class_name(p, i));
+        width = n > width ? n : width;
+    }
+    draw_image(p);
+    for (int i = 0; i < classes; i++) {
+        printf("%*s  %8.6f", width, class_name(p, i), (double)p->part[i]);
+        print_bar(p->part[i], p->color, i == best);
+        putchar('\n');
+    }
+    printf("answer: %s (%.2f %%)\n", class_name(p, best), 100.0 * (double)p->part[best]);
+    return best;
+}
+
+static mnd_status predict_index(predictor *p, const choices *k) {
+    mnd_status status = MND_OK;
+    const mnd_split split = strcmp(k->split, "train") == 0 ? MND_TRAIN : MND_TEST;
+    uint8_t label;
+    const mnd_dataset_info *info = mnd_dataset_about(p->data);
+    if (k->index >= info->count[split])
+        MND_FAIL(MND_USAGE, "--index %lld: %s has %s images 0 to %lld", (long long)k->index,
+                 k->data, k->split, (long long)info->count[split] - 1);
+    MND_TRY(mnd_dataset_read(p->data, split, k->index, 1, p->image, &label));
+    printf("%s: %s image %lld\n", k->data, k->split, (long long)k->index);
+    const int best = answer(p);
+    printf("actual: %s, one-hot [", info->class_name[label]);
+    for (int i = 0; i < info->classes; i++) printf("%s%d", i > 0 ? ", " : "", i == label);
+    printf("]: %s\n", best == label ? "right" : "wrong");
+cleanup:
+    return status;
+}
+
+static mnd_status predict_picture(predictor *p, const char *path) {
+    mnd_status status = MND_OK;
+    mnd_picture picture = {0};
+    MND_TRY(mnd_picture_read_png(path, &picture));
+    status = mnd_picture_normalize(&picture, p->ckpt.input[0], p->ckpt.input[1], p->image);
+    if (status != MND_OK) MND_FAIL(status, "%s: %s", path, mnd_error());
+    printf("%s: %d x %d pixels, seen as\n", path, picture.width, picture.height);
+    (void)answer(p);
+cleanup:
+    mnd_picture_free(&picture);
+    return status;
+}
+
+static mnd_status load(predictor *p, const choices *k) {
+    mnd_status status = MND_OK;
+    void *memory;
+    MND_TRY(mnd_checkpoint_read(p->path, &p->ckpt));
+    MND_TRY(mnd_model_from_checkpoint(&p->ckpt, 1, 1, false, &p->model, &p->param));
+    const int *input = p->ckpt.input;
+    if (k->data != NULL) {
+        MND_TRY(mnd_dataset_open(k->data, &p->data));
+        const mnd_dataset_info *info = mnd_dataset_about(p->data);
+        if (input[0] != info->height || input[1] != info->width || input[2] != info->channels ||
+            p->ckpt.classes != info->classes)
+            MND_FAIL(MND_MISMATCH,
+                     "%s takes images of %d x %d x %d in %d classes; %s has %d x %d x %d in %d",
+                     p->path, input[0], input[1], input[2], p->ckpt.classes, k->data, info->height,
+                     info->width, info->channels, info->classes);
+    }
+    if (k->index < 0 && input[2] != 1)
+        MND_FAIL(MND_UNSUPPORTED, "%s takes images of %d channels; pictures are read as grey ones",
+                 p->path, input[2]);
+    MND_TRY(mnd_alloc(&memory, (size_t)(input[0] * input[1] * input[2]), 1, "the image"));
+    p->image = memory;
+    MND_TRY(mnd_alloc(&memory, (size_t)(input[0] * input[1]), 1, "the image"));
+    p->grey = memory;
+    MND_TRY(mnd_alloc(&memory, (size_t)p->ckpt.classes, sizeof *p->part, "the probabilities"));
+    p->part = memory;
+cleanup:
+    return status;
+}
+
+static void unload(predictor *p) {
+    mnd_model_destroy(&p->model);
+    mnd_free(p->param);
+    mnd_free(p->image);
+    mnd_free(p->grey);
+    mnd_free(p->part);
+    mnd_dataset_close(&p->data);
+    mnd_checkpoint_free(&p->ckpt);
+}
+
+int cmd_predict(int argc, char **argv) {
+    static const command_usage usage = {
+        .name = "predict",
+        .arguments = "CKPT [FILE.png...]",
+        .text =
+            "What the network of a checkpoint sees in image N of a data file (--index N), or in "
+            "PNG\n"
+            "pictures of any size, dark on light or light on dark: the picture as it reaches the\n"
+            "network, the probability of each class, and the answer.",
+        .min_arguments = 1,
+        .max_arguments = -1};
+    choices k = {.split = "test", .index = -1, .color = "auto"};
+    const option_row rows[] = {
+        {"index", OPTION_INT, &k.index, "N", 0, 2147483646, "image N of the data file, from 0"},
+        {"split", OPTION_CHOICE, &k.split, "test|train", 0, 0, "of which images (test)"},
+        {"data", OPTION_TEXT, &k.data, "FILE", 0, 0,
+         "HDF5 data file (data/mnist.h5); with pictures: names of the classes"},
+        {"color", OPTION_CHOICE, &k.color, TERMINAL_COLOR_CHOICES, 0, 0,
+         "draw with colours (auto: on a terminal)"},
+    };
+    char **argument;
+    int n_argument;
+    bool helped;
+    predictor p = {0};
+    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
+                                      &n_argument, &helped);
+    if (helped) return EXIT_DONE;
+    int code = EXIT_DONE;
+    if (status == MND_OK && (k.index < 0) == (n_argument == 1))
+        status = mnd_fail(MND_USAGE, "predict: needs either --index N or one or more FILE.png; see "
+                                     "'mnist_dist predict --help'");
+    if (status != MND_OK) return command_exit(status);
+    if (k.index >= 0 && k.data == NULL) k.data = "data/mnist.h5";
+    p.path = argument[0];
+    p.color = terminal_color(k.color);
+    status = load(&p, &k);
+    if (status == MND_OK && k.index >= 0) status = predict_index(&p, &k);
+    code = command_exit(status);
+    /* One bad picture does not keep the others from being read. */
+    for (int i = 1; status == MND_OK && i < n_argument; i++) {
+        const int bad = command_exit(predict_picture(&p, argument[i]));
+        code = code == EXIT_DONE ? bad : code;
+    }
+    unload(&p);
+    if (fflush(stdout) != 0 && code == EXIT_DONE)
+        code = command_exit(mnd_fail(MND_IO, "predict: cannot write the output"));
+    return code;
+}
