@@ -275,8 +275,8 @@ mnd_status mnd_dataset_read(mnd_dataset *data, mnd_split split, int64_t first, i
     mnd_status status = MND_OK;
     const int64_t n = data->info.count[split];
     if (first < 0 || count < 0 || first > n || count > n - first)
-        MND_FAIL(MND_RANGE, "%s: /%s has no images %lld to %lld, only 0 to %lld", data->path,
-                 x_name[split], (long long)first, (long long)(first + count - 1), (long long)n - 1);
+        MND_FAIL(MND_RANGE, "%s: /%s has images 0 to %lld, not %lld from %lld on", data->path,
+                 x_name[split], (long long)n - 1, (long long)count, (long long)first);
     if (count == 0) return MND_OK;
     if (images != NULL)
         MND_TRY(read_rows(data, data->x[split], x_name[split], first, count, images));

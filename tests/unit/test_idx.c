@@ -13,10 +13,9 @@ static const uint8_t plain[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2,  0,  0,
 enum { HEADER = 16, ELEMENTS = 12, N_PLAIN = sizeof plain };
 
 static size_t pack(const uint8_t *in, size_t n, uint8_t *out, size_t room) {
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)in,
-                  .avail_in = (uInt)n,
-                  .next_out = out,
-                  .avail_out = (uInt)room};
+    z_stream z = {.next_in = (Bytef *)(uintptr_t)in, .avail_in = (uInt)n};
+    z.next_out = out;
+    z.avail_out = (uInt)room;
     assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
     const size_t size = room - z.avail_out;
