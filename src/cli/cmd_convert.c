@@ -41,7 +41,7 @@ int cmd_convert(int argc, char **argv) {
     bool helped;
     MND_TRY(
         options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &argument, &n_argument, &helped));
-    if (helped) return EXIT_DONE;
+    if (helped || !command_speaks()) return EXIT_DONE;
     progress bar;
     progress_start(&bar, "converting");
     status = mnd_convert_idx(argument[0], output, progress_show, &bar);

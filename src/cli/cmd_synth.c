@@ -29,7 +29,7 @@ int cmd_synth(int argc, char **argv) {
     bool helped;
     MND_TRY(
         options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &argument, &n_argument, &helped));
-    if (helped) return EXIT_DONE;
+    if (helped || !command_speaks()) return EXIT_DONE;
     progress bar;
     progress_start(&bar, "drawing");
     status = mnd_synth_file(output, images, test_images, (uint64_t)seed, progress_show, &bar);

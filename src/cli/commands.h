@@ -13,6 +13,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
     X(evaluate, "loss, accuracy and confusion matrix of a checkpoint")                             \
     X(predict, "class probabilities of one image or of pictures")                                  \
     X(summary, "the layers of a model")                                                            \
+    X(show, "a split of a data file, and one of its images")                                       \
     X(convert, "IDX files to one HDF5 data file")                                                  \
     X(synth, "a data file of digits drawn by the program")
 
@@ -25,6 +26,9 @@ COMMAND_TABLE(COMMAND_DECLARE)
  * the launcher's environment tells the rank.
  */
 void command_speaker(int speaks);
+
+/* Whether it is this process. Commands for one process do nothing in the others of a launch. */
+int command_speaks(void);
 
 /* Logs mnd_error() (from the speaker only) if status is not MND_OK and returns the exit code that
  * belongs to it. */

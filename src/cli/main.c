@@ -21,7 +21,7 @@ static int speaker = -1; /* not told yet */
 
 void command_speaker(int speaks) { speaker = speaks; }
 
-static int speaks(void) {
+int command_speaks(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
     if (speaker >= 0) return speaker;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -33,7 +33,8 @@ static int speaks(void) {
 
 int command_exit(mnd_status status) {
     if (status == MND_OK) return EXIT_DONE;
-    if (speaks()) mnd_log(status == MND_STOPPED ? MND_LOG_INFO : MND_LOG_ERROR, "%s", mnd_error());
+    if (command_speaks())
+        mnd_log(status == MND_STOPPED ? MND_LOG_INFO : MND_LOG_ERROR, "%s", mnd_error());
     if (status == MND_STOPPED) return EXIT_STOPPED;
     return status == MND_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
