@@ -133,8 +133,9 @@ MND_CHECKED mnd_status mnd_checkpoint_read_latest(const char *dir,
                                                   size_t path_size);
 
 /*
- * Moves the ckpt-*.h5 and `latest` of DIR into DIR/earlier-<k>, k = 1, 2, ... not yet there, so that
- * a new run and an old one never mix. `moved_to` gets that folder's name, "" if there was nothing.
+ * Moves the ckpt-*.h5 and `latest` of DIR into DIR/earlier-<k>, k = 1, 2, ... not yet there, so
+ * that a new run and an old one never mix. `moved_to` gets that folder's name, "" if there was
+ * nothing.
  */
 MND_CHECKED mnd_status mnd_checkpoint_set_aside(const char *dir, char *moved_to, size_t size);
 

@@ -53,6 +53,7 @@ int cmd_train(int argc, char **argv) {
                           .batch_size = 128,
                           .epochs = 10,
                           .exchange = "auto",
+                          .stall_timeout = 300.0,
                           .checkpoint_dir = "checkpoints",
                           .target_accuracy = 2.0};
     choices k = {.optimizer = "adam",
@@ -107,6 +108,10 @@ int cmd_train(int argc, char **argv) {
         {"keep", OPTION_INT, &k.keep, "K", 0, 1 << 30, "newest checkpoints to keep, 0 all (3)"},
         {"resume", OPTION_TEXT, &c.resume, "auto|FILE", 0, 0,
          "go on from the newest valid checkpoint, if there is one, or from FILE"},
+        {"stall-timeout", OPTION_REAL, &c.stall_timeout, "SECONDS", 0, 1e7,
+         "name a process that is stuck or gone for so long, and end the job; 0 is off (300)"},
+        {"check-every", OPTION_INT, &c.check_every, "N", 0, 9e15,
+         "compare the replicas every N steps too (0: each epoch's end only)"},
         {"metrics", OPTION_TEXT, &c.metrics, "FILE.jsonl", 0, 0, "JSON lines of the run"},
         {"progress", OPTION_CHOICE, &k.progress, "auto|always|never", 0, 0,
          "the live line on stderr (auto: on a terminal)"},

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "feed.h"
 #include "mnist_dist/evaluate.h"
 #include "mnist_dist/exchange.h"
@@ -17,6 +18,8 @@
 #include "mnist_dist/memory.h"
 #include "mnist_dist/metrics.h"
 #include "mnist_dist/timer.h"
+#include "mnist_dist/watchdog.h"
+#include "replica.h"
 #include "signals.h"
 #include "snapshot.h"
 
@@ -61,6 +64,8 @@ typedef struct run {
     int64_t *correct_all;           /* (logical), owned */
     size_t *seg_bytes;              /* (size): 8 bytes a logical rank, owned */
     bool stopping;
+    mnd_watchdog *dog;
+    mnd_fault fault;
     mnd_train_result *result;
 } run;
 
@@ -430,6 +435,9 @@ static mnd_status set_up(run *r) {
     char path[4096];
     bool resumed = false;
     mnd_blas_set_threads(c->threads);
+    MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(r->rank, &r->fault), NULL));
+    MND_TRY(mnd_watchdog_start(r->comm, c->stall_timeout, &r->dog));
+    mnd_watchdog_phase(r->dog, MND_PHASE_DATA, 0);
     MND_TRY(open_data(r));
     r->steps_per_epoch = (r->info.count[MND_TRAIN] + c->batch_size - 1) / c->batch_size;
     plan_schedule(r);
@@ -498,12 +506,14 @@ static mnd_status save(run *r) {
     mnd_status status = MND_OK;
     const mnd_train_config *c = r->config;
     if (c->checkpoint_dir == NULL) return MND_OK;
+    mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
     for (int s = 0; s < mnd_optimizer_slots(c->optimizer.kind); s++)
         MND_TRY(mnd_exchange_gather_slot(r->exchange, s, r->slot_all[s]));
     MND_TRY(mnd_comm_allgatherv(r->comm, r->loss_sum, r->seg_bytes, r->loss_all));
     MND_TRY(mnd_comm_allgatherv(r->comm, r->correct, r->seg_bytes, r->correct_all));
     if (r->rank == 0) {
         mnd_checkpoint *k = &r->saved;
+        mnd_watchdog_phase(r->dog, MND_PHASE_CHECKPOINT, r->step);
         k->n_update = r->step;
         k->epoch = r->epoch;
         k->step = r->step;
@@ -573,15 +583,20 @@ static mnd_status explain_numeric(run *r) {
 static mnd_status one_step(run *r) {
     mnd_batch batch;
     const double t0 = mnd_now();
+    mnd_watchdog_phase(r->dog, MND_PHASE_COMPUTE, r->step + 1);
     (void)mnd_feed_batch(&r->feed, r->step_in_epoch, mnd_model_input(r->model), &batch);
     const double t1 = mnd_now();
     mnd_model_gradient(r->model, &batch, r->step_loss, r->step_correct, NULL, NULL);
     const double t2 = mnd_now();
+    size_t stride;
+    mnd_fault_strike(&r->fault, r->step + 1, mnd_exchange_param(r->exchange),
+                     mnd_exchange_grad(r->exchange, &stride), r->step_loss);
     r->time.data += t1 - t0;
     r->time.compute += t2 - t1;
     uint32_t flags = mnd_signals_pending() != 0 ? FLAG_STOP : 0, all = 0;
     if (!all_finite(r->step_loss, r->n_seg)) flags |= FLAG_NUMERIC;
     r->rate = mnd_schedule_rate(&r->schedule, r->step);
+    mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step + 1);
     mnd_status status = mnd_exchange_step(r->exchange, update, r, flags, &all);
     if (status != MND_OK) return status;
     if ((all & FLAG_NUMERIC) != 0) return explain_numeric(r);
@@ -619,6 +634,11 @@ static void show_progress(const run *r, double begin, int64_t first_step) {
     r->observer->progress(r->observer->context, &p);
 }
 
+static mnd_status check_replicas(run *r) {
+    return mnd_replica_check(r->comm, r->exchange, mnd_model_n_param(r->model),
+                             mnd_optimizer_slots(r->config->optimizer.kind), r->step);
+}
+
 /* Sums over logical ranks in the fixed tree, test metrics, metrics line. Collective. */
 static mnd_status finish_epoch(run *r, double begin, int64_t first_step) {
     mnd_status status = MND_OK;
@@ -635,7 +655,10 @@ static mnd_status finish_epoch(run *r, double begin, int64_t first_step) {
     r->time.wait += now.wait - r->exchange_before.wait;
     r->exchange_before = now;
     const double evaluate_begin = mnd_now();
+    mnd_watchdog_phase(r->dog, MND_PHASE_EVALUATE, r->step);
     MND_TRY(mnd_evaluate(r->evaluator, r->model, &test));
+    mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
+    MND_TRY(check_replicas(r));
     r->epoch++;
     r->step_in_epoch = 0;
     r->train_seconds += seconds;
@@ -716,6 +739,7 @@ static mnd_status train_epochs(run *r) {
             show_progress(r, begin, first_step);
             const bool last = r->step_in_epoch == r->steps_per_epoch;
             if (last) break;
+            if (c->check_every > 0 && r->step % c->check_every == 0) MND_TRY(check_replicas(r));
             if (r->stopping) return stop(r);
             if (c->checkpoint_every > 0 && r->step % c->checkpoint_every == 0) MND_TRY(save(r));
         }
@@ -775,6 +799,7 @@ mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
     MND_TRY(train_epochs(&r));
     MND_TRY(finish(&r));
 cleanup:
+    mnd_watchdog_stop(&r.dog);
     mnd_signals_release();
     mnd_metrics_close(&r.metrics);
     mnd_evaluator_destroy(&r.evaluator);

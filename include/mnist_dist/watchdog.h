@@ -1,0 +1,52 @@
+/*
+ * watchdog.h - notices that a process of the run is stopped, dead, cut off or stuck, names it, and
+ * ends the job instead of letting the others spin until the batch system's time limit.
+ *
+ * Every process has one thread that sends a datagram (UDP) with its phase to ranks 0 and 1 ten
+ * times a time-out, and at least once a second; those two answer. Rank 0 judges; rank 1 does so a
+ * moment later, for the case that rank 0 is the one that is gone; a process that hears of neither
+ * gives up by itself. The main thread only stores its phase: it never waits for the watchdog.
+ */
+#ifndef MNIST_DIST_WATCHDOG_H
+#define MNIST_DIST_WATCHDOG_H
+
+#include <stdint.h>
+
+#include "mnist_dist/comm.h"
+#include "mnist_dist/status.h"
+
+/* What a process may be busy with. In WAIT it depends on the others. */
+#define MND_PHASE_TABLE(X)                                                                         \
+    X(SETUP, "setting up")                                                                         \
+    X(DATA, "reading data")                                                                        \
+    X(COMPUTE, "computing")                                                                        \
+    X(WAIT, "waiting for the others")                                                              \
+    X(EVALUATE, "evaluating")                                                                      \
+    X(CHECKPOINT, "writing a checkpoint")                                                          \
+    X(DONE, "done")
+
+typedef enum mnd_phase {
+#define MND_PHASE_ENUM(name, text) MND_PHASE_##name,
+    MND_PHASE_TABLE(MND_PHASE_ENUM)
+#undef MND_PHASE_ENUM
+        MND_N_PHASES
+} mnd_phase;
+
+typedef struct mnd_watchdog mnd_watchdog; /* opaque */
+
+/*
+ * Starts the thread. timeout: seconds without a sign of life, or in one and the same phase, after
+ * which a process counts as stuck; 0 (or a world of one) makes *out NULL, which the other calls
+ * take. When a process is stuck, the watchdog logs one line an affected process, with rank, host
+ * and pid, what it last did and since when, and what the others are waiting for, and then ends the
+ * job with exit code 1 (mnd_comm_abort). Collective.
+ */
+MND_CHECKED mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out);
+
+/* What the main thread does from now on. Costs a clock reading. Not collective; NULL-safe. */
+void mnd_watchdog_phase(mnd_watchdog *dog, mnd_phase phase, int64_t step);
+
+/* Tells the others that this process is through, and ends the thread. NULL-safe. Not collective. */
+void mnd_watchdog_stop(mnd_watchdog **dog);
+
+#endif
