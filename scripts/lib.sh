@@ -85,6 +85,8 @@ launch() {
     local np=$1 cores=$2 mpiexec option=()
     shift 2
     mpiexec=$(sed -n 's/^MPIEXEC_EXECUTABLE:[^=]*=//p' "$root/build/release/CMakeCache.txt")
+    # The same program under the name that most people know it by.
+    [ ! -x "${mpiexec%/*}/mpirun" ] || mpiexec=${mpiexec/%mpiexec/mpirun}
     if "$mpiexec" --version 2>&1 | grep -qE 'Open MPI|OpenRTE'; then
         # As root Open MPI wants to be told twice; ranks beyond the cores are refused unless allowed,
         # and must yield to one another instead of spinning.
