@@ -29,6 +29,7 @@ endif()
 set(unit_wrapper)
 if(MND_VALGRIND)
   set(slowness 20)
+  list(APPEND MND_TEST_ENV MND_VALGRIND=1)
   find_program(VALGRIND valgrind REQUIRED)
   set(unit_wrapper ${VALGRIND} --quiet --error-exitcode=99 --leak-check=full
     --errors-for-leak-kinds=definite --show-leak-kinds=definite --keep-debuginfo=yes

@@ -8,9 +8,10 @@
  *                ("03_dense", index in the spec counted from 0), with data sets `kernel`
  *                ((in, out), or (kernel height, kernel width, in, out) as Keras keeps them) and
  *                `bias` (out). float32. Attribute `index` of each: its place in model order.
- *   /optimizer   attributes `name`, `setting` (eight float64, as mnd_optimizer_pack makes them) and
- *                `n_update`; data sets `m`, `v` ...: one flat float32 array a slot, in model order,
- *                with the slot's number in attribute `index`.
+ *   /optimizer   attributes `name`, `n_update` and `setting` (eight float64 as mnd_optimizer_pack
+ *                makes them: kind, lr, beta1, beta2, rho, momentum, epsilon, weight decay); data
+ *                sets `m`, `v` ...: one flat float32 array a slot, in model order, with the slot's
+ *                number in attribute `index`.
  *   /progress    attributes `epoch`, `step`, `step_in_epoch`, `seed`, `logical_ranks` and the
  *                others of the struct below; data sets `loss_sum` and `correct` (per logical rank,
  *                of the unfinished epoch) and `history` (one row a finished epoch, its columns

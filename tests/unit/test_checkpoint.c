@@ -108,26 +108,29 @@ static bool same_arrays(const mnd_ckpt_array *a, const mnd_ckpt_array *b, int n)
     return true;
 }
 
+static bool same_bytes(const void *a, const void *b, size_t bytes) {
+    return bytes == 0 || memcmp(a, b, bytes) == 0;
+}
+
 /* Bit by bit, NaN included. */
 static bool same_content(const mnd_checkpoint *a, const mnd_checkpoint *b) {
-    return strcmp(a->spec, b->spec) == 0 && memcmp(a->input, b->input, sizeof a->input) == 0 &&
+    return strcmp(a->spec, b->spec) == 0 && same_bytes(a->input, b->input, sizeof a->input) &&
            a->classes == b->classes && strcmp(a->blas, b->blas) == 0 &&
            strcmp(a->weights_sha256, b->weights_sha256) == 0 && a->n_array == b->n_array &&
            same_arrays(a->array, b->array, a->n_array) && strcmp(a->optimizer, b->optimizer) == 0 &&
-           memcmp(a->setting, b->setting, sizeof a->setting) == 0 && a->n_update == b->n_update &&
+           same_bytes(a->setting, b->setting, sizeof a->setting) && a->n_update == b->n_update &&
            a->n_slot == b->n_slot && same_arrays(a->slot, b->slot, a->n_slot) &&
            a->epoch == b->epoch && a->step == b->step && a->step_in_epoch == b->step_in_epoch &&
            a->seed == b->seed && a->logical_ranks == b->logical_ranks &&
            a->batch_size == b->batch_size && a->planned_epochs == b->planned_epochs &&
            strcmp(a->schedule, b->schedule) == 0 && strcmp(a->data_sha256, b->data_sha256) == 0 &&
-           memcmp(&a->best_accuracy, &b->best_accuracy, sizeof(double)) == 0 &&
+           same_bytes(&a->best_accuracy, &b->best_accuracy, sizeof(double)) &&
            a->best_epoch == b->best_epoch &&
-           memcmp(&a->train_seconds, &b->train_seconds, sizeof(double)) == 0 &&
-           memcmp(a->loss_sum, b->loss_sum, (size_t)a->logical_ranks * sizeof(double)) == 0 &&
-           memcmp(a->correct, b->correct, (size_t)a->logical_ranks * sizeof(int64_t)) == 0 &&
+           same_bytes(&a->train_seconds, &b->train_seconds, sizeof(double)) &&
+           same_bytes(a->loss_sum, b->loss_sum, (size_t)a->logical_ranks * sizeof(double)) &&
+           same_bytes(a->correct, b->correct, (size_t)a->logical_ranks * sizeof(int64_t)) &&
            a->n_history == b->n_history &&
-           (a->n_history == 0 ||
-            memcmp(a->history, b->history, (size_t)a->n_history * sizeof *a->history) == 0);
+           same_bytes(a->history, b->history, (size_t)a->n_history * sizeof *a->history);
 }
 
 /* --- a folder a test ------------------------------------------------------------------------- */
@@ -474,7 +477,7 @@ static bool as_nobody(void) {
 
 static bool on_a_tiny_disk(void) {
     /* A mount of this child's own; where that is not allowed, the size limit has to do. */
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("none", folder, "tmpfs", 0, "size=32k") != 0) {
         fprintf(stderr, "no tmpfs here: full disk tried by a size limit only\n");
         return true;
@@ -548,6 +551,7 @@ static void latest_valid_is_found(void **state) {
 
 static int64_t mutations(int64_t normal, int64_t long_form) {
     const char *count = getenv("MND_MUTATIONS"), *is_long = getenv("MND_LONG");
+    if (getenv("MND_VALGRIND") != NULL) normal /= 10;
     if (count != NULL && atoll(count) > 0) return atoll(count);
     return is_long != NULL && strcmp(is_long, "1") == 0 ? long_form : normal;
 }
@@ -661,7 +665,8 @@ static void seal(unsigned char *bytes, size_t size) {
  */
 static void forged_content_is_not_taken(void **state) {
     (void)state;
-    enum { REFUSED = 20, SAME, WRONG }; /* exit codes that no sanitizer uses */
+    if (getenv("MND_VALGRIND") != NULL) skip(); /* it would report HDF5's mistakes, not ours */
+    enum { REFUSED = 20, SAME, WRONG };         /* exit codes that no sanitizer uses */
     static sample s;
     size_t size;
     make_sample(&s, 1);
