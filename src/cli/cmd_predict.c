@@ -182,7 +182,7 @@ int cmd_predict(int argc, char **argv) {
     predictor p = {0};
     mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
                                       &n_argument, &helped);
-    if (helped) return EXIT_DONE;
+    if (helped || !command_speaks()) return EXIT_DONE;
     int code = EXIT_DONE;
     if (status == MND_OK && (k.index < 0) == (n_argument == 1))
         status = mnd_fail(MND_USAGE, "predict: needs either --index N or one or more FILE.png; see "

@@ -124,7 +124,7 @@ static void print_numbers(const mnd_dataset_info *info, const uint8_t *image, ui
 }
 
 static mnd_status show_image(mnd_dataset *data, const char *split_name, mnd_split split,
-                             int64_t index, bool numbers, bool color) {
+                             int64_t index, bool numbers, bool color, const char *png) {
     mnd_status status = MND_OK;
     const mnd_dataset_info *info = mnd_dataset_about(data);
     const size_t size = (size_t)image_size(info);
@@ -137,12 +137,13 @@ static mnd_status show_image(mnd_dataset *data, const char *split_name, mnd_spli
     printf("\none-hot: [");
     for (int i = 0; i < info->classes; i++) printf("%s%d", i > 0 ? ", " : "", i == label);
     printf("]\n\n");
-    if (numbers) {
-        print_numbers(info, image, image + size);
-    } else {
-        make_grey(info, image, image + size);
-        mnd_picture_draw(stdout, image + size, info->height, info->width, color);
+    if (numbers) print_numbers(info, image, image + size);
+    make_grey(info, image, image + size);
+    if (png != NULL) {
+        const mnd_picture picture = {info->height, info->width, image + size};
+        MND_TRY(mnd_picture_write_png(png, &picture));
     }
+    if (!numbers) mnd_picture_draw(stdout, image + size, info->height, info->width, color);
 cleanup:
     free(image);
     return status;
@@ -151,7 +152,7 @@ cleanup:
 int cmd_show(int argc, char **argv) {
     mnd_status status = MND_OK;
     mnd_dataset *data = NULL;
-    const char *path = "data/mnist.h5", *split_name = "train", *color = "auto";
+    const char *path = "data/mnist.h5", *split_name = "train", *color = "auto", *png = NULL;
     int64_t index = 0;
     bool numbers = false, check = false;
     const option_row row[] = {
@@ -159,6 +160,7 @@ int cmd_show(int argc, char **argv) {
         {"split", OPTION_CHOICE, &split_name, "train|test", 0, 0, "which images (train)"},
         {"index", OPTION_INT, &index, "N", 0, INT32_MAX, "which image, counted from 0 (0)"},
         {"numbers", OPTION_FLAG, &numbers, NULL, 0, 0, "the image as numbers, not as a picture"},
+        {"png", OPTION_TEXT, &png, "FILE", 0, 0, "write the image as a grey PNG picture, too"},
         {"check", OPTION_FLAG, &check, NULL, 0, 0,
          "only compare the file with the checksum stored in it"},
         {"color", OPTION_CHOICE, &color, TERMINAL_COLOR_CHOICES, 0, 0,
@@ -189,7 +191,7 @@ int cmd_show(int argc, char **argv) {
     printf("%s%s%s, %d classes\n", path, info->source[0] != '\0' ? ": " : "", info->source,
            info->classes);
     print_survey(info, split_name, info->count[split], &all);
-    status = show_image(data, split_name, split, index, numbers, terminal_color(color));
+    status = show_image(data, split_name, split, index, numbers, terminal_color(color), png);
 cleanup:
     mnd_dataset_close(&data);
     return command_exit(status);
