@@ -20,18 +20,27 @@
     X(LOCAL, "local", "one process: sums its own parts")                                           \
     X(ALLREDUCE, "allreduce",                                                                      \
       "reduce-scatter and allgather over MPI, every rank steps everything")                        \
-    X(SHARED, "shared", "one node: shared memory, every rank sums and steps a slice")
+    X(SHARED, "shared", "one node: shared memory, every rank sums and steps a slice")              \
+    X(HIERARCHICAL, "hierarchical",                                                                \
+      "several nodes: shared inside a node, messages between equal slices")
 
 typedef struct mnd_exchange mnd_exchange; /* opaque */
 
-/* Seconds that steps have taken since the exchange was created. */
+/*
+ * Seconds that steps have taken since the exchange was created: waiting for the last process'
+ * gradient to be complete (where the algorithm can tell, "allreduce" cannot), moving and summing,
+ * and updating (estimated from a sample of the blocks where it is fused with the sum).
+ */
 typedef struct mnd_exchange_times {
     double exchange, update, wait;
 } mnd_exchange_times;
 
 /*
- * `name` is one of the table or "auto". `logical` = V. Collective: either every process gets the
- * exchange or every process gets the same error.
+ * `name` is one of the table or "auto": local for one process, shared on one node, hierarchical on
+ * several; allreduce where /dev/shm is too small for those (mnd_exchange_note says so). One process
+ * gets local and one node gets shared whenever that is what the named one comes down to, so that
+ * one command serves every number of processes. `logical` = V. Collective: either every process
+ * gets the exchange or every process gets the same error.
  */
 MND_CHECKED mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical,
                                            size_t n_param, int n_slot, mnd_exchange **out);
@@ -40,6 +49,12 @@ void mnd_exchange_destroy(mnd_exchange **ex);
 
 /* Not collective. */
 const char *mnd_exchange_name(const mnd_exchange *ex);
+/*
+ * One line for people about what makes this exchange slower than it could be here and how to mend
+ * it (shared memory too small for what "auto" would take, ranks dealt out to nodes in turn); ""
+ * when there is nothing to say.
+ */
+const char *mnd_exchange_note(const mnd_exchange *ex);
 /* The parameters: n_param floats, the same memory for the whole life. */
 float *mnd_exchange_param(mnd_exchange *ex);
 /* Gradient of part p of this process at grad + p * stride; stride in floats. */

@@ -30,7 +30,7 @@ static const mnd_exchange_ops *find(const char *name) {
 
 static const char *best(const mnd_comm *comm) {
     if (mnd_comm_size(comm) == 1) return "local";
-    return mnd_comm_nodes(comm) == 1 ? "shared" : "allreduce";
+    return mnd_comm_nodes(comm) == 1 ? "shared" : "hierarchical";
 }
 
 static void release(mnd_exchange **ex) {
@@ -53,6 +53,9 @@ static mnd_status plan(mnd_comm *comm, const char *name, int logical, size_t n_p
     const mnd_exchange_ops *ops = find(name);
     /* Alone there is nothing to exchange, whatever the script that counts ranks down asks for. */
     if (ops != NULL && size == 1) ops = &mnd_exchange_ops_LOCAL;
+    /* On one node nothing is left of the hierarchy but its lower half. */
+    if (ops == &mnd_exchange_ops_HIERARCHICAL && mnd_comm_nodes(comm) == 1)
+        ops = &mnd_exchange_ops_SHARED;
     if (ops == NULL) MND_FAIL(MND_USAGE, "'%s' is not an exchange; known: %s", name, known);
     if (logical < 1 || logical > MND_MAX_LOGICAL)
         MND_FAIL(MND_USAGE, "%d logical ranks: must be 1 to %d", logical, MND_MAX_LOGICAL);
@@ -95,13 +98,41 @@ cleanup:
     return status;
 }
 
+/* Processes that ask for different things would wait for each other forever. */
+static mnd_status check_same(const mnd_exchange *ex) {
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    const uint64_t word[] = {(uint64_t)ex->logical, ex->n_param, (uint64_t)ex->n_slot};
+    for (const char *p = ex->ops->name; *p != '\0'; p++)
+        hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < sizeof word; i++)
+        hash = (hash ^ ((const unsigned char *)word)[i]) * UINT64_C(0x100000001b3);
+    const double mine = (double)(hash >> 12); /* exact in a double */
+    double most[2] = {mine, -mine};
+    const mnd_status status = mnd_comm_max_f64(ex->comm, most, 2);
+    if (status != MND_OK || most[0] == -most[1]) return status;
+    return mnd_fail(MND_MISMATCH,
+                    "the ranks want different exchanges (this one '%s', %d logical "
+                    "ranks, %zu parameters): give all the same options and program",
+                    ex->ops->name, ex->logical, ex->n_param);
+}
+
 mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical, size_t n_param,
                                int n_slot, mnd_exchange **out) {
     mnd_exchange *ex = NULL;
     mnd_status status = plan(comm, name, logical, n_param, n_slot, &ex);
     status = mnd_comm_agree(comm, status, NULL);
-    if (status == MND_OK) status = ex->ops->open(ex);
-    if (status != MND_OK) mnd_exchange_destroy(&ex);
+    if (status == MND_OK) status = check_same(ex);
+    if (status == MND_OK) {
+        status = ex->ops->open(ex);
+        if (status != MND_OK) ex->ops->close(ex);
+    }
+    if (status != MND_OK) release(&ex);
+    if (status == MND_NO_MEMORY && strcmp(name, "auto") == 0 && mnd_comm_size(comm) > 1) {
+        char note[sizeof ex->note];
+        snprintf(note, sizeof note, "%s", mnd_error());
+        status = mnd_exchange_create(comm, "allreduce", logical, n_param, n_slot, &ex);
+        if (status == MND_OK) memcpy(ex->note, note, sizeof note);
+    }
     *out = ex;
     return status;
 }
@@ -113,6 +144,7 @@ void mnd_exchange_destroy(mnd_exchange **out) {
 }
 
 const char *mnd_exchange_name(const mnd_exchange *ex) { return ex->ops->name; }
+const char *mnd_exchange_note(const mnd_exchange *ex) { return ex->note; }
 float *mnd_exchange_param(mnd_exchange *ex) { return ex->param; }
 
 float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride) {

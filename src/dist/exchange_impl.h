@@ -33,7 +33,8 @@ struct mnd_exchange {
     size_t slot_bytes;
     uint64_t
         *given; /* (size, 2) first and count that each process gives to a gathered slot; owned */
-    void *impl; /* the algorithm's own state */
+    char note[256]; /* see mnd_exchange_note */
+    void *impl;     /* the algorithm's own state */
 };
 
 /* What an algorithm does. All but close are collective and return the same on every process. */

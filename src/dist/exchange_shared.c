@@ -57,7 +57,7 @@ static mnd_status shared_open(mnd_exchange *ex) {
     memset(ex->param + ex->first, 0, ex->count * sizeof(float));
     memset(ex->grad, 0, (size_t)ex->n_part * ex->stride * sizeof(float));
     MND_TRY(mnd_exchange_give(ex, ex->first, ex->count));
-    mnd_node_meet(&x->node);
+    mnd_node_meet(&x->node, 0);
 cleanup:
     return status;
 }
@@ -73,7 +73,7 @@ static void shared_close(mnd_exchange *ex) {
 
 static mnd_status shared_publish(mnd_exchange *ex) {
     shared *x = ex->impl;
-    mnd_node_meet(&x->node);
+    mnd_node_meet(&x->node, 0);
     return MND_OK;
 }
 
@@ -81,10 +81,10 @@ static mnd_status shared_step(mnd_exchange *ex, mnd_update_fn update, void *cont
                               uint32_t *all_flags) {
     shared *x = ex->impl;
     const double start = mnd_now();
-    *all_flags = mnd_node_meet_flags(&x->node, flags);
+    *all_flags = mnd_node_meet(&x->node, flags);
     const double middle = mnd_now();
     mnd_exchange_sum_update(ex, &x->sum, x->source, ex->first, ex->count, update, context);
-    mnd_node_meet(&x->node);
+    mnd_node_meet(&x->node, 0);
     ex->times.wait += middle - start;
     ex->times.exchange += mnd_now() - middle;
     return MND_OK;

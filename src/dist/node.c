@@ -21,16 +21,17 @@ static void relax(void) {
 #endif
 }
 
-uint32_t mnd_node_meet_flags(mnd_node *node, uint32_t flags) {
-    node->flags = flags;
+uint32_t mnd_node_meet(mnd_node *node, uint32_t flags) {
     const uint64_t now = ++node->meetings;
-    atomic_store_explicit(&node->line[node->rank].token, now << 16 | flags, memory_order_release);
+    const int side = now & 1;
+    atomic_store_explicit(&node->line[node->rank].token[side], now << 16 | flags,
+                          memory_order_release);
     for (int k = 1; k < node->size; k++) {
         const int r = (node->rank + k) % node->size;
+        atomic_uint_least64_t *const theirs = &node->line[r].token[side];
         uint64_t token;
         int look = 0;
-        while ((token = atomic_load_explicit(&node->line[r].token, memory_order_acquire)) >> 16 <
-               now) {
+        while ((token = atomic_load_explicit(theirs, memory_order_acquire)) >> 16 < now) {
             if (look < node->patience) {
                 look++;
                 relax();
@@ -42,12 +43,6 @@ uint32_t mnd_node_meet_flags(mnd_node *node, uint32_t flags) {
     }
     return flags;
 }
-
-/*
- * With the flags of the meeting before: a process that is already here must still show them to one
- * that is yet to read them there.
- */
-void mnd_node_meet(mnd_node *node) { (void)mnd_node_meet_flags(node, node->flags); }
 
 /* Ranks without a CPU of their own must not spin: whom they wait for may want this very CPU. */
 static mnd_status set_patience(mnd_node *node) {

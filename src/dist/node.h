@@ -18,7 +18,11 @@
 
 /* Where a process says how far it is; two cache lines, since CPUs fetch them in pairs. */
 typedef struct mnd_node_line {
-    _Alignas(128) atomic_uint_least64_t token; /* meetings so far << 16 | flags of the last */
+    /*
+     * Number of the meeting << 16 | flags, for even and odd meetings: a process may come to the
+     * next one while others still read this one's flags, but not to the one after it.
+     */
+    _Alignas(128) atomic_uint_least64_t token[2];
 } mnd_node_line;
 
 typedef struct mnd_node {
@@ -29,8 +33,7 @@ typedef struct mnd_node {
     char *common;        /* what the node has once, in the window */
     char **own;          /* (size) every process' segment, in the window; the array is owned */
     uint64_t meetings;
-    uint32_t flags; /* of the last mnd_node_meet_flags */
-    int patience;   /* looks before the CPU is offered to others */
+    int patience; /* looks before the CPU is offered to others */
 } mnd_node;
 
 /*
@@ -45,12 +48,10 @@ MND_CHECKED mnd_status mnd_node_allocate(mnd_comm *all, mnd_node *node, size_t c
 /* Collective over the node. Safe on a zeroed node. */
 void mnd_node_close(mnd_node *node);
 
-/* Barrier: what each process of the node wrote before, all see afterwards. */
-void mnd_node_meet(mnd_node *node);
 /*
- * The same, and returns the bits of all processes' flags (16). Two of these need a plain meeting in
- * between.
+ * Barrier: what each process of the node wrote before, all see afterwards. Returns the bits of all
+ * processes' flags (16).
  */
-uint32_t mnd_node_meet_flags(mnd_node *node, uint32_t flags);
+uint32_t mnd_node_meet(mnd_node *node, uint32_t flags);
 
 #endif

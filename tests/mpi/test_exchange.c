@@ -27,6 +27,10 @@ static float tree(int lo, int n, int t, size_t i) {
     return tree(lo, half, t, i) + tree(lo + half, n - half, t, i);
 }
 
+static mnd_comm *pretended; /* all processes on nodes of the test's making; NULL: as they are */
+
+static mnd_comm *everybody(void) { return pretended != NULL ? pretended : world; }
+
 typedef struct update_context {
     mnd_exchange *ex;
     int misaligned;
@@ -52,11 +56,15 @@ static float initial(size_t i) { return (float)(i % 101) * 0.25F; }
 /* One exchange for one V and size; returns what went wrong, or NULL. Collective. */
 static const char *run(const char *name, int v, size_t n) {
     static float param[MAX_N], slot[MAX_N], sum[MAX_N], gathered[MAX_N];
-    const int rank = mnd_comm_rank(world), size = mnd_comm_size(world);
+    mnd_comm *const comm = everybody();
+    const int rank = mnd_comm_rank(comm), size = mnd_comm_size(comm);
     mnd_exchange *ex = NULL;
-    if (mnd_exchange_create(world, name, v, n, 2, &ex) != MND_OK) return mnd_error();
+    if (mnd_exchange_create(comm, name, v, n, 2, &ex) != MND_OK) return mnd_error();
     const char *bad = NULL;
-    const char *expected_name = size == 1 ? "local" : strcmp(name, "auto") == 0 ? "shared" : name;
+    const char *upper = mnd_comm_nodes(comm) == 1 ? "shared" : "hierarchical";
+    const char *expected_name = size == 1                        ? "local"
+                                : strcmp(name, "allreduce") == 0 ? "allreduce"
+                                                                 : upper;
     if (strcmp(mnd_exchange_name(ex), expected_name) != 0) bad = "name";
     size_t stride, first, count;
     float *grad = mnd_exchange_grad(ex, &stride), *mine = mnd_exchange_param(ex);
@@ -135,6 +143,20 @@ static void shared(void **state) {
     sums_bit_by_bit("shared");
 }
 
+/* Nodes of equal and unequal size, one process a node, ranks dealt out in turn and anyhow. */
+static void hierarchical(void **state) {
+    (void)state;
+    static const char *const nodes[] = {"0,0,1,1,2,2,3,3", "0,0,0,1,1,1,1,2", "0,1,2,3,4,5,6,7",
+                                        "0,1", "0,1,1,0,1,0,0,2"};
+    for (size_t i = 0; i < sizeof nodes / sizeof nodes[0]; i++) {
+        const int set = setenv("MND_TEST_NODES", nodes[i], 1) == 0;
+        assert_everywhere(mnd_comm_split(world, 0, &pretended) == MND_OK && set);
+        sums_bit_by_bit(i % 2 == 0 ? "hierarchical" : "auto");
+        mnd_comm_finish(&pretended);
+        assert_everywhere(unsetenv("MND_TEST_NODES") == 0);
+    }
+}
+
 static void automatic(void **state) {
     (void)state;
     check("auto", 8, 1000);
@@ -159,6 +181,8 @@ static void wrong_use_is_refused_everywhere(void **state) {
         refused("auto", size - 1, 10, 1, MND_USAGE, "start at most");
         refused("local", size, 10, 1, MND_USAGE, "one process");
         /* One process that asks for something else stops all. */
+        refused("auto", size + (mnd_comm_rank(world) == 1), 10, 1, MND_MISMATCH, "different");
+        refused("auto", size, mnd_comm_rank(world) == 1 ? 11 : 10, 1, MND_MISMATCH, "different");
         refused(mnd_comm_rank(world) == 1 ? "ring" : "auto", size, 10, 1, MND_USAGE, "'ring'");
     }
     if (size > 1) {
@@ -169,11 +193,9 @@ static void wrong_use_is_refused_everywhere(void **state) {
 
 int main(void) {
     const struct CMUnitTest test[] = {
-        cmocka_unit_test(local),
-        cmocka_unit_test(allreduce),
-        cmocka_unit_test(shared),
-        cmocka_unit_test(automatic),
-        cmocka_unit_test(wrong_use_is_refused_everywhere),
+        cmocka_unit_test(local),     cmocka_unit_test(allreduce),
+        cmocka_unit_test(shared),    cmocka_unit_test(hierarchical),
+        cmocka_unit_test(automatic), cmocka_unit_test(wrong_use_is_refused_everywhere),
     };
     return mpi_test_main("exchange", test, sizeof test / sizeof test[0]);
 }

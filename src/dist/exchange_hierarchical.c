@@ -1,0 +1,396 @@
+/*
+ * exchange_hierarchical.c - several nodes: shared memory inside a node, messages among the
+ * processes that hold the same slice of the parameters on the other nodes (its counterparts).
+ *
+ * A node's processes sum their parts to the node's parts: the fewest nodes of the tree that cover
+ * the logical ranks of the node, usually one. The counterparts of a slice swap those, finish the
+ * sum in the same tree, and update the node's one copy of the parameters. Two ways, whichever moves
+ * less:
+ *
+ *   everyone   Each gets the others' parts of the whole slice and every node takes the same step:
+ *              one message each way, (N - 1) M slices for N nodes with M parts.
+ *   in ranges  Node k gets all parts of range k of the slice alone, steps it, and sends the new
+ *              parameters back: two messages each way, (N - 1) / N (M + 1) slices, and a Nth of the
+ *              optimizer's work and state.
+ *
+ * The first is as cheap for two nodes and wins where latency counts, the second for more nodes.
+ * Nodes may have unequal numbers of processes (the smallest node's number takes part in the
+ * messages), and ranks may be dealt out to nodes in any way: M then grows, the bits stay.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dist.h"
+#include "exchange_impl.h"
+#include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/timer.h"
+#include "node.h"
+
+/* Floats that a network moves while one message is under way: 16 KB, as 10 Gbit/s in 13 us. */
+enum { LATENCY_FLOATS = 4096, TAG_PARTS = 1, TAG_PARAM = 2 };
+
+/* A range of parameters that node k steps, and the messages about it. */
+typedef struct range {
+    size_t first, count;
+    float *sums; /* (own parts, line-rounded count) then a line with flags: what goes to node k */
+} range;
+
+typedef struct hierarchical {
+    mnd_node node;
+    mnd_comm *peers; /* owned: the counterparts of this process */
+    int n_node, me;  /* nodes, and which is this one */
+    int active;      /* whether this process has a slice */
+    int everyone;
+    /* The parts of all nodes in the order of the tree. */
+    int n_all, n_own;
+    int *part;      /* (n_all + 1), boundaries */
+    int *part_node; /* (n_all) */
+    int *parts_of;  /* (n_node) how many are node j's */
+    mnd_sum_plan sum;
+    const float **source; /* (n_all): my range of every node's parts */
+    /* How each part of this node is summed from its processes' parts. */
+    mnd_sum_plan *own_sum;    /* (n_own) */
+    const float **own_source; /* (parts of this node's processes), whole rows */
+    int *own_begin;           /* (n_own) index into own_source */
+    range *range;             /* (n_node) */
+    float *memory;            /* all buffers of messages */
+    float **received;         /* (n_node) parts of node j for my range, then its flags */
+    int *rank_of;             /* (n_node) rank of node j's process among the peers */
+    /* Persistent: parts from others, parts to others, then parameters from and to others. */
+    MPI_Request *request; /* (4 (n_node - 1)) */
+    MPI_Status *outcome;
+    int n_request;
+} hierarchical;
+
+static size_t round_line(size_t count) {
+    return (count + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS * MND_LINE_FLOATS;
+}
+
+/* Floats of the message with all parts that node j has of a range. */
+static size_t message(const hierarchical *x, int j, const range *r) {
+    return (size_t)x->parts_of[j] * round_line(r->count) + MND_LINE_FLOATS;
+}
+
+/* Where everybody runs: of each rank the node (numbered by its first rank) and its place there. */
+typedef struct place {
+    int leader, local, node;
+} place;
+
+static mnd_status find_places(mnd_exchange *ex, const hierarchical *x, place *place_of) {
+    mnd_status status = MND_OK;
+    place mine = {.leader = ex->rank, .local = x->node.rank};
+    MND_TRY(mnd_comm_bcast(x->node.comm, &mine.leader, sizeof mine.leader, 0));
+    MND_TRY(mnd_comm_allgather(ex->comm, &mine, sizeof mine, place_of));
+    int n = 0;
+    for (int r = 0; r < ex->size; r++)
+        place_of[r].node = place_of[r].leader == r ? n++ : place_of[place_of[r].leader].node;
+cleanup:
+    return status;
+}
+
+/* The parts of the nodes: those of each run of neighbouring ranks on one node. */
+static mnd_status find_parts(mnd_exchange *ex, hierarchical *x, const place *place_of) {
+    mnd_status status = MND_OK;
+    void *p = NULL;
+    /* Merging only ever makes fewer of them. */
+    MND_TRY(mnd_alloc(&p, (size_t)ex->n_all + 1, sizeof *x->part, "exchange"));
+    x->part = p;
+    MND_TRY(mnd_alloc(&p, (size_t)ex->n_all, sizeof *x->part_node, "exchange"));
+    x->part_node = p;
+    for (int r = 0, end; r < ex->size; r = end) {
+        for (end = r + 1; end < ex->size && place_of[end].node == place_of[r].node;) end++;
+        const int n =
+            mnd_tree_parts(ex->logical, mnd_logical_first(ex->logical, ex->size, r),
+                           mnd_logical_first(ex->logical, ex->size, end), x->part + x->n_all);
+        for (int i = 0; i < n; i++) x->part_node[x->n_all++] = place_of[r].node;
+    }
+    MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->parts_of, "exchange"));
+    x->parts_of = p;
+    for (int i = 0; i < x->n_all; i++) x->parts_of[x->part_node[i]]++;
+    x->n_own = x->parts_of[x->me];
+    MND_TRY(mnd_sum_plan_make(ex->logical, x->n_all, x->part, &x->sum));
+
+    MND_TRY(mnd_alloc(&p, (size_t)x->n_own, sizeof *x->own_sum, "exchange"));
+    x->own_sum = p;
+    MND_TRY(mnd_alloc(&p, (size_t)x->n_own, sizeof *x->own_begin, "exchange"));
+    x->own_begin = p;
+    MND_TRY(mnd_alloc(&p, (size_t)ex->n_all, sizeof *x->own_source, "exchange"));
+    x->own_source = p;
+    int own = 0, n_source = 0;
+    for (int i = 0, k = 0; i < x->n_all; i++) {
+        const int begin = k;
+        while (k < ex->n_all && ex->part[k] < x->part[i + 1]) k++;
+        if (x->part_node[i] != x->me) continue;
+        MND_TRY(mnd_sum_plan_make(ex->logical, k - begin, ex->part + begin, &x->own_sum[own]));
+        x->own_begin[own++] = n_source;
+        n_source += k - begin;
+    }
+cleanup:
+    return status;
+}
+
+/* Which rows of the window are the sources of this node's parts, in the order of the tree. */
+static void find_sources(mnd_exchange *ex, hierarchical *x, const place *place_of) {
+    int n = 0;
+    for (int r = 0; r < ex->size; r++) {
+        if (place_of[r].node != x->me) continue;
+        const float *rows = (const float *)(const void *)x->node.own[place_of[r].local];
+        for (int i = ex->part_begin[r]; i < ex->part_begin[r + 1]; i++, rows += ex->stride)
+            x->own_source[n++] = rows;
+    }
+}
+
+/* Slices, ranges and the memory of the messages. Nothing here needs another process. */
+static mnd_status cut(mnd_exchange *ex, hierarchical *x, const place *place_of) {
+    mnd_status status = MND_OK;
+    void *p = NULL;
+    int most = 0, slices = ex->size, largest = 0;
+    for (int j = 0; j < x->n_node; j++) {
+        int ranks = 0, runs = 0;
+        for (int r = 0; r < ex->size; r++) {
+            ranks += place_of[r].node == j;
+            runs += place_of[r].node == j && (r == 0 || place_of[r - 1].node != j);
+        }
+        if (x->parts_of[j] > most) most = x->parts_of[j];
+        if (ranks < slices) slices = ranks;
+        if (ranks > largest) largest = ranks;
+        if (runs > 1)
+            snprintf(ex->note, sizeof ex->note,
+                     "neighbouring ranks run on different nodes, so that nodes cannot sum before "
+                     "they send: start with mpirun --map-by core or srun --distribution=block");
+    }
+    if (ex->note[0] == '\0' && largest > slices)
+        snprintf(ex->note, sizeof ex->note,
+                 "nodes have %d to %d ranks: only %d of each take part in the exchange", slices,
+                 largest, slices);
+    x->active = x->node.rank < slices;
+    size_t slice_first = 0, slice = 0;
+    if (x->active) mnd_exchange_cut(ex->n_param, slices, x->node.rank, &slice_first, &slice);
+    const double typical = (double)ex->n_param / slices, n = x->n_node;
+    x->everyone =
+        (n - 1) * most * typical <= (n - 1) / n * (most + 1) * typical + (double)LATENCY_FLOATS;
+
+    MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->range, "exchange"));
+    x->range = p;
+    for (int k = 0; k < x->n_node; k++) {
+        range *r = &x->range[k];
+        *r = (range){.first = slice_first, .count = slice};
+        if (x->everyone) continue;
+        mnd_exchange_cut(slice, x->n_node, k, &r->first, &r->count);
+        r->first += slice_first;
+    }
+    ex->first = x->range[x->me].first;
+    ex->count = x->range[x->me].count;
+
+    size_t total = 0;
+    for (int k = 0; k < x->n_node; k++) {
+        const size_t to = message(x, x->me, &x->range[k]), from = message(x, k, &x->range[x->me]);
+        if (to > INT_MAX || from > INT_MAX)
+            MND_FAIL(MND_UNSUPPORTED, "exchange 'hierarchical' cannot send %zu parameters at once",
+                     x->range[k].count);
+        total += to + from;
+    }
+    MND_TRY(mnd_alloc(&p, total, sizeof *x->memory, "messages of gradients"));
+    x->memory = p;
+    MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->received, "exchange"));
+    x->received = p;
+    float *next = x->memory;
+    for (int k = 0; k < x->n_node; k++) {
+        /* Everyone gets the same: one buffer for all. */
+        x->range[k].sums = x->everyone && k > 0 ? x->range[0].sums : next;
+        next += message(x, x->me, &x->range[k]);
+        x->received[k] = next;
+        next += message(x, k, &x->range[x->me]);
+    }
+    MND_TRY(mnd_alloc(&p, (size_t)x->n_all, sizeof *x->source, "exchange"));
+    x->source = p;
+    MND_TRY(mnd_alloc(&p, 4 * (size_t)x->n_node, sizeof *x->request, "exchange"));
+    x->request = p;
+    MND_TRY(mnd_alloc(&p, 4 * (size_t)x->n_node, sizeof *x->outcome, "exchange"));
+    x->outcome = p;
+    MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->rank_of, "exchange"));
+    x->rank_of = p;
+    for (int r = 0, n_peer = 0; r < ex->size; r++)
+        if (place_of[r].local == x->node.rank && x->active) x->rank_of[place_of[r].node] = n_peer++;
+    MND_TRY(mnd_exchange_map_slots(ex));
+cleanup:
+    return status;
+}
+
+/* Sources of the final sum: received rows, own sums, or the window where nothing is summed. */
+static void find_final_sources(hierarchical *x) {
+    const range *mine = &x->range[x->me];
+    const size_t row = round_line(mine->count);
+    for (int j = 0; j < x->n_node; j++)
+        for (int i = 0, k = 0; i < x->n_all; i++) {
+            if (x->part_node[i] != j) continue;
+            x->source[i] = (j == x->me ? mine->sums : x->received[j]) + (size_t)k * row;
+            if (j == x->me && x->own_sum[k].n_source == 1)
+                x->source[i] = x->own_source[x->own_begin[k]] + mine->first;
+            k++;
+        }
+}
+
+static mnd_status connect(mnd_exchange *ex, hierarchical *x) {
+    mnd_status status = MND_OK;
+    if (!x->active) return MND_OK;
+    const MPI_Comm comm = mnd_comm_handle(x->peers);
+    const range *mine = &x->range[x->me];
+    MPI_Request *next = x->request;
+    /* Everybody begins with another partner. */
+    for (int k = 1; k < x->n_node; k++, next++, x->n_request++) {
+        const int j = (x->me + x->n_node - k) % x->n_node;
+        MND_MPI(MPI_Recv_init(x->received[j], (int)message(x, j, mine), MPI_FLOAT, x->rank_of[j],
+                              TAG_PARTS, comm, next));
+    }
+    for (int k = 1; k < x->n_node; k++, next++, x->n_request++) {
+        const int j = (x->me + k) % x->n_node;
+        MND_MPI(MPI_Send_init(x->range[j].sums, (int)message(x, x->me, &x->range[j]), MPI_FLOAT,
+                              x->rank_of[j], TAG_PARTS, comm, next));
+    }
+    if (x->everyone) goto cleanup;
+    for (int k = 1; k < x->n_node; k++, next++, x->n_request++) {
+        const int j = (x->me + x->n_node - k) % x->n_node;
+        MND_MPI(MPI_Recv_init(ex->param + x->range[j].first, (int)x->range[j].count, MPI_FLOAT,
+                              x->rank_of[j], TAG_PARAM, comm, next));
+    }
+    for (int k = 1; k < x->n_node; k++, next++, x->n_request++) {
+        const int j = (x->me + k) % x->n_node;
+        MND_MPI(MPI_Send_init(ex->param + mine->first, (int)mine->count, MPI_FLOAT, x->rank_of[j],
+                              TAG_PARAM, comm, next));
+    }
+cleanup:
+    return status;
+}
+
+static mnd_status hierarchical_open(mnd_exchange *ex) {
+    mnd_status status = MND_OK;
+    place *place_of = NULL;
+    hierarchical *x = calloc(1, sizeof *x);
+    ex->impl = x;
+    place_of = calloc((size_t)ex->size, sizeof *place_of);
+    if (x == NULL || place_of == NULL) status = mnd_fail(MND_NO_MEMORY, "exchange: no memory");
+    MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
+    MND_TRY(mnd_node_open(ex->comm, &x->node));
+    MND_TRY(mnd_comm_agree(ex->comm, find_places(ex, x, place_of), NULL));
+    for (int r = 0; r < ex->size; r++)
+        if (place_of[r].node >= x->n_node) x->n_node = place_of[r].node + 1;
+    x->me = place_of[ex->rank].node;
+    status = find_parts(ex, x, place_of);
+    if (status == MND_OK) status = cut(ex, x, place_of);
+    MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
+    MND_TRY(mnd_node_allocate(ex->comm, &x->node, ex->stride * sizeof(float),
+                              (size_t)ex->n_part * ex->stride * sizeof(float)));
+    ex->param = (float *)(void *)x->node.common;
+    ex->grad = (float *)(void *)x->node.own[x->node.rank];
+    ex->writes_param = x->node.rank == 0;
+    find_sources(ex, x, place_of);
+    find_final_sources(x);
+    /* First touch: who works on memory gets it near. */
+    memset(ex->param + ex->first, 0, ex->count * sizeof(float));
+    memset(ex->grad, 0, (size_t)ex->n_part * ex->stride * sizeof(float));
+    /* Of a slice that every node steps, the first node's processes have it to give. */
+    const int gives = !x->everyone || x->me == 0;
+    MND_TRY(mnd_exchange_give(ex, ex->first, gives ? ex->count : 0));
+    MND_TRY(mnd_comm_split(ex->comm, x->active ? x->node.rank : ex->size, &x->peers));
+    MND_TRY(mnd_comm_agree(ex->comm, connect(ex, x), NULL));
+    mnd_node_meet(&x->node, 0);
+cleanup:
+    free(place_of);
+    return status;
+}
+
+static void hierarchical_close(mnd_exchange *ex) {
+    hierarchical *x = ex->impl;
+    if (x == NULL) return;
+    /* A failure to let go has no consequence that anybody could act upon. */
+    for (int i = 0; i < x->n_request; i++) (void)MPI_Request_free(&x->request[i]);
+    mnd_comm_finish(&x->peers);
+    mnd_node_close(&x->node);
+    for (int i = 0; i < x->n_own && x->own_sum != NULL; i++) mnd_sum_plan_free(&x->own_sum[i]);
+    mnd_sum_plan_free(&x->sum);
+    mnd_free(x->own_sum);
+    mnd_free(x->own_begin);
+    mnd_free(x->own_source);
+    mnd_free(x->part);
+    mnd_free(x->part_node);
+    mnd_free(x->parts_of);
+    mnd_free(x->source);
+    mnd_free(x->range);
+    mnd_free(x->memory);
+    mnd_free(x->received);
+    mnd_free(x->rank_of);
+    mnd_free(x->request);
+    mnd_free(x->outcome);
+    free(x);
+}
+
+static mnd_status hierarchical_publish(mnd_exchange *ex) {
+    hierarchical *x = ex->impl;
+    mnd_node_meet(&x->node, 0);
+    return MND_OK;
+}
+
+/* This node's sums of one range into its buffer; a part of one source only if it is to be sent. */
+static void sum_range(hierarchical *x, const range *r, int sent) {
+    float *row = r->sums;
+    for (int p = 0; p < x->n_own; p++, row += round_line(r->count)) {
+        const mnd_sum_plan *plan = &x->own_sum[p];
+        if (plan->n_source == 1 && !sent) continue;
+        for (size_t i = 0; i < r->count; i += MND_SUM_BLOCK) {
+            const size_t n = r->count - i < MND_SUM_BLOCK ? r->count - i : MND_SUM_BLOCK;
+            memcpy(row + i, mnd_sum_block(plan, x->own_source + x->own_begin[p], r->first + i, n),
+                   n * sizeof *row);
+        }
+    }
+}
+
+static mnd_status hierarchical_step(mnd_exchange *ex, mnd_update_fn update, void *context,
+                                    uint32_t flags, uint32_t *all_flags) {
+    mnd_status status = MND_OK;
+    hierarchical *x = ex->impl;
+    const int others = x->n_node - 1;
+    MPI_Request *from = x->request, *to = from + others, *param = to + others;
+    const double start = mnd_now();
+    if (x->active) MND_MPI(MPI_Startall(others, from));
+    flags = mnd_node_meet(&x->node, flags);
+    const double middle = mnd_now();
+    if (x->active) {
+        for (int k = 1; k <= x->n_node; k++) {
+            const int j = (x->me + k) % x->n_node;
+            range *r = &x->range[j];
+            if (!x->everyone || k == 1) {
+                sum_range(x, r, j != x->me);
+                /* Sixteen bits are exact in a float. */
+                r->sums[message(x, x->me, r) - MND_LINE_FLOATS] = (float)flags;
+            }
+            if (j != x->me) MND_MPI(MPI_Start(&to[k - 1]));
+        }
+        MND_MPI(MPI_Waitall(others, from, x->outcome));
+        const range *mine = &x->range[x->me];
+        for (int j = 0; j < x->n_node; j++)
+            if (j != x->me)
+                flags |= (uint32_t)x->received[j][message(x, j, mine) - MND_LINE_FLOATS];
+        mnd_exchange_sum_update(ex, &x->sum, x->source, mine->first, mine->count, update, context);
+        if (!x->everyone) MND_MPI(MPI_Startall(2 * others, param));
+        MND_MPI(MPI_Waitall(x->n_request - others, to, x->outcome));
+    }
+    /* The processes of a node without a slice learn of other nodes' flags here. */
+    *all_flags = mnd_node_meet(&x->node, flags);
+    ex->times.wait += middle - start;
+    ex->times.exchange += mnd_now() - middle;
+cleanup:
+    return status;
+}
+
+const mnd_exchange_ops mnd_exchange_ops_HIERARCHICAL = {
+    .name = "hierarchical",
+    .open = hierarchical_open,
+    .close = hierarchical_close,
+    .publish = hierarchical_publish,
+    .step = hierarchical_step,
+    .gather = mnd_exchange_gather_given,
+};
