@@ -100,13 +100,15 @@ cleanup:
 
 /* Processes that ask for different things would wait for each other forever. */
 static mnd_status check_same(const mnd_exchange *ex) {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
-    const uint64_t word[] = {(uint64_t)ex->logical, ex->n_param, (uint64_t)ex->n_slot};
-    for (const char *p = ex->ops->name; *p != '\0'; p++)
-        hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
-    for (size_t i = 0; i < sizeof word; i++)
-        hash = (hash ^ ((const unsigned char *)word)[i]) * UINT64_C(0x100000001b3);
-    const double mine = (double)(hash >> 12); /* exact in a double */
+    /* FNV-1a, by words. */
+    const uint64_t prime = UINT64_C(0x100000001b3);
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (const char *p = ex->ops->name; *p != '\0'; p++) hash = (hash ^ (unsigned char)*p) * prime;
+    hash = (hash ^ (uint64_t)ex->logical) * prime;
+    hash = (hash ^ ex->n_param) * prime;
+    hash = (hash ^ (uint64_t)ex->n_slot) * prime;
+    hash ^= hash >> 32;
+    const double mine = (double)(hash & UINT64_C(0xfffffffffffff)); /* exact in a double */
     double most[2] = {mine, -mine};
     const mnd_status status = mnd_comm_max_f64(ex->comm, most, 2);
     if (status != MND_OK || most[0] == -most[1]) return status;

@@ -237,7 +237,7 @@ static void find_final_sources(hierarchical *x) {
 static mnd_status connect(mnd_exchange *ex, hierarchical *x) {
     mnd_status status = MND_OK;
     if (!x->active) return MND_OK;
-    const MPI_Comm comm = mnd_comm_handle(x->peers);
+    MPI_Comm comm = mnd_comm_handle(x->peers);
     const range *mine = &x->range[x->me];
     MPI_Request *next = x->request;
     /* Everybody begins with another partner. */

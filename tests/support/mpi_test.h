@@ -3,6 +3,9 @@
  *
  * An assert that fails on one rank alone would leave the others in their next collective, so ranks
  * first agree on the verdict: assert_everywhere() fails on all ranks or on none.
+ *
+ * Several nodes on one machine: with MND_TEST_NODES=0,0,1,1 in the environment, communicators made
+ * from then on believe world rank r to run on the node of entry r (modulo the list's length).
  */
 #ifndef MND_MPI_TEST_H
 #define MND_MPI_TEST_H
