@@ -107,8 +107,11 @@ cleanup:
     return status;
 }
 
-/* Takes over `handle`: fills in what is asked for later without communication. Collective. */
-static mnd_status adopt(mnd_comm *comm, MPI_Comm handle) {
+/*
+ * Takes over `handle`: fills in what is asked for later without communication. `nodes` if known,
+ * else 0. Collective.
+ */
+static mnd_status adopt(mnd_comm *comm, MPI_Comm handle, int nodes) {
     mnd_status status = MND_OK;
     MPI_Comm node = MPI_COMM_NULL;
     comm->handle = handle;
@@ -119,6 +122,8 @@ static mnd_status adopt(mnd_comm *comm, MPI_Comm handle) {
     comm->layout = calloc(2 * (size_t)comm->size, sizeof *comm->layout);
     status = comm->layout != NULL ? MND_OK : mnd_fail(MND_NO_MEMORY, "communicator: no memory");
     MND_TRY(mnd_comm_agree(comm, status, NULL));
+    comm->nodes = nodes;
+    if (nodes > 0) goto cleanup;
     MND_TRY(node_handle(handle, comm->rank, &node));
     int node_rank = 0;
     MND_MPI(MPI_Comm_rank(node, &node_rank));
@@ -142,7 +147,7 @@ mnd_status mnd_comm_start(mnd_comm **out) {
         MND_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
         comm->world = true;
         MND_MPI(MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN));
-        MND_TRY(adopt(comm, MPI_COMM_WORLD));
+        MND_TRY(adopt(comm, MPI_COMM_WORLD, 0));
     }
 cleanup:
     if (status != MND_OK) mnd_comm_finish(&comm);
@@ -165,12 +170,12 @@ void mnd_comm_finish(mnd_comm **out) {
 }
 
 /* A communicator around a handle made by a split; frees the handle on failure. Collective. */
-static mnd_status comm_around(mnd_comm *parent, MPI_Comm handle, mnd_comm **out) {
+static mnd_status comm_around(mnd_comm *parent, MPI_Comm handle, int nodes, mnd_comm **out) {
     mnd_comm *comm = NULL;
     mnd_status status = comm_new(&comm);
     status = mnd_comm_agree(parent, status, NULL);
     if (status == MND_OK) {
-        status = adopt(comm, handle);
+        status = adopt(comm, handle, nodes);
     } else if (handle != MPI_COMM_NULL) {
         (void)MPI_Comm_free(&handle);
     }
@@ -185,7 +190,7 @@ mnd_status mnd_comm_split(mnd_comm *comm, int color, mnd_comm **out) {
     *out = NULL;
     if (comm->handle == MPI_COMM_NULL) return comm_new(out);
     MND_MPI(MPI_Comm_split(comm->handle, color, comm->rank, &handle));
-    MND_TRY(comm_around(comm, handle, out));
+    MND_TRY(comm_around(comm, handle, 0, out));
 cleanup:
     return status;
 }
@@ -196,7 +201,7 @@ mnd_status mnd_comm_split_node(mnd_comm *comm, mnd_comm **out) {
     *out = NULL;
     if (comm->handle == MPI_COMM_NULL) return comm_new(out);
     MND_TRY(node_handle(comm->handle, comm->rank, &handle));
-    MND_TRY(comm_around(comm, handle, out));
+    MND_TRY(comm_around(comm, handle, 1, out));
 cleanup:
     return status;
 }
