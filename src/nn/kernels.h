@@ -13,6 +13,7 @@
 #ifndef MNIST_DIST_NN_KERNELS_H
 #define MNIST_DIST_NN_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,7 +42,8 @@ typedef struct mnd_conv {
 
 typedef struct mnd_kernels {
     const char *name;
-    int lanes; /* floats in a vector */
+    int lanes;  /* floats in a vector */
+    bool whole; /* bits hang on how many rows a call computes: products are never cut for threads */
 
     /* y (m, n) = x (m, k) w (k, n) + bias (n; NULL for none), negative values to zero if relu.
        Rows [first, last) of the batch; `seg` are the batch's segments. */

@@ -14,6 +14,7 @@ typedef struct mnd_pass {
     const mnd_kernels *kernels;
     mnd_work *work; /* one a thread */
     int threads;
+    int product_threads; /* among which one product may be divided */
     const mnd_rows *seg;
     int rows;
     const mnd_batch *batch; /* NULL at inference */

@@ -176,7 +176,7 @@ static void leaf(void *context, int s, float *out) {
     memset(out, 0, l->n_param * sizeof *out);
     j->seg = s;
     j->out = out;
-    mnd_parallel(j->pass->threads, l->fan_in, 6, weight_range, j);
+    mnd_parallel(j->pass->product_threads, l->fan_in, 6, weight_range, j);
     for (int i = row; i < row + rows; i++)
         j->pass->kernels->column_sum(positions, l->geometry.n,
                                      j->dy + (ptrdiff_t)i * positions * l->geometry.n,

@@ -43,7 +43,7 @@ static void forward_range(void *context, int thread, int first, int last) {
 
 static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
     job j = {.layer = layer, .pass = pass, .x = x, .y = y};
-    mnd_parallel(pass->threads, pass->rows, 6, forward_range, &j);
+    mnd_parallel(pass->product_threads, pass->rows, 6, forward_range, &j);
 }
 
 static void input_range(void *context, int thread, int first, int last) {
@@ -72,11 +72,11 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
                      float *dy, float *dx) {
     (void)y;
     job j = {.layer = layer, .pass = pass, .x = x, .dy = dy, .dx = dx};
-    mnd_parallel(pass->threads, layer->in.dim[0], 6, weight_range, &j);
+    mnd_parallel(pass->product_threads, layer->in.dim[0], 6, weight_range, &j);
     mnd_tree_over_segments(pass->seg, (size_t)layer->out.dim[0], layer->state, bias_leaf, &j,
                            pass->kernels->add, layer->grad + layer->array[0].count,
                            pass->grad_stride);
-    if (dx != NULL) mnd_parallel(pass->threads, pass->rows, 16, input_range, &j);
+    if (dx != NULL) mnd_parallel(pass->product_threads, pass->rows, 16, input_range, &j);
 }
 
 const mnd_layer_ops mnd_layer_dense = {

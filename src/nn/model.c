@@ -362,12 +362,17 @@ static const float *input_of(const mnd_model *model, int i) {
     return i == 0 ? model->x : model->layer[i - 1].y;
 }
 
+static int product_threads(const mnd_model *model) {
+    return model->kernels->whole ? 1 : model->options.threads;
+}
+
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct, mnd_ready_fn ready, void *context) {
     const mnd_rows *seg = batch->rows;
     const mnd_pass pass = {.kernels = model->kernels,
                            .work = model->work,
                            .threads = model->options.threads,
+                           .product_threads = product_threads(model),
                            .seg = seg,
                            .rows = seg->start[seg->n_seg],
                            .batch = batch,
@@ -404,6 +409,7 @@ const float *mnd_model_forward(mnd_model *model, int n) {
     const mnd_pass pass = {.kernels = model->kernels,
                            .work = model->work,
                            .threads = model->options.threads,
+                           .product_threads = product_threads(model),
                            .seg = &seg,
                            .rows = n};
     return run_forward(model, &pass);
