@@ -153,6 +153,7 @@ static void fuse(mnd_model *model) {
             next->geometry.stride != 2)
             continue;
         l->ops = &mnd_layer_convpool;
+        l->keeps = l->relu ? 1 : 0; /* backward asks where the relu let through */
         for (mnd_layer *skipped = l + 1; skipped <= next; skipped++) skipped->skip = true;
     }
 }

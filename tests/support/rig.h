@@ -46,7 +46,7 @@ static inline void rig_open_with(rig *r, const char *spec, mnd_shape input, int 
     mnd_model_bind(r->model, r->param, options->training ? r->grad : NULL, r->stride);
 }
 
-/* A model for training with up to max_rows rows in up to RIG_MAX_SEG segments, one thread. */
+/* A model for training with up to max_rows rows in up to RIG_MAX_SEG segments and two parts. */
 static inline void rig_open(rig *r, const char *spec, mnd_shape input, int classes, int max_rows,
                             bool plain) {
     const mnd_model_options options = {.max_rows = max_rows,
@@ -54,7 +54,7 @@ static inline void rig_open(rig *r, const char *spec, mnd_shape input, int class
                                        .training = true,
                                        .plain = plain,
                                        .threads = 1};
-    rig_open_with(r, spec, input, classes, &options, RIG_MAX_SEG);
+    rig_open_with(r, spec, input, classes, &options, 2);
 }
 
 static inline void rig_close(rig *r) {

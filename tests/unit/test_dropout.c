@@ -11,6 +11,13 @@
 
 #define N 1000 /* features */
 
+/* A model with a gradient of its own for each row. */
+static void open_probe(rig *r, const char *spec, int features, int rows, bool plain) {
+    const mnd_model_options options = {
+        .max_rows = rows, .max_seg = rows, .training = true, .plain = plain, .threads = 1};
+    rig_open_with(r, spec, (mnd_shape){1, {features}}, 2, &options, rows);
+}
+
 /*
  * Masks made visible: with inputs 1 and weights 0, the kernel's gradient of one sample is
  * mask[i] * d[j] with d = softmax - onehot = {-1/2, 1/2}.
@@ -38,7 +45,7 @@ static void rate_and_scale(void **state) {
     static const double rate[] = {0.2, 0.5, 0.9, 0};
     for (int s = 0; s < 4; s++) {
         rig r;
-        rig_open(&r, spec[s], (mnd_shape){1, {N}}, 2, 40, false);
+        open_probe(&r, spec[s], N, 40, false);
         static float mask[40 * N];
         masks_of(&r, 40, NULL, 1, 1, N, mask);
         int dropped = 0;
@@ -68,7 +75,7 @@ static void mask_belongs_to_the_sample(void **state) {
     for (int plain = 0; plain < 2; plain++) {
         static float a[5 * N], b[5 * N], c[N];
         rig r;
-        rig_open(&r, "dropout:0.5,dense:2", (mnd_shape){1, {N}}, 2, 5, plain);
+        open_probe(&r, "dropout:0.5,dense:2", N, 5, plain);
         static const uint32_t here[5] = {0, 7, 59999, 12, 3}, there[5] = {12, 3, 7, 0, 59999};
         static const int place[5] = {3, 2, 4, 0, 1}; /* of here[i] in there */
         masks_of(&r, 5, here, 9, 4, N, a);
@@ -93,7 +100,7 @@ static void layers_draw_apart(void **state) {
     (void)state;
     static float mask[20 * N];
     rig r;
-    rig_open(&r, "dropout:0.5,dropout:0.5,dense:2", (mnd_shape){1, {N}}, 2, 20, false);
+    open_probe(&r, "dropout:0.5,dropout:0.5,dense:2", N, 20, false);
     masks_of(&r, 20, NULL, 1, 1, N, mask);
     int kept = 0;
     for (int i = 0; i < 20 * N; i++) kept += mask[i] != 0;
@@ -106,7 +113,7 @@ static void elements_draw_apart(void **state) {
     (void)state;
     static float mask[40 * N];
     rig r;
-    rig_open(&r, "dropout:0.5,dense:2", (mnd_shape){1, {N}}, 2, 40, false);
+    open_probe(&r, "dropout:0.5,dense:2", N, 40, false);
     masks_of(&r, 40, NULL, 3, 1, N, mask);
     for (int apart = 1; apart <= 32; apart++) {
         int equal = 0, total = 0;
@@ -172,7 +179,7 @@ static void middle_of_a_network(void **state) {
             float mask[ROWS * 36];
             const size_t features = (size_t)net[t].features;
             rig probe, r;
-            rig_open(&probe, net[t].probe, (mnd_shape){1, {net[t].features}}, 2, ROWS, plain);
+            open_probe(&probe, net[t].probe, net[t].features, ROWS, plain);
             masks_of(&probe, ROWS, sample, 21, 3, features, mask);
             rig_close(&probe);
             double mask64[ROWS * 36];

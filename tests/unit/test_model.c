@@ -11,6 +11,10 @@
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
+/* Under AddressSanitizer too, memory that is not there is an error to report, not to die of. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+
 static const mnd_shape mnist = {3, {28, 28, 1}};
 
 /* Builds without workspace: checks and counts only. */
