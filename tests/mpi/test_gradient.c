@@ -94,6 +94,8 @@ static void take_gradient(void *context, size_t first, size_t count, const float
 static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, double *loss,
                        int64_t *correct, int64_t *used) {
     mnd_status status = MND_OK;
+    /* The parameters may be one copy for all: nobody reads the last step's any more. */
+    MND_TRY(mnd_comm_barrier(t->comm));
     if (mnd_exchange_writes_param(t->ex)) mnd_model_initialize(t->model, MND_INIT_GLOROT, 3);
     MND_TRY(mnd_exchange_publish(t->ex));
     int start[MAX_V + 1] = {0}, row = 0;
