@@ -61,4 +61,16 @@ void mnd_optimizer_unpack(const double setting[8], mnd_optimizer *opt);
 void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n, float *param,
                         const float *grad, float *const slot[MND_MAX_SLOTS]);
 
+/* The same in two parts, for a caller that updates range after range: what hangs on lr and t, once;
+ */
+typedef struct mnd_optimizer_rates {
+    mnd_optimizer_kind kind;
+    float a, a1, b, b1; /* decay of the slots, and one less it */
+    float step, root, epsilon, keep;
+} mnd_optimizer_rates;
+void mnd_optimizer_begin(const mnd_optimizer *opt, double lr, int64_t t, mnd_optimizer_rates *out);
+/* then any number of ranges, each spread over up to `threads` threads where that pays. */
+void mnd_optimizer_apply(const mnd_optimizer_rates *rates, int threads, size_t n, float *param,
+                         const float *grad, float *const slot[MND_MAX_SLOTS]);
+
 #endif

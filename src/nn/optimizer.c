@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "parallel.h"
 
 static const struct {
     const char *name;
@@ -65,27 +66,80 @@ void mnd_optimizer_unpack(const double setting[8], mnd_optimizer *opt) {
                            .weight_decay = setting[7]};
 }
 
-void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n, float *param,
-                        const float *grad, float *const slot[MND_MAX_SLOTS]) {
-    const mnd_kernels *k = mnd_kernels_native();
+void mnd_optimizer_begin(const mnd_optimizer *opt, double lr, int64_t t, mnd_optimizer_rates *out) {
+    *out = (mnd_optimizer_rates){
+        .kind = opt->kind, .step = (float)lr, .epsilon = (float)opt->epsilon, .keep = 1.0F};
     switch (opt->kind) {
     case MND_ADAM:
-    case MND_ADAMW: {
-        const double step = lr / (1.0 - pow(opt->beta1, (double)t));
-        const double root = 1.0 / sqrt(1.0 - pow(opt->beta2, (double)t));
-        const double keep = opt->kind == MND_ADAMW ? 1.0 - lr * opt->weight_decay : 1.0;
-        k->adam(n, param, grad, slot[0], slot[1], (float)opt->beta1, (float)(1.0 - opt->beta1),
-                (float)opt->beta2, (float)(1.0 - opt->beta2), (float)step, (float)root,
-                (float)opt->epsilon, (float)keep);
+    case MND_ADAMW:
+        out->a = (float)opt->beta1;
+        out->a1 = (float)(1.0 - opt->beta1);
+        out->b = (float)opt->beta2;
+        out->b1 = (float)(1.0 - opt->beta2);
+        out->step = (float)(lr / (1.0 - pow(opt->beta1, (double)t)));
+        out->root = (float)(1.0 / sqrt(1.0 - pow(opt->beta2, (double)t)));
+        if (opt->kind == MND_ADAMW) out->keep = (float)(1.0 - lr * opt->weight_decay);
         return;
-    }
     case MND_RMSPROP:
-        k->rmsprop(n, param, grad, slot[0], (float)opt->rho, (float)(1.0 - opt->rho), (float)lr,
-                   (float)opt->epsilon);
+        out->a = (float)opt->rho;
+        out->a1 = (float)(1.0 - opt->rho);
         return;
     case MND_SGD:
-        k->sgd(n, param, grad, slot[0], (float)opt->momentum, (float)lr, (float)opt->weight_decay);
+        out->a = (float)opt->momentum;
+        out->keep = (float)opt->weight_decay;
         return;
     case MND_N_OPTIMIZERS: return;
     }
+}
+
+static void apply(const mnd_optimizer_rates *r, size_t n, float *param, const float *grad,
+                  float *slot0, float *slot1) {
+    const mnd_kernels *k = mnd_kernels_native();
+    switch (r->kind) {
+    case MND_ADAM:
+    case MND_ADAMW:
+        k->adam(n, param, grad, slot0, slot1, r->a, r->a1, r->b, r->b1, r->step, r->root,
+                r->epsilon, r->keep);
+        return;
+    case MND_RMSPROP: k->rmsprop(n, param, grad, slot0, r->a, r->a1, r->step, r->epsilon); return;
+    case MND_SGD: k->sgd(n, param, grad, slot0, r->a, r->step, r->keep); return;
+    case MND_N_OPTIMIZERS: return;
+    }
+}
+
+typedef struct job {
+    const mnd_optimizer_rates *rates;
+    size_t n;
+    float *param;
+    const float *grad;
+    float *slot[MND_MAX_SLOTS];
+} job;
+
+/* What a thread takes at a time, and what is worth waking one for. */
+enum { BLOCK = 4096, WORTH = 16 * BLOCK };
+
+static void apply_blocks(void *context, int thread, int first, int last) {
+    const job *j = context;
+    (void)thread;
+    const size_t from = (size_t)first * BLOCK;
+    const size_t to = (size_t)last * BLOCK < j->n ? (size_t)last * BLOCK : j->n;
+    apply(j->rates, to - from, j->param + from, j->grad + from, j->slot[0] + from,
+          j->slot[1] == NULL ? NULL : j->slot[1] + from);
+}
+
+void mnd_optimizer_apply(const mnd_optimizer_rates *rates, int threads, size_t n, float *param,
+                         const float *grad, float *const slot[MND_MAX_SLOTS]) {
+    if (threads <= 1 || n < WORTH) {
+        apply(rates, n, param, grad, slot[0], slot[1]);
+        return;
+    }
+    job j = {.rates = rates, .n = n, .param = param, .grad = grad, .slot = {slot[0], slot[1]}};
+    mnd_parallel(threads, (int)((n + BLOCK - 1) / BLOCK), 1, apply_blocks, &j);
+}
+
+void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n, float *param,
+                        const float *grad, float *const slot[MND_MAX_SLOTS]) {
+    mnd_optimizer_rates rates;
+    mnd_optimizer_begin(opt, lr, t, &rates);
+    apply(&rates, n, param, grad, slot[0], slot[1]);
 }

@@ -56,6 +56,7 @@ typedef struct run {
     int64_t n_history, history_room;
 
     double rate; /* of the current step */
+    mnd_optimizer_rates rates;
     mnd_time_split time;
     mnd_exchange_times exchange_before;
     mnd_checkpoint saved;           /* filled once, then only its figures change; rank 0 */
@@ -549,8 +550,8 @@ static void update(void *context, size_t first, size_t count, const float *grad)
     float *slot[MND_MAX_SLOTS] = {NULL};
     for (int s = 0; s < mnd_optimizer_slots(r->config->optimizer.kind); s++)
         slot[s] = mnd_exchange_slot(r->exchange, s) + first;
-    mnd_optimizer_step(&r->config->optimizer, r->rate, r->step + 1, count,
-                       mnd_exchange_param(r->exchange) + first, grad, slot);
+    mnd_optimizer_apply(&r->rates, r->config->threads, count,
+                        mnd_exchange_param(r->exchange) + first, grad, slot);
 }
 
 static bool all_finite(const double *x, int n) {
@@ -596,6 +597,7 @@ static mnd_status one_step(run *r) {
     uint32_t flags = mnd_signals_pending() != 0 ? FLAG_STOP : 0, all = 0;
     if (!all_finite(r->step_loss, r->n_seg)) flags |= FLAG_NUMERIC;
     r->rate = mnd_schedule_rate(&r->schedule, r->step);
+    mnd_optimizer_begin(&r->config->optimizer, r->rate, r->step + 1, &r->rates);
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step + 1);
     mnd_status status = mnd_exchange_step(r->exchange, update, r, flags, &all);
     if (status != MND_OK) return status;
