@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# usage: requeue.sh PROGRAM — the time limit comes near: signal, checkpoint, requeue, resume, the same
+# bits; by srun and by mpirun. Slurm looks at its limits twice a minute at best, so the signal comes from
+# scancel, and from the limit itself only in the long form (MND_LONG=1).
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/support/hosts.sh
+. "$here/../support/hosts.sh"
+# shellcheck source=tests/slurm/slurm.sh
+. "$here/slurm.sh"
+isolate "$@"
+epochs=300 options=() patience=120
+if [ "${MND_LONG:-}" = 1 ]; then
+    epochs=12000 options=(--time=2 --signal=B:USR1@60) patience=900
+fi
+prepare "$1" "$epochs" 4
+reference
+
+started=()
+for launch in srun mpirun; do
+    started+=("$(LAUNCH=$launch sbatch --parsable --nodes=2 --ntasks-per-node=2 "${options[@]}" \
+        "$jobs/train.sbatch" "${arguments[@]}")")
+done
+if [ ${#options[@]} -eq 0 ]; then
+    for job in "${started[@]}"; do
+        wait_for 30 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
+        scancel --batch --signal=USR1 "$job"
+    done
+fi
+for job in "${started[@]}"; do
+    ends_as "$job" COMPLETED "$patience"
+    [ "$(job_restarts "$job")" -ge 1 ] || fail "job $job was not put back: $(cat ./*-"$job".log)"
+    grep -q '"event":"resume"' "run-$job/metrics.jsonl" || fail "job $job did not go on, it began again"
+    [ ! -e "run-$job/failures" ] || fail "job $job failed on the way: $(cat "run-$job/failures")"
+    same_as_reference "$job"
+    passed "job $job: $(job_restarts "$job") restarts, the same bits"
+done

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# usage: train.sh PROGRAM — train.sbatch on 8 ranks over four nodes, by srun and by mpirun.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/support/hosts.sh
+. "$here/../support/hosts.sh"
+# shellcheck source=tests/slurm/slurm.sh
+. "$here/slurm.sh"
+isolate "$@"
+prepare "$1" 5 4
+reference
+
+for launch in srun mpirun; do
+    job=$(LAUNCH=$launch sbatch --parsable --nodes=4 --ntasks-per-node=2 "$jobs/train.sbatch" "${arguments[@]}")
+    ends_as "$job" COMPLETED 60
+    same_as_reference "$job"
+    grep -q '"event":"start".*"ranks":8[,}]' "run-$job/metrics.jsonl" || fail "not 8 ranks"
+    passed "$launch, 8 ranks on 4 nodes"
+done
+
+# A wrong option: refused once, and not put back.
+job=$(sbatch --parsable --nodes=1 --ntasks-per-node=2 "$jobs/train.sbatch" --no-such-option)
+ends_as "$job" FAILED 30
+[ "$(job_restarts "$job")" -eq 0 ] || fail "a wrong option was tried again"
+passed "a wrong option is not tried again"

@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# Several "hosts" on one machine, for tests: network, UTS, IPC and mount namespaces, joined by a bridge.
+# A test that uses them begins with `isolate "$@"`: it then runs in namespaces of its own, where it may
+# make what it likes, and when it ends, for whatever reason, the kernel takes all of it away, processes
+# too. Needs root; without, the test is skipped.
+
+skip() {
+    echo "SKIPPED: $*"
+    exit 77
+}
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+# need PROGRAM...: skips unless all are installed.
+need() {
+    local program missing=()
+    for program in "$@"; do command -v "$program" >/dev/null || missing+=("$program"); done
+    [ ${#missing[@]} -eq 0 ] || skip "${missing[*]} not installed; 'scripts/setup.sh test' does that"
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds; false when it does not in time.
+wait_for() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 1
+        sleep 0.1
+    done
+}
+
+# isolate ARGUMENTS: runs the calling script again inside, with the arguments, and sets `work`, a
+# scratch folder that is removed afterwards.
+isolate() {
+    if [ -z "${MND_ISOLATED:-}" ]; then
+        [ "$(id -u)" -eq 0 ] || skip "needs root, for namespaces and daemons"
+        need unshare nsenter ip
+        local flags=(--net --mount --pid --uts --ipc --fork --kill-child --mount-proc) status=0
+        unshare "${flags[@]}" ip link add name br0 type bridge 2>/dev/null ||
+            skip "this machine (a container?) does not allow new namespaces"
+        work=$(mktemp -d)
+        chmod 755 "$work"
+        MND_ISOLATED=$work unshare "${flags[@]}" bash ${MND_TRACE:+-x} "$0" "$@" || status=$?
+        if [ "$status" -ne 0 ] && [ "$status" -ne 77 ] && [ -n "${MND_KEEP:-}" ]; then
+            echo "what is left of it: $work"
+        else
+            rm -rf "$work"
+        fi
+        exit "$status"
+    fi
+    work=$MND_ISOLATED
+    hostname head
+    mkdir "$work/host"
+    echo "127.0.0.1 localhost" >"$work/host/names"
+    mount -t tmpfs tmpfs /dev/shm
+    ip link set lo up
+    ip link add br0 type bridge
+    ip link set br0 up
+    ip addr add 10.77.0.254/24 dev br0
+    echo "10.77.0.254 head" >>"$work/host/names"
+    mount --bind "$work/host/names" /etc/hosts
+}
+
+# host_up NAME NUMBER: a host with the address 10.77.0.NUMBER.
+host_up() {
+    local name=$1 address=10.77.0.$2 pid
+    echo "$address $name" >>"$work/host/names"
+    # shellcheck disable=SC2016
+    unshare --net --uts --ipc --mount bash -c '
+        hostname "$1"
+        mount -t tmpfs tmpfs /dev/shm
+        ip link set lo up
+        : >"$2/$1.ready"
+        exec sleep infinity' bash "$name" "$work/host" </dev/null &
+    pid=$!
+    disown "$pid"
+    wait_for 20 test -e "$work/host/$name.ready" || fail "host $name does not come up"
+    echo "$pid" >"$work/host/$name.pid"
+    ip link add "v$name" type veth peer name eth0 netns "$pid"
+    ip link set "v$name" master br0 up
+    nsenter -t "$pid" -n ip addr add "$address/24" dev eth0
+    nsenter -t "$pid" -n ip link set eth0 up
+}
+
+# host_run NAME COMMAND...: in the folder of now.
+host_run() {
+    local pid
+    pid=$(<"$work/host/$1.pid")
+    shift
+    # shellcheck disable=SC2016
+    nsenter -t "$pid" -n -u -i -m -- sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
+}
+
+# host_signal NAME SIGNAL: to every process on that host, as when it hangs (STOP) or dies (KILL).
+host_signal() {
+    local holder space process pids=()
+    holder=$(<"$work/host/$1.pid")
+    space=$(readlink "/proc/$holder/ns/uts")
+    for process in /proc/[0-9]*; do
+        [ "$(readlink "$process/ns/uts" 2>/dev/null)" = "$space" ] || continue
+        [ "${process#/proc/}" = "$holder" ] || pids+=("${process#/proc/}")
+    done
+    [ ${#pids[@]} -eq 0 ] || kill -s "$2" "${pids[@]}" 2>/dev/null || true
+}
+
+# host_cut NAME, host_mend NAME: the cable out, and in again.
+host_cut() { ip link set "v$1" down; }
+host_mend() { ip link set "v$1" up; }
