@@ -7,7 +7,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/slurm/slurm.sh
 . "$here/slurm.sh"
 isolate "$@"
-prepare "$1" 300 4
+prepare "$1" 100 4
 reference
 
 started=()

@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/slurm/slurm.sh
 . "$here/slurm.sh"
 isolate "$@"
-prepare "$1" 600 6
+prepare "$1" 120 6
 reference
 
 started=()

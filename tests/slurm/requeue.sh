@@ -9,7 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/slurm/slurm.sh
 . "$here/slurm.sh"
 isolate "$@"
-epochs=300 options=() patience=120
+epochs=100 options=() patience=120
 if [ "${MND_LONG:-}" = 1 ]; then
     epochs=12000 options=(--time=2 --signal=B:USR1@60) patience=900
 fi

@@ -10,10 +10,10 @@ isolate "$@"
 prepare "$1" 1 4
 
 # One trial too many for the list, and one that cannot work.
-export ARCHITECTURES="16-16 flatten,dense:8,act,dense:10 nonsense:3,act" ACTIVATIONS="relu tanh" EPOCHS="1 2"
-sweep=$(sbatch --parsable --array=0-12 "$jobs/array_sweep.sbatch" --batch-size 64)
+sweep=$(ARCHITECTURES="16-16 flatten,dense:8,act,dense:10 nonsense:3,act" ACTIVATIONS="relu tanh" \
+    EPOCHS="1 2" sbatch --parsable --array=0-12 "$jobs/array_sweep.sbatch" --batch-size 64)
 table=sweep-$sweep/table.md
-whole() { [ "$(wc -l <"$table" 2>/dev/null)" = 14 ]; }
+whole() { [ -e "$table" ] && [ "$(wc -l <"$table")" = 14 ]; }
 wait_for 120 whole || {
     cat "$table" sweep-"$sweep"_*.log >&2
     fail "the sweep does not end"
@@ -50,7 +50,7 @@ weak 1 2 64
 weak 2 4 128
 weak 3 6 192
 EOF
-    awk 'NR > 1 && ($5 <= 0 || $6 <= 0) { bad = 1 } END { exit bad }' "scaling-$job/table.txt" ||
+    awk 'NR > 1 && $5 <= 0 { bad = 1 } END { exit bad }' "scaling-$job/table.txt" ||
         fail "a row without a speed"
     passed "scaling by $launch"
 done
