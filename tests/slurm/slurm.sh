@@ -88,13 +88,24 @@ prepare() {
     jobs=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../jobs/slurm" && pwd)
     # What srun must speak, by the MPI library at hand.
     export MNIST_DIST=$program MPI_TYPE=pmix DATA=$work/data.h5
-    "${MPIEXEC:-mpirun}" --version 2>&1 | grep -q 'Open MPI' || MPI_TYPE=pmi2
+    "${MPIEXEC:-mpirun}" --version 2>&1 | grep -qE 'Open MPI|OpenRTE' || MPI_TYPE=pmi2
     cd "$work" || exit
+    trap say_why EXIT
     "$program" synth -o "$DATA" --images 2048 --test-images 512 --seed 1 >synth.log 2>&1 ||
         fail "$(cat synth.log)"
     slurm_up "$3"
     # The same for every run; the number of ranks must not matter.
     arguments=(--model mlp16 --epochs "$epochs" --batch-size 128 --seed 5 --logical-ranks 8)
+}
+
+# What the jobs said, when a test fails.
+# shellcheck disable=SC2317 # called by the trap
+say_why() {
+    local status=$? log
+    [ "$status" -ne 0 ] || return 0
+    for log in "$work"/*.log; do
+        [ ! -s "$log" ] || printf '%s\n' "-- ${log##*/}:" "$(tail -n 40 "$log")" >&2
+    done
 }
 
 # reference: the undisturbed run, two ranks and no Slurm.
@@ -117,7 +128,6 @@ same_as_reference() {
     local run=${2:-run-$1}
     if ! diff <(facts reference) <(facts "$run") >"$run.diff"; then
         head -n 20 "$run.diff" >&2
-        cat ./*-"$1".log >&2
         fail "job $1: the run differs from one that was never disturbed"
     fi
     [ "$(facts "$run" | wc -l)" -eq $((epochs + 1)) ] || fail "job $1: not $epochs epochs and one end"
@@ -129,14 +139,10 @@ has_checkpoint() { [ -n "$(find "$1" -name 'ckpt-*.h5' 2>/dev/null)" ]; }
 # ends_as JOB STATE SECONDS
 ends_as() {
     wait_for "$3" job_ended "$1" || {
-        cat ./*-"$1".log >&2
         scontrol show job "$1" >&2
         fail "job $1 does not end within $3 s"
     }
-    if ! in_state "$1" "$2"; then
-        cat ./*-"$1".log >&2
-        fail "job $1 ended as $(job_state "$1"), not as $2"
-    fi
+    in_state "$1" "$2" || fail "job $1 ended as $(job_state "$1"), not as $2"
 }
 
 passed() { echo "passed: $*"; }

@@ -14,10 +14,7 @@ sweep=$(ARCHITECTURES="16-16 flatten,dense:8,act,dense:10 nonsense:3,act" ACTIVA
     EPOCHS="1 2" sbatch --parsable --array=0-12 "$jobs/array_sweep.sbatch" --batch-size 64)
 table=sweep-$sweep/table.md
 whole() { [ -e "$table" ] && [ "$(wc -l <"$table")" = 14 ]; }
-wait_for 120 whole || {
-    cat "$table" sweep-"$sweep"_*.log >&2
-    fail "the sweep does not end"
-}
+wait_for 120 whole || fail "the sweep does not end"
 cat "$table"
 expected=$(for a in 784-16-16-10 flatten,dense:8,act,dense:10 nonsense:3,act; do
     for f in relu tanh; do for e in 1 2; do echo "| $a | $f | $e |"; done; done
