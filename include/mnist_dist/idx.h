@@ -6,6 +6,7 @@
 #ifndef MNIST_DIST_IDX_H
 #define MNIST_DIST_IDX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,11 +50,14 @@ typedef void (*mnd_progress_fn)(void *context, int64_t done, int64_t total);
  * or ".idxN-ubyte", raw or with ".gz"; a "test-" prefix instead of "t10k-" is taken too; as EMNIST
  * names its files, "*-train-images-idx3-ubyte" too when it is unambiguous) to the HDF5 file
  * `target`. Streams: constant memory. Images and labels must be equal in number, both splits of the
- * same image size; the number of classes is the largest label + 1. Class names are the digits, or
- * those of Fashion-MNIST when the folder's name contains "fashion". Not collective: one process
- * only.
+ * same image size; the number of classes is the largest label + 1. Class names, in this order: a
+ * file class-names.txt in the folder, one name a line (it may name more classes than there are
+ * labels); EMNIST's "...-mapping.txt" beside its images; those of Fashion-MNIST and KMNIST when the
+ * folder's name contains "fashion" or "kmnist" and there are ten classes; else numbers. With
+ * `transpose` rows and columns of every image change places: EMNIST's lie on their side. Not
+ * collective: one process only.
  */
-MND_CHECKED mnd_status mnd_convert_idx(const char *source, const char *target,
+MND_CHECKED mnd_status mnd_convert_idx(const char *source, const char *target, bool transpose,
                                        mnd_progress_fn progress, void *context);
 
 #endif

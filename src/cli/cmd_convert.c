@@ -33,8 +33,11 @@ cleanup:
 int cmd_convert(int argc, char **argv) {
     mnd_status status = MND_OK;
     const char *output = "data/mnist.h5";
+    bool transpose = false;
     const option_row row[] = {
         {"o,output", OPTION_TEXT, &output, "FILE", 0, 0, "the file to write (data/mnist.h5)"},
+        {"transpose", OPTION_FLAG, &transpose, NULL, 0, 0,
+         "exchange rows and columns of every image, as EMNIST needs it"},
     };
     char **argument;
     int n_argument;
@@ -44,7 +47,7 @@ int cmd_convert(int argc, char **argv) {
     if (helped || !command_speaks()) return EXIT_DONE;
     progress bar;
     progress_start(&bar, "converting");
-    status = mnd_convert_idx(argument[0], output, progress_show, &bar);
+    status = mnd_convert_idx(argument[0], output, transpose, progress_show, &bar);
     const double seconds = progress_end(&bar);
     if (status == MND_OK) status = print_result(output, seconds);
 cleanup:

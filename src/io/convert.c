@@ -263,9 +263,18 @@ typedef struct report {
     int64_t done, total;
 } report;
 
+/* One image, (height, width, channels) to (width, height, channels). */
+static void turn(const uint8_t *in, int64_t height, int64_t width, int64_t channels, uint8_t *out) {
+    for (int64_t i = 0; i < height; i++)
+        for (int64_t j = 0; j < width; j++)
+            memcpy(out + (j * height + i) * channels, in + (i * width + j) * channels,
+                   (size_t)channels);
+}
+
+/* `spare`, one image, is there to turn them; NULL: they stay as they are. */
 static mnd_status copy_split(mnd_dataset_writer *writer, mnd_split split, char *const path[2],
-                             const mnd_dataset_info *info, uint8_t *images, uint8_t *labels,
-                             int64_t rows, report *to) {
+                             const mnd_dataset_info *info, uint8_t *images, uint8_t *spare,
+                             uint8_t *labels, int64_t rows, report *to) {
     mnd_status status = MND_OK;
     mnd_idx *x = NULL, *y = NULL;
     const int64_t size = (int64_t)info->height * info->width * info->channels;
@@ -274,6 +283,10 @@ static mnd_status copy_split(mnd_dataset_writer *writer, mnd_split split, char *
     for (int64_t row = 0; row < info->count[split]; row += rows) {
         const int64_t left = info->count[split] - row, n = left < rows ? left : rows;
         MND_TRY(mnd_idx_read(x, images, (size_t)(n * size)));
+        for (int64_t i = 0; spare != NULL && i < n; i++) {
+            turn(images + i * size, info->width, info->height, info->channels, spare);
+            memcpy(images + i * size, spare, (size_t)size);
+        }
         MND_TRY(mnd_idx_read(y, labels, (size_t)n));
         MND_TRY(mnd_dataset_writer_append(writer, split, n, images, labels));
         to->done += n;
@@ -289,11 +302,11 @@ cleanup:
     return status;
 }
 
-mnd_status mnd_convert_idx(const char *source, const char *target, mnd_progress_fn progress,
-                           void *context) {
+mnd_status mnd_convert_idx(const char *source, const char *target, bool transpose,
+                           mnd_progress_fn progress, void *context) {
     mnd_status status = MND_OK;
     char *path[N_FILES] = {NULL};
-    uint8_t *images = NULL, *labels = NULL;
+    uint8_t *images = NULL, *labels = NULL, *spare = NULL;
     mnd_dataset_writer *writer = NULL;
     mnd_dataset_info *info = calloc(1, sizeof *info);
     labels = malloc(CHUNK);
@@ -316,8 +329,8 @@ mnd_status mnd_convert_idx(const char *source, const char *target, mnd_progress_
         MND_FAIL(MND_FORMAT, "%s: training images are %lld x %lld, test images %lld x %lld", source,
                  (long long)shape[0][0], (long long)shape[0][1], (long long)shape[1][0],
                  (long long)shape[1][1]);
-    info->height = (int)shape[0][0];
-    info->width = (int)shape[0][1];
+    info->height = (int)shape[0][transpose ? 1 : 0];
+    info->width = (int)shape[0][transpose ? 0 : 1];
     info->channels = (int)shape[0][2];
     info->classes = most + 1;
     MND_TRY(describe(source, path[X_TRAIN], info));
@@ -325,16 +338,20 @@ mnd_status mnd_convert_idx(const char *source, const char *target, mnd_progress_
     const int64_t size = shape[0][0] * shape[0][1] * shape[0][2];
     const int64_t rows = size >= CHUNK ? 1 : CHUNK / size;
     images = malloc((size_t)(rows * size));
-    if (images == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for its images", source);
+    if (transpose) spare = malloc((size_t)size);
+    if (images == NULL || (transpose && spare == NULL))
+        MND_FAIL(MND_NO_MEMORY, "%s: no memory for its images", source);
     MND_TRY(mnd_dataset_writer_create(target, info, &writer));
     report to = {progress, context, 0, info->count[0] + info->count[1]};
     for (int s = 0; s < 2; s++)
-        MND_TRY(copy_split(writer, (mnd_split)s, path + 2 * s, info, images, labels, rows, &to));
+        MND_TRY(
+            copy_split(writer, (mnd_split)s, path + 2 * s, info, images, spare, labels, rows, &to));
     MND_TRY(mnd_dataset_writer_finish(&writer));
 cleanup:
     mnd_dataset_writer_abort(&writer);
     for (int i = 0; i < N_FILES; i++) free(path[i]);
     free(images);
+    free(spare);
     free(labels);
     free(info);
     return status;

@@ -81,6 +81,9 @@ cmp a.h5 c.h5 || fail "the same input gave two different files"
 (cd good && "$exe" convert . --output=../d.h5 >/dev/null) || fail "the current folder as source"
 cmp a.h5 d.h5 || fail "where the source lies changes the file"
 
+"$exe" convert good --transpose -o t.h5 >out || fail "--transpose"
+grep -q "test images of 2 x 3, 4 classes" out || fail "--transpose: $(cat out)"
+
 # Usage.
 refused 2 "needs SRC" -o e.h5
 refused 2 "one argument too many" good src -o e.h5

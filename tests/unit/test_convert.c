@@ -71,7 +71,7 @@ static void remember(void *context, int64_t done, int64_t total) {
 static void expect_converted(const char *folder) {
     const char *target = scratch("target.h5");
     int64_t last[2] = {0, 0};
-    const mnd_status status = mnd_convert_idx(folder, target, remember, last);
+    const mnd_status status = mnd_convert_idx(folder, target, false, remember, last);
     if (status != MND_OK) fail_msg("%s", mnd_error());
     assert_int_equal(last[0], TRAIN + TEST);
     assert_int_equal(last[1], TRAIN + TEST);
@@ -103,7 +103,7 @@ static void expect_name(int label, const char *name) {
 
 static void expect_refused(const char *folder, mnd_status expected, const char *words) {
     const int before = scratch_entries(scratch_folder);
-    const mnd_status status = mnd_convert_idx(folder, scratch("refused.h5"), NULL, NULL);
+    const mnd_status status = mnd_convert_idx(folder, scratch("refused.h5"), false, NULL, NULL);
     if (status != expected || strstr(mnd_error(), words) == NULL)
         fail_msg("%s: '%s' does not speak of '%s'", mnd_status_name(status), mnd_error(), words);
     assert_int_equal(access(scratch("refused.h5"), F_OK), -1);
@@ -191,7 +191,7 @@ static void names_classes(void **state) {
     const size_t n = make_idx(labels, 0, TRAIN);
     labels[n - 1] = 9;
     scratch_write(path, labels, n);
-    assert_int_equal(mnd_convert_idx(folder, scratch("target.h5"), NULL, NULL), MND_OK);
+    assert_int_equal(mnd_convert_idx(folder, scratch("target.h5"), false, NULL, NULL), MND_OK);
     expect_name(9, "Ankle boot");
 }
 
@@ -245,6 +245,24 @@ static void refuses_files_that_do_not_fit(void **state) {
     expect_refused(folder, MND_FORMAT, "images of 65536 x 2048 x 1 are too large");
 }
 
+static void transposes_images(void **state) {
+    (void)state;
+    const char *folder = make_folder("sideways", usual);
+    assert_int_equal(mnd_convert_idx(folder, scratch("target.h5"), true, NULL, NULL), MND_OK);
+    mnd_dataset *data = NULL;
+    assert_int_equal(mnd_dataset_open(scratch("target.h5"), &data), MND_OK);
+    assert_int_equal(mnd_dataset_about(data)->height, WIDTH);
+    assert_int_equal(mnd_dataset_about(data)->width, HEIGHT);
+    uint8_t images[TRAIN * SIZE];
+    assert_int_equal(mnd_dataset_read(data, MND_TRAIN, 0, TRAIN, images, NULL), MND_OK);
+    for (int n = 0; n < TRAIN; n++)
+        for (int i = 0; i < HEIGHT; i++)
+            for (int j = 0; j < WIDTH; j++)
+                assert_int_equal(images[n * SIZE + j * HEIGHT + i],
+                                 n * SIZE + i * WIDTH + j + TRAIN);
+    mnd_dataset_close(&data);
+}
+
 /* A target is replaced as a whole or not at all. */
 static void keeps_the_old_target(void **state) {
     (void)state;
@@ -252,7 +270,7 @@ static void keeps_the_old_target(void **state) {
     scratch_mkdir("out");
     const char *out = scratch("out");
     const char *target = scratch("out/target.h5");
-    assert_int_equal(mnd_convert_idx(folder, target, NULL, NULL), MND_OK);
+    assert_int_equal(mnd_convert_idx(folder, target, false, NULL, NULL), MND_OK);
     assert_int_equal(scratch_entries(out), 1);
     size_t n, again;
     unsigned char *before = scratch_read(target, &n);
@@ -269,7 +287,7 @@ static void keeps_the_old_target(void **state) {
     deflateEnd(&z);
     packed[sizeof packed - z.avail_out - 1] ^= 1; /* gzip's own length */
     scratch_write(path, packed, sizeof packed - z.avail_out);
-    assert_int_equal(mnd_convert_idx(folder, target, NULL, NULL), MND_FORMAT);
+    assert_int_equal(mnd_convert_idx(folder, target, false, NULL, NULL), MND_FORMAT);
     assert_non_null(strstr(mnd_error(), "gzip data is damaged"));
     assert_int_equal(scratch_entries(out), 1);
     unsigned char *after = scratch_read(target, &again);
@@ -279,11 +297,12 @@ static void keeps_the_old_target(void **state) {
     free(after);
     /* Targets that cannot be written. */
     put(folder, usual[2], 1, TEST);
-    assert_int_equal(mnd_convert_idx(folder, out, NULL, NULL), MND_IO);
+    assert_int_equal(mnd_convert_idx(folder, out, false, NULL, NULL), MND_IO);
     assert_non_null(strstr(mnd_error(), "is a folder"));
-    assert_int_equal(mnd_convert_idx(folder, scratch("no/such/target.h5"), NULL, NULL), MND_IO);
+    assert_int_equal(mnd_convert_idx(folder, scratch("no/such/target.h5"), false, NULL, NULL),
+                     MND_IO);
     assert_non_null(strstr(mnd_error(), "no/such/target.h5: cannot create: No such file"));
-    assert_int_equal(mnd_convert_idx(folder, "/proc/target.h5", NULL, NULL), MND_IO);
+    assert_int_equal(mnd_convert_idx(folder, "/proc/target.h5", false, NULL, NULL), MND_IO);
     assert_int_equal(scratch_entries(out), 1);
 }
 
@@ -294,6 +313,7 @@ int main(void) {
         cmocka_unit_test(names_classes),
         cmocka_unit_test(refuses_wrong_folders),
         cmocka_unit_test(refuses_files_that_do_not_fit),
+        cmocka_unit_test(transposes_images),
         cmocka_unit_test(keeps_the_old_target),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
