@@ -77,6 +77,13 @@ typedef struct mnd_kernels {
                                  const float *pooled, const uint8_t *arg, const float *d, int relu,
                                  float *dw, float *db);
 
+    /*
+     * Max-pooling of one image: y (oh, ow, c) and which element of the window it was (row-major,
+     * the first largest); and back: dx (h, w, c) from dy. g->c = g->n channels.
+     */
+    void (*maxpool_forward)(const mnd_conv *g, const float *x, float *y, int32_t *arg);
+    void (*maxpool_backward)(const mnd_conv *g, const int32_t *arg, const float *dy, float *dx);
+
     /* Element by element; buffers never overlap unless they are the same pointer. */
     void (*relu_backward)(size_t n, const float *y, float *d);
     void (*column_sum)(int m, int n, const float *d,

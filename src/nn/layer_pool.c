@@ -35,7 +35,7 @@ static mnd_status max_plan(mnd_layer *layer, const mnd_kernels *kernels, int row
                            mnd_need *need) {
     (void)kernels;
     (void)max_seg;
-    return plan(layer, rows, need, sizeof(uint16_t));
+    return plan(layer, rows, need, sizeof(int32_t));
 }
 
 static mnd_status average_plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
@@ -47,62 +47,32 @@ static mnd_status average_plan(mnd_layer *layer, const mnd_kernels *kernels, int
 
 typedef struct job {
     const mnd_layer *layer;
+    const mnd_pass *pass;
     const float *in;
     float *out;
 } job;
 
 /* Which window element was the largest, the first of equals: (rows, oh, ow, c). */
-static uint16_t *arg_of(const mnd_layer *layer, int row) {
-    return (uint16_t *)layer->state + (size_t)row * mnd_shape_size(&layer->out);
+static int32_t *arg_of(const mnd_layer *layer, int row) {
+    return (int32_t *)layer->state + (size_t)row * mnd_shape_size(&layer->out);
 }
 
 static void max_forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
-    const mnd_conv *g = &j->layer->geometry;
-    const size_t in = mnd_shape_size(&j->layer->in);
+    const size_t in = mnd_shape_size(&j->layer->in), out = mnd_shape_size(&j->layer->out);
     (void)thread;
-    for (int i = first; i < last; i++) {
-        const float *image = j->in + (size_t)i * in;
-        uint16_t *restrict arg = arg_of(j->layer, i);
-        float *restrict y = j->out + (size_t)i * mnd_shape_size(&j->layer->out);
-        for (int oy = 0; oy < g->oh; oy++)
-            for (int ox = 0; ox < g->ow; ox++, y += g->c, arg += g->c) {
-                const float *corner =
-                    image + ((ptrdiff_t)oy * g->stride * g->w + (ptrdiff_t)ox * g->stride) * g->c;
-                memcpy(y, corner, (size_t)g->c * sizeof *y);
-                memset(arg, 0, (size_t)g->c * sizeof *arg);
-                for (int q = 1; q < g->kh * g->kw; q++) {
-                    const float *restrict x = corner + (q / g->kw * g->w + q % g->kw) * g->c;
-                    for (int c = 0; c < g->c; c++) {
-                        const int take = x[c] > y[c];
-                        y[c] = take ? x[c] : y[c];
-                        arg[c] = take ? (uint16_t)q : arg[c];
-                    }
-                }
-            }
-    }
+    for (int i = first; i < last; i++)
+        j->pass->kernels->maxpool_forward(&j->layer->geometry, j->in + (size_t)i * in,
+                                          j->out + (size_t)i * out, arg_of(j->layer, i));
 }
 
 static void max_backward_range(void *context, int thread, int first, int last) {
     const job *j = context;
-    const mnd_conv *g = &j->layer->geometry;
     const size_t in = mnd_shape_size(&j->layer->in), out = mnd_shape_size(&j->layer->out);
     (void)thread;
-    for (int i = first; i < last; i++) {
-        float *restrict dx = j->out + (size_t)i * in;
-        const float *restrict dy = j->in + (size_t)i * out;
-        const uint16_t *restrict arg = arg_of(j->layer, i);
-        memset(dx, 0, in * sizeof *dx);
-        for (int oy = 0; oy < g->oh; oy++)
-            for (int ox = 0; ox < g->ow; ox++, dy += g->c, arg += g->c) {
-                float *corner =
-                    dx + ((ptrdiff_t)oy * g->stride * g->w + (ptrdiff_t)ox * g->stride) * g->c;
-                for (int q = 0; q < g->kh * g->kw; q++) {
-                    float *restrict d = corner + (q / g->kw * g->w + q % g->kw) * g->c;
-                    for (int c = 0; c < g->c; c++) d[c] += arg[c] == q ? dy[c] : 0.0F;
-                }
-            }
-    }
+    for (int i = first; i < last; i++)
+        j->pass->kernels->maxpool_backward(&j->layer->geometry, arg_of(j->layer, i),
+                                           j->in + (size_t)i * out, j->out + (size_t)i * in);
 }
 
 static void average_forward_range(void *context, int thread, int first, int last) {
@@ -150,7 +120,7 @@ static void average_backward_range(void *context, int thread, int first, int las
 }
 
 static void max_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
-    job j = {.layer = layer, .in = x, .out = y};
+    job j = {.layer = layer, .pass = pass, .in = x, .out = y};
     mnd_parallel(pass->threads, pass->rows, 1, max_forward_range, &j);
 }
 
@@ -159,12 +129,12 @@ static void max_backward(mnd_layer *layer, const mnd_pass *pass, const float *x,
     (void)x;
     (void)y;
     if (dx == NULL) return;
-    job j = {.layer = layer, .in = dy, .out = dx};
+    job j = {.layer = layer, .pass = pass, .in = dy, .out = dx};
     mnd_parallel(pass->threads, pass->rows, 1, max_backward_range, &j);
 }
 
 static void average_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
-    job j = {.layer = layer, .in = x, .out = y};
+    job j = {.layer = layer, .pass = pass, .in = x, .out = y};
     mnd_parallel(pass->threads, pass->rows, 1, average_forward_range, &j);
 }
 
@@ -173,7 +143,7 @@ static void average_backward(mnd_layer *layer, const mnd_pass *pass, const float
     (void)x;
     (void)y;
     if (dx == NULL) return;
-    job j = {.layer = layer, .in = dy, .out = dx};
+    job j = {.layer = layer, .pass = pass, .in = dy, .out = dx};
     mnd_parallel(pass->threads, pass->rows, 1, average_backward_range, &j);
 }
 
