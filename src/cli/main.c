@@ -1,4 +1,5 @@
 /* main.c - picks the subcommand. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,15 +51,23 @@ static void print_help(void) {
         "(start again to go on).\n");
 }
 
+/* Results that did not reach stdout (a full disk) are no success. */
+static int finish_output(int code) {
+    errno = 0;
+    if ((fflush(stdout) == 0 && ferror(stdout) == 0) || code != EXIT_DONE) return code;
+    return command_exit(mnd_fail(MND_IO, "cannot write to standard output: %s",
+                                 strerror(errno != 0 ? errno : EIO)));
+}
+
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help();
-        return EXIT_DONE;
+        return finish_output(EXIT_DONE);
     }
     if (strcmp(name, "--version") == 0) {
         printf("mnist_dist %s\n", MND_VERSION);
-        return EXIT_DONE;
+        return finish_output(EXIT_DONE);
     }
     /* Options without a command are those of train. */
     static char train[] = "train";
@@ -68,7 +77,8 @@ int main(int argc, char **argv) {
         argv[0] = train;
     }
     for (int i = 0; i < N_COMMANDS; i++)
-        if (strcmp(name, command[i].name) == 0) return command[i].run(argc - skip, argv + skip);
+        if (strcmp(name, command[i].name) == 0)
+            return finish_output(command[i].run(argc - skip, argv + skip));
     mnd_log(MND_LOG_ERROR, "'%s' is not a command; see 'mnist_dist --help'", name);
     return EXIT_USAGE;
 }

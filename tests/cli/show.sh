@@ -69,6 +69,14 @@ refused 1 "out: is not an HDF5 file\|out: is empty" --data out
 head -c 50000 a.h5 >c.h5
 refused 1 "c.h5: damaged or truncated" --data c.h5
 
+# Results that cannot be written are no success.
+if [ -w /dev/full ]; then
+    code=0
+    "$exe" show --data a.h5 >/dev/full 2>err || code=$?
+    [ "$code" = 1 ] || fail "/dev/full: exit code $code"
+    grep -q "cannot write to standard output: No space left" err || fail "/dev/full: $(cat err)"
+fi
+
 # The tutorials' images: training image 7777 is an 8, test image 4444 is a 9.
 data=$MND_SOURCE_DIR/data/mnist.h5
 if [ -f "$data" ]; then
