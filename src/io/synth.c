@@ -184,7 +184,7 @@ static const knot eight_plain[] = {
     S(16, 60, 20, 58), S(44, 34, 52, 34), S(54, 12, 64, 12),
 };
 static const knot eight_slim[] = {
-    M(42, 4, 52, 8),   S(24, 0, 34, 1),   S(10, 16, 16, 18),   S(20, 42, 26, 42),
+    M(46, 4, 56, 8),   S(24, 0, 34, 1),   S(10, 16, 16, 18),   S(20, 42, 26, 42),
     S(34, 66, 36, 64), S(30, 94, 30, 94), S(14, 100, 14, 100), S(2, 86, 2, 84),
     S(14, 58, 16, 56), S(38, 28, 44, 30), S(42, 6, 54, 6),
 };
@@ -333,6 +333,21 @@ static const knot seven_cross[] = {
     S(28, 100, 30, 100), M(4, 62, 6, 52), S(32, 56, 36, 50), S(62, 52, 76, 46),
 };
 
+static const knot six_cross[] = {
+    M(26, 0, 40, 0),   S(8, 32, 16, 28),  S(0, 68, 0, 64),   S(10, 98, 10, 96), S(38, 94, 46, 92),
+    S(62, 66, 76, 66), S(52, 48, 66, 46), S(32, 62, 38, 58), S(12, 90, 14, 84),
+};
+static const knot nine_big[] = {
+    M(56, 10, 66, 14), S(32, 0, 38, 0),  S(4, 26, 2, 30),   S(6, 60, 6, 62),     S(34, 64, 36, 66),
+    S(58, 30, 68, 34), C(58, 8, 68, 12), S(58, 60, 64, 60), S(50, 100, 58, 100),
+};
+
+static const knot two_big[] = {
+    M(8, 28, 4, 22),   S(26, 4, 28, 2),   S(54, 4, 60, 4),   S(64, 26, 72, 28),
+    S(46, 58, 50, 58), S(18, 88, 16, 86), S(2, 92, -10, 90), S(2, 78, -10, 72),
+    S(22, 74, 24, 66), S(46, 88, 54, 84), S(64, 98, 80, 98), S(76, 104, 98, 108),
+};
+
 #undef M
 #undef S
 #undef C
@@ -346,29 +361,30 @@ typedef struct style {
 #define STYLE(digit, weight, knots)                                                                \
     { digit, weight, sizeof knots / sizeof knots[0], knots }
 static const style styles[] = {
-    STYLE(0, 50, zero_plain),   STYLE(0, 30, zero_tail),    STYLE(0, 15, zero_open),
-    STYLE(0, 30, zero_overlap), STYLE(1, 80, one_bar),      STYLE(1, 14, one_flag),
-    STYLE(1, 6, one_foot),      STYLE(2, 22, two_plain),    STYLE(2, 20, two_loop),
-    STYLE(2, 12, two_flat),     STYLE(2, 12, two_hook),     STYLE(2, 20, two_wide),
-    STYLE(2, 14, two_tail),     STYLE(2, 12, two_swan),     STYLE(2, 16, two_head),
-    STYLE(3, 28, three_plain),  STYLE(3, 24, three_smooth), STYLE(3, 12, three_flat),
-    STYLE(3, 12, three_loop),   STYLE(3, 14, three_lean),   STYLE(3, 10, three_big),
-    STYLE(4, 24, four_open),    STYLE(4, 14, four_closed),  STYLE(4, 18, four_curve),
-    STYLE(4, 10, four_sharp),   STYLE(4, 5, four_peak),     STYLE(4, 10, four_tall),
-    STYLE(4, 12, four_hook),    STYLE(5, 18, five_two),     STYLE(5, 16, five_one),
-    STYLE(5, 18, five_curve),   STYLE(5, 10, five_sharp),   STYLE(5, 14, five_low),
-    STYLE(5, 14, five_apart),   STYLE(5, 10, five_tall),    STYLE(5, 10, five_belly),
-    STYLE(6, 26, six_plain),    STYLE(6, 16, six_tall),     STYLE(6, 14, six_round),
-    STYLE(6, 10, six_curl),     STYLE(6, 14, six_wide),     STYLE(6, 10, six_stem),
-    STYLE(6, 10, six_spiral),   STYLE(6, 12, six_low),      STYLE(7, 30, seven_plain),
-    STYLE(7, 14, seven_bar),    STYLE(7, 8, seven_serif),   STYLE(7, 16, seven_round),
-    STYLE(7, 10, seven_drop),   STYLE(7, 8, seven_slim),    STYLE(7, 14, seven_steep),
-    STYLE(7, 8, seven_cross),   STYLE(8, 20, eight_plain),  STYLE(8, 12, eight_slim),
-    STYLE(8, 10, eight_two),    STYLE(8, 8, eight_back),    STYLE(8, 16, eight_tail),
-    STYLE(8, 16, eight_cross),  STYLE(8, 10, eight_head),   STYLE(9, 20, nine_plain),
-    STYLE(9, 12, nine_slant),   STYLE(9, 12, nine_curve),   STYLE(9, 12, nine_loop),
-    STYLE(9, 12, nine_open),    STYLE(9, 10, nine_wide),    STYLE(9, 12, nine_small),
-    STYLE(9, 10, nine_long),
+    STYLE(0, 50, zero_plain),   STYLE(0, 30, zero_tail),   STYLE(0, 15, zero_open),
+    STYLE(0, 30, zero_overlap), STYLE(1, 80, one_bar),     STYLE(1, 14, one_flag),
+    STYLE(1, 6, one_foot),      STYLE(2, 22, two_plain),   STYLE(2, 20, two_loop),
+    STYLE(2, 12, two_flat),     STYLE(2, 12, two_hook),    STYLE(2, 20, two_wide),
+    STYLE(2, 14, two_tail),     STYLE(2, 20, two_big),     STYLE(2, 12, two_swan),
+    STYLE(2, 16, two_head),     STYLE(3, 28, three_plain), STYLE(3, 24, three_smooth),
+    STYLE(3, 12, three_flat),   STYLE(3, 12, three_loop),  STYLE(3, 14, three_lean),
+    STYLE(3, 10, three_big),    STYLE(4, 24, four_open),   STYLE(4, 9, four_closed),
+    STYLE(4, 18, four_curve),   STYLE(4, 10, four_sharp),  STYLE(4, 2, four_peak),
+    STYLE(4, 10, four_tall),    STYLE(4, 12, four_hook),   STYLE(5, 18, five_two),
+    STYLE(5, 16, five_one),     STYLE(5, 18, five_curve),  STYLE(5, 10, five_sharp),
+    STYLE(5, 14, five_low),     STYLE(5, 14, five_apart),  STYLE(5, 10, five_tall),
+    STYLE(5, 10, five_belly),   STYLE(6, 26, six_plain),   STYLE(6, 16, six_tall),
+    STYLE(6, 14, six_round),    STYLE(6, 10, six_curl),    STYLE(6, 14, six_wide),
+    STYLE(6, 10, six_stem),     STYLE(6, 10, six_spiral),  STYLE(6, 16, six_cross),
+    STYLE(6, 12, six_low),      STYLE(7, 30, seven_plain), STYLE(7, 14, seven_bar),
+    STYLE(7, 12, seven_serif),  STYLE(7, 16, seven_round), STYLE(7, 10, seven_drop),
+    STYLE(7, 4, seven_slim),    STYLE(7, 14, seven_steep), STYLE(7, 8, seven_cross),
+    STYLE(8, 20, eight_plain),  STYLE(8, 8, eight_slim),   STYLE(8, 10, eight_two),
+    STYLE(8, 8, eight_back),    STYLE(8, 16, eight_tail),  STYLE(8, 16, eight_cross),
+    STYLE(8, 10, eight_head),   STYLE(9, 20, nine_plain),  STYLE(9, 18, nine_slant),
+    STYLE(9, 12, nine_curve),   STYLE(9, 12, nine_loop),   STYLE(9, 12, nine_open),
+    STYLE(9, 10, nine_wide),    STYLE(9, 12, nine_small),  STYLE(9, 14, nine_big),
+    STYLE(9, 14, nine_long),
 };
 enum { N_STYLES = sizeof styles / sizeof styles[0] };
 
@@ -382,6 +398,7 @@ typedef struct line {
     point at[MAX_POINTS];
     bool lifted[MAX_POINTS];
     float radius[MAX_POINTS]; /* of the pen, in pixels */
+    int y0, x0, y1, x1;       /* box of the ink; y1 and x1 are the first pixels outside */
 } line;
 
 /* Uniform in [low, high). */
@@ -412,13 +429,16 @@ static const style *pick_style(mnd_rng *rng, unsigned digit) {
 /* The style's knots between its two ends, each shaken a little. */
 static void place_knots(mnd_rng *rng, const style *s, point *p) {
     /* Top and bottom choose for themselves: a large head goes with a small foot as well. */
-    const float top = between(rng, -0.4F, 1.4F), bottom = between(rng, -0.4F, 1.4F);
-    const float shake = between(rng, 0.01F, 0.045F);
+    const float top = between(rng, -0.3F, 1.3F), bottom = between(rng, -0.3F, 1.3F);
+    const float shake = between(rng, 0.01F, 0.04F);
     for (int i = 0; i < s->n_knot; i++) {
         const knot *k = &s->knot[i];
         const float u = top + 0.01F * (float)k->y0 * (bottom - top);
-        p[i].x = 0.01F * ((float)k->x0 + u * (float)(k->x1 - k->x0)) + shake * bell(rng);
-        p[i].y = 0.01F * ((float)k->y0 + u * (float)(k->y1 - k->y0)) + shake * bell(rng);
+        /* Where a stroke begins and ends is left to chance more than the way between. */
+        const bool end = k->kind == 'm' || i + 1 == s->n_knot || k[1].kind == 'm';
+        const float by = end ? 2.0F * shake : shake;
+        p[i].x = 0.01F * ((float)k->x0 + u * (float)(k->x1 - k->x0)) + by * bell(rng);
+        p[i].y = 0.01F * ((float)k->y0 + u * (float)(k->y1 - k->y0)) + by * bell(rng);
     }
 }
 
@@ -497,10 +517,10 @@ static point field_move(const field *f, point p) {
 /* Waist, taper, elastic field, width, slant and rotation. */
 static void distort(mnd_rng *rng, line *l) {
     field f;
-    const float waist = 0.16F * bell(rng), taper = 0.16F * bell(rng);
+    const float waist = 0.22F * bell(rng), taper = 0.24F * bell(rng);
     field_start(rng, between(rng, 0.03F, 0.16F), &f);
     const float width = 1.0F + 0.22F * bell(rng);
-    const float slant = 0.1F + 0.27F * bell(rng);
+    const float slant = 0.16F + 0.27F * bell(rng);
     /* cos and sin of 2 atan(h) */
     const float h = 0.06F * bell(rng), norm = 1.0F / (1.0F + h * h);
     const float co = (1.0F - h * h) * norm, si = 2.0F * h * norm;
@@ -538,11 +558,15 @@ static void fit_box(line *l) {
     const float x0 = l->at[left].x - l->radius[left] / scale;
     const float y0 = l->at[top].y - l->radius[top] / scale;
     /* On whole pixels, as MNIST's boxes are; centre() moves them by whole pixels. */
-    const float margin_x = (float)(int)(0.5F * ((float)SIDE - w * scale - pen_w));
-    const float margin_y = (float)(int)(0.5F * ((float)SIDE - h * scale - pen_h));
+    const float ink_w = w * scale + pen_w, ink_h = h * scale + pen_h;
+    l->x0 = (int)(0.5F * ((float)SIDE - ink_w));
+    l->y0 = (int)(0.5F * ((float)SIDE - ink_h));
+    /* Less a tenth, so that a faint last column or row does not count. */
+    l->x1 = l->x0 + (int)(ink_w + 0.9F);
+    l->y1 = l->y0 + (int)(ink_h + 0.9F);
     for (int i = 0; i < l->n; i++) {
-        l->at[i].x = (l->at[i].x - x0) * scale + margin_x;
-        l->at[i].y = (l->at[i].y - y0) * scale + margin_y;
+        l->at[i].x = (l->at[i].x - x0) * scale + (float)l->x0;
+        l->at[i].y = (l->at[i].y - y0) * scale + (float)l->y0;
     }
 }
 
@@ -621,6 +645,7 @@ void mnd_synth_digit(uint64_t seed, mnd_split split, int64_t index, uint8_t out[
     radius = radius < 0.7F ? 0.7F : radius;
     const float taper = 0.12F * bell(&rng); /* the pen gets lighter or heavier on its way */
     const float edge = 1.0F / between(&rng, 0.7F, 1.3F);
+    const float rough = between(&rng, 0.0F, 0.6F);
     const float full = between(&rng, 248.0F, 275.0F);
     press(&l, radius, taper);
     fit_box(&l);
@@ -631,10 +656,13 @@ void mnd_synth_digit(uint64_t seed, mnd_split split, int64_t index, uint8_t out[
         if (l.lifted[i]) continue;
         ink(depth, l.at[i - 1], l.at[i], l.radius[i]);
     }
-    uint8_t drawn[SIDE][SIDE];
-    for (int y = 0; y < SIDE; y++)
-        for (int x = 0; x < SIDE; x++) {
+    uint8_t drawn[SIDE][SIDE] = {0};
+    for (int y = l.y0; y < l.y1; y++)
+        for (int x = l.x0; x < l.x1; x++) {
+            if (depth[y][x] < -1.0F) continue;
             float cover = depth[y][x] * edge + 0.5F;
+            /* The edge of real ink is not smooth. */
+            if (depth[y][x] < 1.0F) cover += rough * (mnd_rng_uniform(&rng) - 0.5F);
             cover = cover < 0.0F ? 0.0F : cover > 1.0F ? 1.0F : cover;
             const float v = full * cover + 0.5F;
             drawn[y][x] = (uint8_t)(v > 255.0F ? 255.0F : v);

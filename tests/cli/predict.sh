@@ -139,7 +139,7 @@ code=0
 predict "$ckpt" "$dir/0.png" "$dir/cut.png" "$dir/2.png" >"$dir/out" 2>"$dir/err" || code=$?
 [ "$code" = 1 ] || fail "a bad picture: exit $code"
 [ "$(grep -c ^answer "$dir/out")" = 2 ] || fail "a bad picture: $(cat "$dir/out")"
-[ "$(wc -l <"$dir/err")" = 1 ] && grep -q "cut.png: damaged PNG" "$dir/err" ||
+grep -c "cut.png: damaged PNG" "$dir/err" | grep -qx 1 ||
     fail "a bad picture: $(cat "$dir/err")"
 
 printf 'not a picture' >"$dir/text.png"
@@ -170,7 +170,9 @@ colours() { grep -q $'\x1b\[' "$1"; }
 predict "$ckpt" "$dir/0.png" >"$dir/out"
 ! colours "$dir/out" || fail "colours in a file"
 predict "$ckpt" "$dir/0.png" --color always >"$dir/out"
-colours "$dir/out" && grep -q '▀' "$dir/out" && grep -q '█' "$dir/out" || fail "--color always"
+colours "$dir/out" || fail "--color always without colours"
+grep -q '▀' "$dir/out" || fail "--color always without a picture"
+grep -q '█' "$dir/out" || fail "--color always without bars"
 if command -v script >/dev/null; then
     command="'$exe' predict '$ckpt' '$dir/0.png'"
     TERM=xterm NO_COLOR='' script -qec "$command" /dev/null >"$dir/out" </dev/null
