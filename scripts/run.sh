@@ -53,4 +53,5 @@ case ${1:-} in
 show | predict) exec "$binary" "$@" ;;
 esac
 
+[ "$PWD" = "$root" ] && binary=${binary#"$root/"}
 launch "$np" "$cores" "$binary" "$@"
