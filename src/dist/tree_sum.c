@@ -52,16 +52,27 @@ void mnd_sum_plan_free(mnd_sum_plan *plan) {
     *plan = (mnd_sum_plan){0};
 }
 
+/*
+ * The widest vectors that the CPU has, found out when the program starts: additions are the same to
+ * the bit at any width.
+ */
+#if defined(__x86_64__) && defined(__gnu_linux__)
+#define FOR_EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define FOR_EACH_WIDTH
+#endif
+
 /* Three loops rather than one, so that the compiler knows what overlaps and vectorises each. */
-static void add_to(size_t n, float *restrict to, const float *restrict a, const float *restrict b) {
+FOR_EACH_WIDTH static void add_to(size_t n, float *restrict to, const float *restrict a,
+                                  const float *restrict b) {
     for (size_t i = 0; i < n; i++) to[i] = a[i] + b[i];
 }
 
-static void add_left(size_t n, float *restrict to, const float *restrict a) {
+FOR_EACH_WIDTH static void add_left(size_t n, float *restrict to, const float *restrict a) {
     for (size_t i = 0; i < n; i++) to[i] = a[i] + to[i];
 }
 
-static void add_right(size_t n, float *restrict to, const float *restrict b) {
+FOR_EACH_WIDTH static void add_right(size_t n, float *restrict to, const float *restrict b) {
     for (size_t i = 0; i < n; i++) to[i] = to[i] + b[i];
 }
 

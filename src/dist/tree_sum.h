@@ -9,7 +9,11 @@
 
 #include "mnist_dist/status.h"
 
-/* Floats of a block: 4 KB, so that two sources, a sum and two optimizer slots fit 32 KB. */
+/*
+ * Floats of a block: 4 KB, so that two sources, their sum, the parameters and two optimizer slots
+ * fit an L1 cache of 32 KB. Measured with 670 k parameters on 2 ranks: half of it costs 10 % more,
+ * twice 20 %.
+ */
 #define MND_SUM_BLOCK 1024
 
 /* One addition; operands >= 0 are sources, operand -1 - t is temporary t. */
