@@ -56,6 +56,8 @@ typedef struct mnd_kernels {
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
                         const float *x, const float *dy, float *dw, size_t stride);
 
+    /* Once before conv_forward with the same work, geometry and kernel. */
+    void (*conv_prepare)(mnd_work *work, const mnd_conv *g, const float *w);
     /* One image: y (oh, ow, n) from x (h, w, c). */
     void (*conv_forward)(mnd_work *work, const mnd_conv *g, const float *x, const float *w,
                          const float *bias, int relu, float *y);

@@ -83,6 +83,12 @@ static void im2col(const mnd_conv *g, const float *x, float *col) {
                        run * sizeof *col);
 }
 
+static void conv_prepare(mnd_work *work, const mnd_conv *g, const float *w) {
+    (void)work;
+    (void)g;
+    (void)w;
+}
+
 static void conv_forward(mnd_work *work, const mnd_conv *g, const float *x, const float *w,
                          const float *bias, int relu, float *y) {
     const int positions = g->oh * g->ow, k = g->kh * g->kw * g->c;
@@ -117,6 +123,7 @@ const mnd_kernels mnd_kernels_openblas = {
     .forward = forward,
     .input_grad = input_grad,
     .weight_grad = weight_grad,
+    .conv_prepare = conv_prepare,
     .conv_forward = conv_forward,
     .conv_weight_grad = conv_weight_grad,
     LOOPS,

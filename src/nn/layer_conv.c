@@ -146,6 +146,7 @@ static void forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const size_t size = mnd_shape_size(&l->out);
+    j->pass->kernels->conv_prepare(&j->pass->work[thread], &l->geometry, l->param);
     for (int i = first; i < last; i++)
         j->pass->kernels->conv_forward(&j->pass->work[thread], &l->geometry, padded(j, thread, i),
                                        l->param, l->param + l->array[0].count, l->relu,
@@ -191,6 +192,7 @@ static void input_range(void *context, int thread, int first, int last) {
     float *buffer = (float *)l->state + j->at.padded + (size_t)thread * j->at.padded_size;
     const size_t dy_size = mnd_shape_size(&l->out), dx_size = mnd_shape_size(&l->in);
     const size_t pixel = (size_t)g->n;
+    j->pass->kernels->conv_prepare(&j->pass->work[thread], &s, flipped);
     const int top = g->kh - 1 - l->pad_top, left = g->kw - 1 - l->pad_left;
     for (int i = first; i < last; i++) {
         const float *dy = j->dy + (size_t)i * dy_size;

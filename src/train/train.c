@@ -106,7 +106,8 @@ static mnd_status open_data(run *r) {
 }
 
 static void note_skipped(void *context, const char *path, const char *why) {
-    warn(context, "%s is damaged and passed over: %s", path, why);
+    (void)path; /* `why` begins with it */
+    warn(context, "passed over: %s", why);
 }
 
 /* Rank 0 picks the checkpoint, every process reads it. *found is false for a fresh start. */
