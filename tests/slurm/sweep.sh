@@ -25,7 +25,7 @@ diff <(echo "$expected") <(tail -n +3 "$table" | cut -d'|' -f1-4 | sed 's/$/|/')
 [ "$(grep -cE '\| [0-9]+\.[0-9]{2} % \|$' "$table")" -eq 8 ] || fail "trials have no accuracy"
 
 # A row says what the same run says by hand.
-"${MPIEXEC:-mpirun}" -np 2 "$program" train --data "$DATA" --model flatten,dense:8,tanh,dense:10 --epochs 2 \
+launch_ranks 2 "$program" train --data "$DATA" --model flatten,dense:8,tanh,dense:10 --epochs 2 \
     --seed 1 --batch-size 64 --progress never --checkpoint-dir hand --metrics hand.jsonl >hand.log 2>&1
 accuracy=$(sed -n 's/.*"test_accuracy":\([-+0-9.e]*\).*/\1/p' hand.jsonl | tail -n 1)
 row=$(printf '| flatten,dense:8,act,dense:10 | tanh | 2 | %.2f %% |' \

@@ -4,32 +4,8 @@
 # make what it likes, and when it ends, for whatever reason, the kernel takes all of it away, processes
 # too. Needs root; without, the test is skipped.
 
-skip() {
-    echo "SKIPPED: $*"
-    exit 77
-}
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
-
-# need PROGRAM...: skips unless all are installed.
-need() {
-    local program missing=()
-    for program in "$@"; do command -v "$program" >/dev/null || missing+=("$program"); done
-    [ ${#missing[@]} -eq 0 ] || skip "${missing[*]} not installed; 'scripts/setup.sh test' does that"
-}
-
-# wait_for SECONDS COMMAND...: until the command succeeds; false when it does not in time.
-wait_for() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$end" ] || return 1
-        sleep 0.1
-    done
-}
+# shellcheck source=tests/support/runs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/runs.sh"
 
 # isolate ARGUMENTS: runs the calling script again inside, with the arguments, and sets `work`, a
 # scratch folder that is removed afterwards.
