@@ -54,9 +54,19 @@ MND_CHECKED mnd_status mnd_comm_agree(mnd_comm *comm, mnd_status mine, int *who)
 
 /* Collective. */
 MND_CHECKED mnd_status mnd_comm_barrier(mnd_comm *comm);
+/*
+ * A barrier for waits of seconds: who waits sleeps, up to a millisecond at a time, and leaves its
+ * core to those that work. Collective.
+ */
+MND_CHECKED mnd_status mnd_comm_rest(mnd_comm *comm);
 MND_CHECKED mnd_status mnd_comm_bcast(mnd_comm *comm, void *data, size_t bytes, int root);
 MND_CHECKED mnd_status mnd_comm_sum_i64(mnd_comm *comm, int64_t *value, size_t n); /* in place */
-MND_CHECKED mnd_status mnd_comm_max_f64(mnd_comm *comm, double *value, size_t n);  /* in place */
+/*
+ * In place, by MPI_Allreduce: adds in an order of MPI's own choice, which hangs on the number of
+ * processes. To be measured, not to be trained with.
+ */
+MND_CHECKED mnd_status mnd_comm_sum_f32(mnd_comm *comm, float *value, size_t n);
+MND_CHECKED mnd_status mnd_comm_max_f64(mnd_comm *comm, double *value, size_t n); /* in place */
 /* Every process gives `bytes` bytes and gets size * bytes, ordered by rank. */
 MND_CHECKED mnd_status mnd_comm_allgather(mnd_comm *comm, const void *mine, size_t bytes,
                                           void *all);

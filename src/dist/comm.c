@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "dist.h"
@@ -239,6 +240,25 @@ cleanup:
     return status;
 }
 
+mnd_status mnd_comm_rest(mnd_comm *comm) {
+    mnd_status status = MND_OK;
+    MPI_Request request = MPI_REQUEST_NULL;
+    if (comm->handle == MPI_COMM_NULL) return MND_OK;
+    MND_MPI(MPI_Ibarrier(comm->handle, &request));
+    /* From 20 us to 1 ms: short waits end early, long ones cost a thousandth of a core. */
+    long nap = 20000;
+    int done = 0;
+    MND_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
+    while (!done) {
+        const struct timespec t = {.tv_nsec = nap};
+        (void)nanosleep(&t, NULL);
+        if (nap < 1000000) nap += nap / 2;
+        MND_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
+    }
+cleanup:
+    return status;
+}
+
 mnd_status mnd_comm_bcast(mnd_comm *comm, void *data, size_t bytes, int root) {
     mnd_status status = MND_OK;
     if (comm->handle == MPI_COMM_NULL) return MND_OK;
@@ -258,6 +278,19 @@ mnd_status mnd_comm_sum_i64(mnd_comm *comm, int64_t *value, size_t n) {
     while (n > 0) {
         const size_t m = n < chunk ? n : chunk;
         MND_MPI(MPI_Allreduce(MPI_IN_PLACE, value, (int)m, MPI_INT64_T, MPI_SUM, comm->handle));
+        value += m;
+        n -= m;
+    }
+cleanup:
+    return status;
+}
+
+mnd_status mnd_comm_sum_f32(mnd_comm *comm, float *value, size_t n) {
+    mnd_status status = MND_OK;
+    if (comm->handle == MPI_COMM_NULL) return MND_OK;
+    while (n > 0) {
+        const size_t m = n < chunk ? n : chunk;
+        MND_MPI(MPI_Allreduce(MPI_IN_PLACE, value, (int)m, MPI_FLOAT, MPI_SUM, comm->handle));
         value += m;
         n -= m;
     }

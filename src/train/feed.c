@@ -6,14 +6,13 @@
 #include "mnist_dist/memory.h"
 #include "mnist_dist/rng.h"
 
-mnd_status mnd_feed_create(mnd_feed *feed, mnd_dataset *data, int logical, int first, int n_seg,
-                           int64_t batch, uint64_t seed) {
+mnd_status mnd_feed_plan(mnd_feed *feed, int64_t images, size_t pixels, int logical, int first,
+                         int n_seg, int64_t batch, uint64_t seed) {
     mnd_status status = MND_OK;
     void *p = NULL;
-    const mnd_dataset_info *info = mnd_dataset_about(data);
-    feed->images = info->count[MND_TRAIN];
+    feed->images = images;
     feed->batch = batch;
-    feed->pixels = (size_t)info->height * (size_t)info->width * (size_t)info->channels;
+    feed->pixels = pixels;
     feed->logical = logical;
     feed->first = first;
     feed->n_seg = n_seg;
@@ -43,9 +42,18 @@ mnd_status mnd_feed_create(mnd_feed *feed, mnd_dataset *data, int logical, int f
     feed->batch_sample = p;
     feed->seg = (mnd_rows){
         .n_seg = n_seg, .start = feed->start, .n_part = feed->n_part, .part = feed->part};
-    MND_TRY(mnd_dataset_read(data, MND_TRAIN, feed->row, feed->rows, feed->image, feed->label));
 cleanup:
     return status;
+}
+
+mnd_status mnd_feed_create(mnd_feed *feed, mnd_dataset *data, int logical, int first, int n_seg,
+                           int64_t batch, uint64_t seed) {
+    const mnd_dataset_info *info = mnd_dataset_about(data);
+    const size_t pixels = (size_t)info->height * (size_t)info->width * (size_t)info->channels;
+    const mnd_status status =
+        mnd_feed_plan(feed, info->count[MND_TRAIN], pixels, logical, first, n_seg, batch, seed);
+    if (status != MND_OK) return status;
+    return mnd_dataset_read(data, MND_TRAIN, feed->row, feed->rows, feed->image, feed->label);
 }
 
 void mnd_feed_free(mnd_feed *feed) {

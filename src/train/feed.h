@@ -31,6 +31,12 @@ typedef struct mnd_feed {
 /* Reads the shards. Not collective. Zero `feed` before; free it in any case. */
 MND_CHECKED mnd_status mnd_feed_create(mnd_feed *feed, mnd_dataset *data, int logical, int first,
                                        int n_seg, int64_t batch, uint64_t seed);
+/*
+ * The same without the images: the caller fills image and label with training rows [row, row +
+ * rows) of `images` images.
+ */
+MND_CHECKED mnd_status mnd_feed_plan(mnd_feed *feed, int64_t images, size_t pixels, int logical,
+                                     int first, int n_seg, int64_t batch, uint64_t seed);
 void mnd_feed_free(mnd_feed *feed);
 
 int64_t mnd_feed_steps(const mnd_feed *feed); /* in an epoch */

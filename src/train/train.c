@@ -22,6 +22,7 @@
 #include "replica.h"
 #include "signals.h"
 #include "snapshot.h"
+#include "stepper.h"
 
 /* What processes tell one another with every exchange. */
 enum { FLAG_STOP = 1, FLAG_NUMERIC = 2 };
@@ -40,6 +41,7 @@ typedef struct run {
     mnd_model *model;
     mnd_exchange *exchange;
     mnd_feed feed;
+    mnd_stepper stepper;
     mnd_evaluator *evaluator;
     mnd_metrics *metrics; /* rank 0 */
     mnd_schedule schedule;
@@ -55,10 +57,7 @@ typedef struct run {
     mnd_epoch_record *history; /* owned */
     int64_t n_history, history_room;
 
-    double rate; /* of the current step */
-    mnd_optimizer_rates rates;
-    mnd_time_split time;
-    mnd_exchange_times exchange_before;
+    double rate;                    /* of the current step */
     mnd_checkpoint saved;           /* filled once, then only its figures change; rank 0 */
     float *slot_all[MND_MAX_SLOTS]; /* rank 0: whole slots, owned */
     double *loss_all;               /* (logical), owned */
@@ -462,6 +461,11 @@ static mnd_status set_up(run *r) {
     }
     MND_TRY(mnd_exchange_create(r->comm, c->exchange, r->logical, mnd_model_n_param(r->model),
                                 mnd_optimizer_slots(c->optimizer.kind), &r->exchange));
+    r->stepper = (mnd_stepper){.feed = &r->feed,
+                               .model = r->model,
+                               .exchange = r->exchange,
+                               .optimizer = &c->optimizer,
+                               .threads = c->threads};
     MND_TRY(fill_state(r, resumed ? &ckpt : NULL));
     status = prepare_checkpoints(r);
     if (status == MND_OK && r->rank == 0 && !resumed && c->checkpoint_dir != NULL) {
@@ -546,15 +550,6 @@ cleanup:
 /* ----------------------------------------------------------------------------------------- steps
  */
 
-static void update(void *context, size_t first, size_t count, const float *grad) {
-    const run *r = context;
-    float *slot[MND_MAX_SLOTS] = {NULL};
-    for (int s = 0; s < mnd_optimizer_slots(r->config->optimizer.kind); s++)
-        slot[s] = mnd_exchange_slot(r->exchange, s) + first;
-    mnd_optimizer_apply(&r->rates, r->config->threads, count,
-                        mnd_exchange_param(r->exchange) + first, grad, slot);
-}
-
 static bool all_finite(const double *x, int n) {
     for (int i = 0; i < n; i++)
         if (!isfinite(x[i])) return false;
@@ -583,24 +578,16 @@ static mnd_status explain_numeric(run *r) {
 }
 
 static mnd_status one_step(run *r) {
-    mnd_batch batch;
-    const double t0 = mnd_now();
-    mnd_watchdog_phase(r->dog, MND_PHASE_COMPUTE, r->step + 1);
-    (void)mnd_feed_batch(&r->feed, r->step_in_epoch, mnd_model_input(r->model), &batch);
-    const double t1 = mnd_now();
-    mnd_model_gradient(r->model, &batch, r->step_loss, r->step_correct, NULL, NULL);
-    const double t2 = mnd_now();
     size_t stride;
+    mnd_watchdog_phase(r->dog, MND_PHASE_COMPUTE, r->step + 1);
+    mnd_stepper_gradient(&r->stepper, r->step_in_epoch, r->step_loss, r->step_correct);
     mnd_fault_strike(&r->fault, r->step + 1, mnd_exchange_param(r->exchange),
                      mnd_exchange_grad(r->exchange, &stride), r->step_loss);
-    r->time.data += t1 - t0;
-    r->time.compute += t2 - t1;
     uint32_t flags = mnd_signals_pending() != 0 ? FLAG_STOP : 0, all = 0;
     if (!all_finite(r->step_loss, r->n_seg)) flags |= FLAG_NUMERIC;
     r->rate = mnd_schedule_rate(&r->schedule, r->step);
-    mnd_optimizer_begin(&r->config->optimizer, r->rate, r->step + 1, &r->rates);
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step + 1);
-    mnd_status status = mnd_exchange_step(r->exchange, update, r, flags, &all);
+    mnd_status status = mnd_stepper_update(&r->stepper, r->rate, r->step + 1, flags, &all);
     if (status != MND_OK) return status;
     if ((all & FLAG_NUMERIC) != 0) return explain_numeric(r);
     for (int s = 0; s < r->n_seg; s++) {
@@ -652,11 +639,7 @@ static mnd_status finish_epoch(run *r, double begin, int64_t first_step) {
     MND_TRY(mnd_comm_allgatherv(r->comm, r->correct, r->seg_bytes, r->correct_all));
     int64_t correct = 0;
     for (int l = 0; l < r->logical; l++) correct += r->correct_all[l];
-    const mnd_exchange_times now = mnd_exchange_time(r->exchange);
-    r->time.exchange += now.exchange - r->exchange_before.exchange;
-    r->time.optimizer += now.update - r->exchange_before.update;
-    r->time.wait += now.wait - r->exchange_before.wait;
-    r->exchange_before = now;
+    const mnd_time_split spent = mnd_stepper_time(&r->stepper);
     const double evaluate_begin = mnd_now();
     mnd_watchdog_phase(r->dog, MND_PHASE_EVALUATE, r->step);
     MND_TRY(mnd_evaluate(r->evaluator, r->model, &test));
@@ -677,13 +660,13 @@ static mnd_status finish_epoch(run *r, double begin, int64_t first_step) {
                              (double)(images - first_step * r->config->batch_size) / seconds,
                          .evaluate_seconds = mnd_now() - evaluate_begin,
                          .lr = r->rate,
-                         .time = r->time};
+                         .time = spent};
     mnd_time_split *all = NULL;
     void *p = NULL;
     status = mnd_alloc(&p, (size_t)r->size, sizeof *all, "times");
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));
     all = p;
-    status = mnd_comm_allgather(r->comm, &r->time, sizeof *all, all);
+    status = mnd_comm_allgather(r->comm, &spent, sizeof *all, all);
     e.time = (mnd_time_split){0};
     for (int q = 0; q < r->size && status == MND_OK; q++) {
         e.time.data += all[q].data / r->size;
@@ -694,7 +677,6 @@ static mnd_status finish_epoch(run *r, double begin, int64_t first_step) {
     }
     mnd_free(p);
     MND_TRY(status);
-    r->time = (mnd_time_split){0};
     memset(r->loss_sum, 0, (size_t)r->n_seg * sizeof *r->loss_sum);
     memset(r->correct, 0, (size_t)r->n_seg * sizeof *r->correct);
     e.best = e.record.val_accuracy > r->best_accuracy;
@@ -734,7 +716,7 @@ static mnd_status train_epochs(run *r) {
     const mnd_train_config *c = r->config;
     while (r->epoch < c->epochs) {
         mnd_feed_epoch(&r->feed, r->epoch + 1);
-        r->exchange_before = mnd_exchange_time(r->exchange);
+        mnd_stepper_reset(&r->stepper);
         const double begin = mnd_now();
         const int64_t first_step = r->step_in_epoch;
         while (r->step_in_epoch < r->steps_per_epoch) {

@@ -2,9 +2,11 @@
 #include "mpi_test.h"
 
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "dist.h"
+#include "mnist_dist/timer.h"
 
 /* Also with messages cut into pieces, as counts above INT_MAX are. */
 static const size_t chunks[] = {SIZE_MAX, 1000, 7, 1};
@@ -165,6 +167,40 @@ static void splits(void **state) {
     assert_everywhere(good);
 }
 
+static double cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Nobody leaves before the last has come, and who waits leaves its core to others. */
+static void rest(void **state) {
+    (void)state;
+    const struct timespec late = {.tv_nsec = 200000000};
+    int good = 1;
+    if (mnd_comm_rank(world) == 0) nanosleep(&late, NULL);
+    double come = mnd_now();
+    const double cpu = cpu_seconds();
+    good &= mnd_comm_rest(world) == MND_OK;
+    const double left = mnd_now(), used = cpu_seconds() - cpu;
+    if (mnd_comm_rank(world) != 0) good &= used < 0.5 * (left - come);
+    good &= mnd_comm_max_f64(world, &come, 1) == MND_OK && left >= come;
+    assert_everywhere(good);
+}
+
+static void float_sums(void **state) {
+    (void)state;
+    const int rank = mnd_comm_rank(world), size = mnd_comm_size(world);
+    float value[100];
+    mnd_comm_set_chunk(7);
+    for (int i = 0; i < 100; i++) value[i] = (float)(i + rank);
+    const mnd_status status = mnd_comm_sum_f32(world, value, 100);
+    mnd_comm_set_chunk(SIZE_MAX);
+    int good = status == MND_OK;
+    for (int i = 0; i < 100; i++) good &= value[i] == (float)(size * i + size * (size - 1) / 2);
+    assert_everywhere(good);
+}
+
 static void a_world_of_one(void **state) {
     (void)state;
     mnd_comm *self = NULL, *part = NULL;
@@ -177,6 +213,9 @@ static void a_world_of_one(void **state) {
     char all[3] = "";
     good &= mnd_comm_sum_i64(self, &whole, 1) == MND_OK && whole == 5;
     good &= mnd_comm_max_f64(self, &real, 1) == MND_OK && real == 2.5;
+    float half = 0.5F;
+    good &= mnd_comm_sum_f32(self, &half, 1) == MND_OK && half == 0.5F;
+    good &= mnd_comm_rest(self) == MND_OK;
     good &= mnd_comm_barrier(self) == MND_OK && mnd_comm_bcast(self, &whole, 8, 0) == MND_OK;
     good &= mnd_comm_allgather(self, "ab", 3, all) == MND_OK && strcmp(all, "ab") == 0;
     good &= mnd_comm_allgatherv(self, "cd", &bytes, all) == MND_OK && strcmp(all, "cd") == 0;
@@ -195,9 +234,9 @@ static void a_world_of_one(void **state) {
 
 int main(void) {
     const struct CMUnitTest test[] = {
-        cmocka_unit_test(identity),       cmocka_unit_test(broadcast), cmocka_unit_test(reductions),
-        cmocka_unit_test(gathers),        cmocka_unit_test(agreement), cmocka_unit_test(splits),
-        cmocka_unit_test(a_world_of_one),
+        cmocka_unit_test(identity), cmocka_unit_test(broadcast),  cmocka_unit_test(reductions),
+        cmocka_unit_test(gathers),  cmocka_unit_test(agreement),  cmocka_unit_test(splits),
+        cmocka_unit_test(rest),     cmocka_unit_test(float_sums), cmocka_unit_test(a_world_of_one),
     };
     return mpi_test_main("comm", test, sizeof test / sizeof test[0]);
 }

@@ -1,0 +1,42 @@
+/*
+ * stepper.h - one step of training on this process: batch, gradient, exchange, update, and where
+ * the time went. What train and bench have in common.
+ */
+#ifndef MNIST_DIST_TRAIN_STEPPER_H
+#define MNIST_DIST_TRAIN_STEPPER_H
+
+#include "feed.h"
+#include "mnist_dist/exchange.h"
+#include "mnist_dist/model.h"
+#include "mnist_dist/optimizer.h"
+#include "mnist_dist/train.h"
+
+/* All pointers are borrowed; the model is bound to the exchange's memory. */
+typedef struct mnd_stepper {
+    mnd_feed *feed;
+    mnd_model *model;
+    mnd_exchange *exchange;
+    const mnd_optimizer *optimizer;
+    int threads;
+    double data, compute;     /* seconds so far */
+    mnd_exchange_times begin; /* of the exchange when the clocks were set to zero */
+    mnd_optimizer_rates rates;
+} mnd_stepper;
+
+/*
+ * Step s of the epoch up to this process' gradient; loss and correct as in mnd_model_gradient.
+ * Not collective.
+ */
+void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *correct);
+/*
+ * The rest: sums the gradients of all processes and takes optimizer step t = 1, 2, ... at learning
+ * rate lr. Flags as in mnd_exchange_step. Collective.
+ */
+MND_CHECKED mnd_status mnd_stepper_update(mnd_stepper *st, double lr, int64_t t, uint32_t flags,
+                                          uint32_t *all_flags);
+
+/* Seconds since the clocks were set to zero, on this process. */
+mnd_time_split mnd_stepper_time(const mnd_stepper *st);
+void mnd_stepper_reset(mnd_stepper *st);
+
+#endif
