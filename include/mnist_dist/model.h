@@ -12,7 +12,7 @@
  *   dropout:r          0 <= r < 1; in training only, scaled by 1/(1-r) (inverted dropout)
  *   relu  sigmoid  tanh
  * Softmax with cross-entropy on the last layer's outputs is the loss and needs no layer. Presets:
- * mlp16, mlp512, cnn (their last dense layer gets as many outputs as the data has classes).
+ * mlp16, mlp512, cnn, cnn2 (their last dense layer gets as many outputs as the data has classes).
  * "same" pads as TensorFlow does: ceil(in/S) outputs, the odd pixel of padding at the end.
  *
  * Layout: activations are row-major (batch, h, w, c), channels last, as Keras' default; kernels of

@@ -71,7 +71,7 @@ int cmd_train(int argc, char **argv) {
     const option_row rows[] = {
         {"data", OPTION_TEXT, &c.data, "FILE", 0, 0, "HDF5 data file (data/mnist.h5)"},
         {"model", OPTION_TEXT, &c.model, "NAME|SPEC", 0, 0,
-         "mlp16, mlp512, cnn, or layers: conv:28:3,relu,maxpool:2,flatten,dense:10 (cnn)"},
+         "mlp16, mlp512, cnn, cnn2, or layers: conv:28:3,relu,maxpool:2,flatten,dense:10 (cnn)"},
         {"optimizer", OPTION_CHOICE, &k.optimizer, "adam|adamw|rmsprop|sgd", 0, 0, "(adam)"},
         {"lr", OPTION_REAL, &k.lr, "X", 0, 1e6, "learning rate (0.001; sgd 0.01)"},
         {"momentum", OPTION_REAL, &k.momentum, "X", 0, 1, "of sgd (0.9)"},

@@ -45,6 +45,8 @@ static const struct {
     {"mlp16", "flatten,dense:16,relu,dense:16,relu"},
     {"mlp512", "flatten,dense:512,relu,dense:512,relu"},
     {"cnn", "conv:28:3,maxpool:2,flatten,dense:128,relu,dropout:0.2"},
+    {"cnn2", "conv:16:3,relu,maxpool:2,conv:32:3,relu,maxpool:2,flatten,dropout:0.2,dense:128,relu,"
+             "dropout:0.3"},
 };
 
 mnd_status mnd_model_spec(const char *name_or_spec, int classes, char *out, size_t size) {
@@ -86,7 +88,7 @@ static mnd_status parse_layer(mnd_layer *layer, const char *text, size_t length)
     if (layer->ops == NULL)
         return mnd_layer_fail(layer,
                               "'%s' is none of dense conv maxpool avgpool flatten dropout relu "
-                              "sigmoid tanh, nor is the model one of mlp16 mlp512 cnn",
+                              "sigmoid tanh, nor is the model one of mlp16 mlp512 cnn cnn2",
                               kind);
     return MND_OK;
 }

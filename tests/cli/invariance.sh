@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# One run, whoever hosts it: with --logical-ranks 8 the weights and the epochs' figures are the same to
+# the bit on 1 to 8 processes, with every exchange, with 1 and 2 threads, on every kind of vector unit
+# the CPU has, and however often and on whatever number of processes it was resumed, also from the
+# middle of an epoch.
+set -euo pipefail
+exe=$1
+dir=$(mktemp -d invariance.XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+# 1,010 images in batches of 100: 8 divides neither, and the last batch is short.
+"$exe" synth -o "$dir/data.h5" --images 1010 --test-images 300 --seed 5 >"$dir/out"
+deep=conv:8:3:same,relu,maxpool:2,conv:12:3:s2,tanh,dropout:0.3,avgpool:2,flatten,dense:24,sigmoid,dense:10
+runs=0
+
+# train NP OPTIONS...: leaves "hash" and the epochs' loss and accuracy in $dir/figures
+train() {
+    local np=$1
+    shift
+    rm -f "$dir/m.jsonl"
+    timeout 240 "$MPIEXEC" -n "$np" "$exe" train --data "$dir/data.h5" --batch-size 100 --seed 11 \
+        --metrics "$dir/m.jsonl" --progress never "$@" >"$dir/out" 2>&1 ||
+        fail "np $np $*: $(cat "$dir/out")"
+    {
+        grep -o '"weights_sha256":"[0-9a-f]*"' "$dir/m.jsonl"
+        grep '"event":"epoch"' "$dir/m.jsonl" |
+            grep -o '"epoch":[0-9]*\|"\(val_\)\?\(loss\|accuracy\)":[^,]*'
+    } >"$dir/figures"
+    runs=$((runs + 1))
+}
+
+same() { # as $dir/wanted
+    diff "$dir/wanted" "$dir/figures" >&2 || fail "$* differs"
+}
+
+for model in mlp512 cnn "$deep"; do
+    common=(--model "$model" --epochs 2 --logical-ranks 8 --checkpoint-dir none)
+    train 1 "${common[@]}"
+    grep -c '"epoch":' "$dir/figures" | grep -qx 2 || fail "$model: $(cat "$dir/figures")"
+    mv "$dir/figures" "$dir/wanted"
+    for np in 2 3 4 5 6 7 8; do
+        train "$np" "${common[@]}"
+        same "$model on $np processes"
+    done
+    for exchange in allreduce shared; do
+        train 3 "${common[@]}" --exchange "$exchange"
+        same "$model, exchange $exchange"
+    done
+    train 1 "${common[@]}" --threads 2
+    same "$model with 2 threads"
+    train 2 "${common[@]}" --threads 2
+    same "$model on 2 processes with 2 threads"
+    MNIST_DIST_KERNELS=avx2 train 2 "${common[@]}"
+    if grep -q '"arithmetic":"fma"' "$dir/m.jsonl"; then same "$model by AVX2"; fi
+    # The plain reference keeps the claim for one BLAS kernel.
+    if [ "$model" != cnn ]; then
+        train 1 "${common[@]}" --products openblas
+        cp "$dir/figures" "$dir/plain"
+        train 3 "${common[@]}" --products openblas
+        diff "$dir/plain" "$dir/figures" >&2 || fail "$model by OpenBLAS on 3 processes differs"
+    fi
+    # Another number of logical ranks is another run: the test would see a difference.
+    train 2 "${common[@]}" --logical-ranks 7
+    ! diff -q "$dir/wanted" "$dir/figures" >/dev/null || fail "$model: 7 logical ranks look like 8"
+done
+
+# Resume: written on 8, goes on on 3, then 5, then 1, each time from the middle of an epoch. SIGUSR1
+# stops a run at a step's end; checkpoints every 3 steps make where it stops not matter.
+resumed=(--model cnn --epochs 6 --logical-ranks 8)
+train 2 "${resumed[@]}" --checkpoint-dir none
+mv "$dir/figures" "$dir/wanted"
+stopped=0
+for np in 8 3 5; do
+    # The fault kills a rank in the middle of the run; what the last checkpoint holds goes on.
+    [ $np = 8 ] && step=15
+    [ $np = 3 ] && step=28
+    [ $np = 5 ] && step=49
+    code=0
+    MNIST_DIST_FAULT=kill:1:$step timeout 240 "$MPIEXEC" -n "$np" "$exe" train --data "$dir/data.h5" \
+        --batch-size 100 --seed 11 --progress never "${resumed[@]}" --checkpoint-dir "$dir/ckpt" \
+        --checkpoint-every 4 --resume auto --metrics "$dir/r.jsonl" >"$dir/out" 2>&1 || code=$?
+    [ "$code" != 0 ] || fail "the run on $np processes was not killed"
+    stopped=$((stopped + 1))
+done
+timeout 240 "$exe" train --data "$dir/data.h5" --batch-size 100 --seed 11 --progress never \
+    "${resumed[@]}" --checkpoint-dir "$dir/ckpt" --checkpoint-every 4 --resume auto \
+    --metrics "$dir/r.jsonl" >"$dir/out" 2>&1 || fail "resume on 1: $(cat "$dir/out")"
+grep -q "Resumed from .*: epoch 4, step 48" "$dir/out" || fail "resumed elsewhere: $(cat "$dir/out")"
+{
+    grep -o '"weights_sha256":"[0-9a-f]*"' "$dir/r.jsonl"
+    grep '"event":"epoch"' "$dir/r.jsonl" |
+        grep -o '"epoch":[0-9]*\|"\(val_\)\?\(loss\|accuracy\)":[^,]*'
+} >"$dir/figures"
+same "the run killed on 8, 3 and 5 and finished on 1"
+
+[ "$stopped" = 3 ] && [ "$runs" -ge 40 ] || fail "only $runs runs"
+echo "$runs runs agree where they must"
