@@ -128,6 +128,13 @@ static void sums_bit_by_bit(const char *name) {
     check(name, size, MAX_N);
 }
 
+static void refused(const char *name, int v, size_t n, int n_slot, mnd_status expected,
+                    const char *word) {
+    mnd_exchange *ex = NULL;
+    const mnd_status status = mnd_exchange_create(world, name, v, n, n_slot, &ex);
+    assert_everywhere(status == expected && ex == NULL && strstr(mnd_error(), word) != NULL);
+}
+
 static void local(void **state) {
     (void)state;
     if (mnd_comm_size(world) == 1) sums_bit_by_bit("local");
@@ -140,7 +147,10 @@ static void allreduce(void **state) {
 
 static void shared(void **state) {
     (void)state;
-    sums_bit_by_bit("shared");
+    if (mnd_comm_nodes(world) == 1)
+        sums_bit_by_bit("shared");
+    else
+        refused("shared", mnd_comm_size(world), 10, 1, MND_USAGE, "one node");
 }
 
 /* Nodes of equal and unequal size, one process a node, ranks dealt out in turn and anyhow. */
@@ -165,13 +175,6 @@ static void automatic(void **state) {
     check("auto", 8, 1000);
 }
 
-static void refused(const char *name, int v, size_t n, int n_slot, mnd_status expected,
-                    const char *word) {
-    mnd_exchange *ex = NULL;
-    const mnd_status status = mnd_exchange_create(world, name, v, n, n_slot, &ex);
-    assert_everywhere(status == expected && ex == NULL && strstr(mnd_error(), word) != NULL);
-}
-
 static void wrong_use_is_refused_everywhere(void **state) {
     (void)state;
     const int size = mnd_comm_size(world);
@@ -190,11 +193,32 @@ static void wrong_use_is_refused_everywhere(void **state) {
     }
     if (size > 1) {
         refused("allreduce", size, (size_t)1 << 48, 2, MND_UNSUPPORTED, "in one call");
-        refused("shared", size, (size_t)1 << 42, 0, MND_NO_MEMORY, "/dev/shm");
+        if (mnd_comm_nodes(world) == 1)
+            refused("shared", size, (size_t)1 << 42, 0, MND_NO_MEMORY, "/dev/shm");
+        else
+            refused("hierarchical", size, (size_t)1 << 38, 0, MND_UNSUPPORTED, "at once");
     }
 }
 
+/* Run by small_shm.sh with a /dev/shm of 64 MB. */
+static void too_little_shared_memory(void **state) {
+    (void)state;
+    const int size = mnd_comm_size(world);
+    const size_t n = (size_t)1 << 24;
+    refused("shared", size, n, 0, MND_NO_MEMORY, "enlarge it");
+    mnd_exchange *ex = NULL;
+    assert_ok(mnd_exchange_create(world, "auto", size, n, 0, &ex));
+    const int good = strcmp(mnd_exchange_name(ex), "allreduce") == 0 &&
+                     strstr(mnd_exchange_note(ex), "/dev/shm") != NULL;
+    mnd_exchange_destroy(&ex);
+    assert_everywhere(good);
+    /* What fits is shared. */
+    check("shared", size, 1000);
+}
+
 int main(void) {
+    const struct CMUnitTest small[] = {cmocka_unit_test(too_little_shared_memory)};
+    if (getenv("MND_TEST_SMALL_SHM") != NULL) return mpi_test_main("small /dev/shm", small, 1);
     const struct CMUnitTest test[] = {
         cmocka_unit_test(local),     cmocka_unit_test(allreduce),
         cmocka_unit_test(shared),    cmocka_unit_test(hierarchical),

@@ -84,3 +84,28 @@ host_signal() {
 # host_cut NAME, host_mend NAME: the cable out, and in again.
 host_cut() { ip link set "v$1" down; }
 host_mend() { ip link set "v$1" up; }
+
+# host_mpirun HOST:RANKS,HOST:RANKS... OPTION... PROGRAM...: starts ranks over the hosts' network with
+# MPIEXEC (mpirun), Open MPI's or MPICH's, from the first of them. "ssh" is a step into namespaces.
+host_mpirun() {
+    local list=$1 launcher=${MPIEXEC:-mpirun} agent=$work/host/agent
+    shift
+    cat >"$agent" <<AGENT
+#!/usr/bin/env bash
+while [[ \$1 == -* ]]; do shift; done
+pid=\$(<"$work/host/\$1.pid")
+shift
+exec nsenter -t "\$pid" -n -u -i -m -- sh -c "cd '$PWD'; \$*"
+AGENT
+    chmod +x "$agent"
+    if "$launcher" --version | grep -q "Open MPI\|OpenRTE"; then
+        # Without --bind-to none the ranks of every host would share core 0.
+        host_run "${list%%:*}" "$launcher" --allow-run-as-root --bind-to none \
+            --mca mpi_yield_when_idle 1 --mca plm_rsh_agent "$agent" \
+            --mca btl_tcp_if_include 10.77.0.0/24 --mca oob_tcp_if_include 10.77.0.0/24 \
+            -host "$list" "$@"
+    else
+        host_run "${list%%:*}" "$launcher" -launcher ssh -launcher-exec "$agent" -iface eth0 \
+            -hosts "$list" "$@"
+    fi
+}
