@@ -70,4 +70,18 @@ if code=0; (ulimit -f 100; "$exe" synth -o "$dir/f.h5" --images 3000 >"$dir/out"
 [ "$code" = 1 ] || fail "no room: exit $code"
 [ "$(wc -l <"$dir/err")" = 1 ] || fail "no room: $(cat "$dir/err")"
 [ "$(find "$dir" -name '*f.h5*' | wc -l)" = 0 ] || fail "no room: left $(find "$dir")"
+# What the digits are worth: a network that has seen nothing else reads the real ones. (On 60,000
+# digits in 5 epochs 92 % with this network and 94 % with the preset cnn; chance is 10 %.)
+real=${MND_SOURCE_DIR:-.}/data/mnist.h5
+if [ -f "$real" ]; then
+    "$exe" synth -o "$dir/t.h5" --images 20000 --test-images 100 >"$dir/out"
+    "$exe" train --data "$dir/t.h5" --model mlp512 --optimizer adam --batch-size 128 --epochs 2 \
+        --checkpoint-dir "$dir/ckpt" >"$dir/out" 2>&1 || fail "train: $(cat "$dir/out")"
+    "$exe" evaluate "$dir/ckpt/latest" --data "$real" >"$dir/out"
+    right=$(sed -n 's/^Test images 10000,.*(\([0-9]*\) right)$/\1/p' "$dir/out")
+    [ "${right:-0}" -ge 8000 ] || fail "of 10000 real digits only ${right:-none} read"
+    echo "synth: $right of 10000 real digits read after two epochs on 20000 drawn ones"
+else
+    echo "skipped for want of $real: reading real digits"
+fi
 echo "synth: all passed"
