@@ -107,6 +107,29 @@ static void slices(void **state) {
     }
 }
 
+/* So does any number of threads, and the step in two parts. */
+static void threads(void **state) {
+    (void)state;
+    enum { MANY = 100003 };
+    for (int k = 0; k < 4; k++) {
+        mnd_optimizer o;
+        rig_ok(mnd_optimizer_default(names[k], &o), names[k]);
+        static float one[3][MANY], many[3][MANY], g[MANY];
+        memset(one, 0, sizeof one);
+        fill(one[0], MANY, 0, 1);
+        memcpy(many, one, sizeof many);
+        for (int64_t t = 1; t <= 3; t++) {
+            fill(g, MANY, (uint32_t)(200 + t), 1);
+            mnd_optimizer_step(&o, 0.01, t, MANY, one[0], g, (float *const[2]){one[1], one[2]});
+            mnd_optimizer_rates rates;
+            mnd_optimizer_begin(&o, 0.01, t, &rates);
+            mnd_optimizer_apply(&rates, (int)t, MANY, many[0], g,
+                                (float *const[2]){many[1], o.kind < MND_RMSPROP ? many[2] : NULL});
+        }
+        assert_memory_equal(one, many, sizeof many);
+    }
+}
+
 /* Every one of them finds the minimum of sum (w - i/N)^2. */
 static void descends(void **state) {
     (void)state;
@@ -171,8 +194,8 @@ static void names_and_slots(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_steps), cmocka_unit_test(slices),          cmocka_unit_test(descends),
-        cmocka_unit_test(packs),      cmocka_unit_test(names_and_slots),
+        cmocka_unit_test(many_steps), cmocka_unit_test(slices), cmocka_unit_test(threads),
+        cmocka_unit_test(descends),   cmocka_unit_test(packs),  cmocka_unit_test(names_and_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
