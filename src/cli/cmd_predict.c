@@ -40,12 +40,18 @@ static const char *class_name(const predictor *p, int class) {
     return number;
 }
 
+/* Pixels of an image, whatever its channels. */
+static size_t plane_size(const predictor *p) {
+    return (size_t)p->ckpt.input[0] * (size_t)p->ckpt.input[1];
+}
+
 /* More than one channel is drawn as their mean. */
 static void draw_image(predictor *p) {
     const int *input = p->ckpt.input, channels = input[2];
-    for (int i = 0; i < input[0] * input[1]; i++) {
+    const uint8_t *pixel = p->image;
+    for (size_t i = 0; i < plane_size(p); i++) {
         int sum = 0;
-        for (int c = 0; c < channels; c++) sum += p->image[i * channels + c];
+        for (int c = 0; c < channels; c++) sum += *pixel++;
         p->grey[i] = (uint8_t)((sum + channels / 2) / channels);
     }
     mnd_picture_draw(stdout, p->grey, input[0], input[1], p->color);
@@ -67,7 +73,7 @@ static void print_bar(float part, bool color, bool strong) {
  * returned: the first of the largest. */
 static int answer(predictor *p) {
     const int *input = p->ckpt.input, classes = p->ckpt.classes;
-    mnd_pixels((size_t)(input[0] * input[1] * input[2]), p->image, mnd_model_input(p->model));
+    mnd_pixels(plane_size(p) * (size_t)input[2], p->image, mnd_model_input(p->model));
     memcpy(p->part, mnd_model_forward(p->model, 1), (size_t)classes * sizeof *p->part);
     mnd_softmax(p->part, 1, classes);
     int best = 0, width = 1;
@@ -136,9 +142,9 @@ static mnd_status load(predictor *p, const choices *k) {
     if (k->index < 0 && input[2] != 1)
         MND_FAIL(MND_UNSUPPORTED, "%s takes images of %d channels; pictures are read as grey ones",
                  p->path, input[2]);
-    MND_TRY(mnd_alloc(&memory, (size_t)(input[0] * input[1] * input[2]), 1, "the image"));
+    MND_TRY(mnd_alloc(&memory, plane_size(p) * (size_t)input[2], 1, "the image"));
     p->image = memory;
-    MND_TRY(mnd_alloc(&memory, (size_t)(input[0] * input[1]), 1, "the image"));
+    MND_TRY(mnd_alloc(&memory, plane_size(p), 1, "the image"));
     p->grey = memory;
     MND_TRY(mnd_alloc(&memory, (size_t)p->ckpt.classes, sizeof *p->part, "the probabilities"));
     p->part = memory;

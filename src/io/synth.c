@@ -359,7 +359,7 @@ typedef struct style {
 } style;
 
 #define STYLE(digit, weight, knots)                                                                \
-    { digit, weight, sizeof knots / sizeof knots[0], knots }
+    { digit, weight, sizeof(knots) / sizeof((knots)[0]), knots }
 static const style styles[] = {
     STYLE(0, 50, zero_plain),   STYLE(0, 30, zero_tail),   STYLE(0, 15, zero_open),
     STYLE(0, 30, zero_overlap), STYLE(1, 80, one_bar),     STYLE(1, 14, one_flag),
@@ -623,8 +623,8 @@ static void centre(const uint8_t in[SIDE][SIDE], uint8_t *out) {
         if (shift[i] > SIDE - 1 - high[i]) shift[i] = SIDE - 1 - high[i];
     }
     for (int y = low[1]; y <= high[1]; y++)
-        memcpy(out + (y + shift[1]) * SIDE + low[0] + shift[0], &in[y][low[0]],
-               (size_t)(high[0] - low[0] + 1));
+        for (int x = low[0]; x <= high[0]; x++)
+            out[(y + shift[1]) * SIDE + x + shift[0]] = in[y][x];
 }
 
 void mnd_synth_digit(uint64_t seed, mnd_split split, int64_t index, uint8_t out[28 * 28],
@@ -635,9 +635,9 @@ void mnd_synth_digit(uint64_t seed, mnd_split split, int64_t index, uint8_t out[
     const unsigned digit = mnd_rng_below(&rng, 10);
     *label = (uint8_t)digit;
     const style *s = pick_style(&rng, digit);
-    point p[MAX_KNOTS];
+    point p[MAX_KNOTS] = {{0}};
     place_knots(&rng, s, p);
-    line l;
+    line l = {0};
     trace(s, p, &l);
     distort(&rng, &l);
 
