@@ -9,6 +9,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 isolate "$@"
 program=$1
 
+# Seen with MPICH 4.0.2 over UCX's TCP: all tests pass, and then MPI_Finalize hangs now and then, two
+# ranks flushing connections that the others have closed.
+"${MPIEXEC:-mpirun}" --version | grep -q "Open MPI\|OpenRTE" || skip "MPICH may hang in MPI_Finalize here"
+
 for i in 1 2 3; do host_up "h$i" "$i"; done
 
 # The test's own asserts tell whether the sums are right, and that "auto" means hierarchical here.
