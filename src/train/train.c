@@ -12,6 +12,7 @@
 
 #include "fault.h"
 #include "feed.h"
+#include "mnist_dist/doctor.h"
 #include "mnist_dist/evaluate.h"
 #include "mnist_dist/exchange.h"
 #include "mnist_dist/logical.h"
@@ -436,6 +437,8 @@ static mnd_status set_up(run *r) {
     char path[4096];
     bool resumed = false;
     mnd_blas_set_threads(c->threads);
+    const mnd_doctor_request doctor = {.threads = c->threads, .plain = c->plain};
+    MND_TRY(mnd_doctor_admit(r->comm, &doctor));
     MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(r->rank, &r->fault), NULL));
     MND_TRY(mnd_watchdog_start(r->comm, c->stall_timeout, &r->dog));
     mnd_watchdog_phase(r->dog, MND_PHASE_DATA, 0);
