@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Time from process start to the end of the epoch that first reaches 98 % and 99 % of the test images,
-# start-up and reading the data included: mnist_dist with its best recipe on two cores beside PyTorch
-# with the same recipe.
+# Time from process start to the end of the epoch that first reaches 98 % and 99 % of the test
+# images, start-up and reading the data included: mnist_dist with its best recipe on two cores
+# beside PyTorch with the same recipe.
 #
 # usage: [NAME=VALUE...] bench/time_to_accuracy.sh [98|99]...
 #   MODEL_98 BATCH_98 RECIPE_98 (and _99)   a recipe: model, global batch and more options of

@@ -167,12 +167,14 @@ def sides_of(opt):
                 sides.append(Side(opt, f"{kind}-t{threads}",
                                   f"{label}, 1 process x {threads} thread{plural}",
                                   1, threads, peer, preload))
-            sides.append(Side(opt, f"{kind}-ddp2", f"{label} DDP, 2 processes", 2, 1, peer, preload))
+            sides.append(Side(opt, f"{kind}-ddp2", f"{label} DDP, 2 processes", 2, 1, peer,
+                              preload))
         elif kind == "keras":
             for threads in (1, 2):
                 plural = "s" if threads > 1 else ""
                 sides.append(Side(opt, f"keras-t{threads}",
-                                  f"Keras, 1 process x {threads} thread{plural}", 1, threads, "keras"))
+                                  f"Keras, 1 process x {threads} thread{plural}", 1, threads,
+                                  "keras"))
         else:
             fail(f"PEERS: '{kind}' is not one of {' '.join(kinds)} keras")
     return sides
@@ -180,6 +182,11 @@ def sides_of(opt):
 
 def load():
     return "load " + " ".join(f"{x:.1f}" for x in os.getloadavg())
+
+
+def note(text):
+    """What goes on, and how busy the machine is: figures of a busy one are worth little."""
+    print(f"# {text}; {load()}", file=sys.stderr, flush=True)
 
 
 def speed(epochs):
@@ -193,7 +200,7 @@ def compare(opt, model):
     accuracy, speeds = {}, {s.name: [] for s in sides}
     try:
         for s in sides:
-            print(f"# {model}: {s.label} trains {warm} epochs; {load()}", file=sys.stderr, flush=True)
+            note(f"{model}: {s.label} trains {warm} epochs")
             epochs = s.run(model, warm) if s.peer is None else s.start(model, warm)
             accuracy[s.name] = epochs[-1]["val_accuracy"]
         middle = median(accuracy.values())
@@ -202,7 +209,7 @@ def compare(opt, model):
                 fail(f"{model}: {s.label} reaches {accuracy[s.name]:.4f} after {warm} epochs, the "
                      f"middle of all sides is {middle:.4f}: they do not do the same job")
         for r in range(opt.repeats):
-            print(f"# {model}: round {r + 1} of {opt.repeats}; {load()}", file=sys.stderr, flush=True)
+            note(f"{model}: round {r + 1} of {opt.repeats}")
             turn = sides[r % len(sides):] + sides[:r % len(sides)]
             for s in turn if r % 2 == 0 else turn[::-1]:
                 if s.peer is None:
@@ -342,8 +349,7 @@ def start_up(opt, model):
         sides = [Side(opt, name, label, processes, 1, peer) for name, peer, label in kinds]
         seen = {s.name: [] for s in sides}
         for r in range(opt.repeats):
-            print(f"# start-up, {processes} processes, round {r + 1} of {opt.repeats}; {load()}",
-                  file=sys.stderr, flush=True)
+            note(f"start-up, {processes} processes, round {r + 1} of {opt.repeats}")
             for s in sides if r % 2 == 0 else sides[::-1]:
                 seen[s.name].append(first_step(s, model))
         for s in sides:
@@ -357,10 +363,11 @@ def start_up(opt, model):
 
 
 def print_start(opt, model, rows):
-    print(f"\nFrom launch to the end of the first step, {model}; medians of {opt.repeats}. Memory of "
-          "all processes together, the launcher's too:\npeak resident sets summed, and "
+    print(f"\nFrom launch to the end of the first step, {model}; medians of {opt.repeats}. Memory "
+          "of all processes together, the launcher's too:\npeak resident sets summed, and "
           "proportional sets (a page that processes share counts once).\n")
-    print("| processes | side | seconds | over ours | peak RSS, MB | over ours | PSS, MB | over ours |")
+    print("| processes | side | seconds | over ours | peak RSS, MB | over ours | PSS, MB "
+          "| over ours |")
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for r in rows:
         ours = next(x for x in rows if x["processes"] == r["processes"] and x["side"] == "ours")
@@ -372,7 +379,8 @@ def print_start(opt, model, rows):
 # -- from launch to an accuracy
 
 def time_to(side, opt, seed):
-    """Seconds from launch to the end of the epoch that reaches the target, and that epoch; or None."""
+    """(seconds from launch to the end of the epoch that reaches the target, that epoch) or None,
+    and the last accuracy."""
     recipe = [*opt.recipe, "--seed", str(seed), "--target-accuracy", str(opt.target)]
     command = side.command(opt.recipe_model, recipe)
     start = time.time()
@@ -404,11 +412,11 @@ def accuracy(opt):
     sides = [s for s in sides_of(opt) if s.name in (opt.only or wanted)]
     seen = {s.name: [] for s in sides}
     for r in range(opt.repeats):
-        print(f"# {opt.target}: round {r + 1} of {opt.repeats}; {load()}", file=sys.stderr, flush=True)
+        note(f"{opt.target}: round {r + 1} of {opt.repeats}")
         for s in sides if r % 2 == 0 else sides[::-1]:
             seen[s.name].append(time_to(s, opt, r + 1))
-    print(f"\nFrom launch to the end of the epoch that first reaches {100 * opt.target:g} % on the test "
-          f"images; seeds 1 to {opt.repeats}.\nRecipe, on all sides: "
+    print(f"\nFrom launch to the end of the epoch that first reaches {100 * opt.target:g} % on the "
+          f"test images; seeds 1 to {opt.repeats}.\nRecipe, on all sides: "
           f"`--model {opt.recipe_model} --batch-size {opt.batch_size} {' '.join(opt.recipe)}`\n")
     print("| side | seconds, median | lowest to highest | epochs, median | reached | over ours |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
@@ -453,7 +461,8 @@ def tune(opt):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("what", choices=("all", "speed", "start", "accuracy", "tune"), nargs="?", default="all")
+    p.add_argument("what", nargs="?", default="all",
+                   choices=("all", "speed", "start", "accuracy", "tune"))
     p.add_argument("--binary", required=True)
     p.add_argument("--mpirun", default="mpirun")
     p.add_argument("--data", required=True)
@@ -467,7 +476,8 @@ def main():
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--verify-epochs", type=int, default=2)
     p.add_argument("--batch-size", type=int, default=128)
-    p.add_argument("--start-processes", type=lambda t: [int(x) for x in t.split()], default=[1, 2, 8])
+    p.add_argument("--start-processes", type=lambda t: [int(x) for x in t.split()],
+                   default=[1, 2, 8])
     p.add_argument("--start-model", choices=MODELS, default="cnn")
     p.add_argument("--target", type=float, default=0.98, help="accuracy: what to reach")
     p.add_argument("--recipe-model", default="mlp512", help="accuracy: preset or layers")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The same training job in Keras 3: model.fit on arrays that lie in memory, one process.
 
-Prints the same JSON lines as pytorch_ddp.py; an epoch's time is that of its training steps here too.
+Prints the same JSON lines as pytorch_ddp.py; an epoch's time is that of its training steps here
+too.
 
     keras_fit.py --model cnn --threads 2
     keras_fit.py --model mlp16 --backend jax --input tfdata

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def launch_time():
-    """Wall-clock time at which the job was launched: given by the launcher, or this process' start."""
+    """Wall-clock time of the launch: given by the launcher, or this process' start."""
     given = os.environ.get("PEERS_T0")
     if given:
         return float(given)

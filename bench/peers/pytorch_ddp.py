@@ -13,6 +13,7 @@ the first, which is the warm-up.
 import argparse
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def options():
                      help="permute each batch, or the whole epoch at once")
     how.add_argument("--bucket-mb", type=float, default=25)
     how.add_argument("--no-static-graph", action="store_true")
-    how.add_argument("--no-pin", action="store_true", help="leave the choice of cores to the kernel")
+    how.add_argument("--no-pin", action="store_true", help="leave the cores to the kernel")
     bench = p.add_argument_group("for the comparison")
     bench.add_argument("--on-demand", action="store_true",
                        help="after --epochs, read numbers of further epochs from stdin")
@@ -108,14 +109,17 @@ def network(torch, spec, init):
         name, *args = text.split(":")
         if name in plain:
             layer = plain[name]()
-        elif name in pools and len(args) == 1:
-            layer = pools[name](int(args[0]))
+        elif name in pools:
+            stride = int((args[1:] or args)[0].removeprefix("s"))
+            layer = pools[name](int(args[0]), stride)
         elif name == "dropout":
             layer = nn.Dropout(float(args[0]))
         elif name == "dense":
             layer = nn.Linear(math.prod(shape), int(args[0]))
-        elif name == "conv" and args[2:] in ([], ["valid"], ["same"]):
-            layer = nn.Conv2d(shape[0], int(args[0]), int(args[1]), padding=(args[2:] or ["valid"])[0])
+        elif name == "conv" and all(re.fullmatch("s[0-9]+|same|valid", a) for a in args[2:]):
+            stride = next((int(a[1:]) for a in args[2:] if re.match("s[0-9]", a)), 1)
+            padding = "same" if "same" in args[2:] else "valid"
+            layer = nn.Conv2d(shape[0], int(args[0]), int(args[1]), stride, padding)
         else:
             raise SystemExit(f"pytorch_ddp.py: layer '{text}' is not one that this script knows")
         if hasattr(layer, "weight"):

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# The same training job by mnist_dist, PyTorch and Keras, side by side on this machine, in one table.
-# The first call installs the peers from PyPI into build/peers (not into the system).
+# The same training job by mnist_dist, PyTorch and Keras, side by side on this machine, in one
+# table. The first call installs the peers from PyPI into build/peers (not into the system).
 #
-# usage: [NAME=VALUE...] bench/peers/run.sh [all|speed|start|accuracy|tune] [OPTION of compare.py...]
+# usage: [NAME=VALUE...] bench/peers/run.sh [all|speed|start|accuracy|tune] [compare.py's OPTIONS]
 #   all    training speed, then time and memory from launch to the first step (default)
 #   accuracy   time from launch to a test accuracy; bench/time_to_accuracy.sh calls it
 #   tune   tries the peers' settings one by one, for the table of settings in compare.py
 #
-#   MODELS='mlp16 mlp512 cnn'   PEERS='pytorch pytorch-mkl debian keras'   REPEATS=5
+#   MODELS='mlp16 mlp512 cnn'   PEERS='pytorch pytorch-mkl debian keras' (or none)   REPEATS=5
 #   DATA=data/mnist.h5   BINARY=build/release/mnist_dist   JSON=FILE (all figures)
 #   TORCH=auto  cpu: the CPU build of download.pytorch.org; pypi: PyPI's build, which brings 5 GB of
 #               CUDA libraries that a CPU run never uses; debian: only the python3-torch package;
 #               auto: the first of the three that can be had
 #   PEERS_DIR=build/peers       where the peers are installed
 #
-# pytorch-mkl is PyTorch with one wrong answer given to its matrix library: Intel's MKL uses AVX-512 on
-# Intel's own processors only, and a preloaded library makes it believe that this is one. It changes
-# nothing else; on Intel machines the side is left out.
+# pytorch-mkl is PyTorch with one wrong answer given to its matrix library: Intel's MKL uses AVX-512
+# on Intel's own processors only, and a preloaded library makes it believe that this is one. It
+# changes nothing else; on Intel machines the side is left out.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -63,6 +63,7 @@ if "$python" -c 'import torch, h5py' 2>/dev/null; then debian=$python; fi
 
 torch=
 for kind in cpu pypi; do
+    [ "${PEERS:-}" != none ] || break
     if [ "$want" != auto ] && [ "$want" != "$kind" ]; then continue; fi
     if [ -f "$dir/$kind/done-$kind" ]; then
         torch=$dir/$kind/bin/python
@@ -72,7 +73,8 @@ for kind in cpu pypi; do
     cpu)
         index=https://download.pytorch.org/whl/cpu
         curl -sfI -m 10 -o /dev/null "$index/torch/" || continue
-        environment cpu "torch==$torch_version+cpu" h5py numpy --extra-index-url "$index" || continue
+        environment cpu "torch==$torch_version+cpu" h5py numpy --extra-index-url "$index" ||
+            continue
         ;;
     pypi)
         environment pypi "torch==$torch_version" h5py numpy || continue
@@ -106,10 +108,11 @@ if [ -z "${PEERS:-}" ]; then
     fi
     PEERS="$PEERS${keras:+ keras}"
 fi
+[ "$PEERS" != none ] || PEERS=
 for peer in $PEERS; do
     case $peer in
-    pytorch*) [ -n "$torch" ] || die "PyTorch $torch_version cannot be installed; try PEERS=debian" ;;
-    debian) [ -n "$debian" ] || die "python3-torch and python3-h5py are missing; see scripts/setup.sh" ;;
+    pytorch*) [ -n "$torch" ] || die "PyTorch $torch_version cannot be had; try PEERS=debian" ;;
+    debian) [ -n "$debian" ] || die "python3-torch or python3-h5py is missing: scripts/setup.sh test" ;;
     keras) [ -n "$keras" ] || die "Keras cannot be installed from PyPI" ;;
     esac
 done
