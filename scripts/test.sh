@@ -184,7 +184,7 @@ stage_tidy() {
     # The compile commands of clang, which has built all of it before.
     [ -f build/clang/compile_commands.json ] || cmake --preset clang
     c_files | grep '\.c$' | grep -vE '^(tests/consumer|tests/fuzz|bench)/' |
-        xargs -n 4 -P "$jobs" clang-tidy -p build/clang --quiet && return
+        xargs -n 1 -P "$jobs" clang-tidy -p build/clang --quiet && return
     printf '\nIn short:\n'
     grep ': error: ' "$logs/tidy.log" | sort -u
     return 1

@@ -18,7 +18,10 @@ double mnd_schedule_rate(const mnd_schedule *s, int64_t t) {
     if (t < s->warmup) return s->lr * (double)(t + 1) / (double)s->warmup;
     switch (s->kind) {
     case MND_CONSTANT: break;
-    case MND_STEP: return s->lr * pow(s->gamma, (double)(t / (s->period > 0 ? s->period : 1)));
+    case MND_STEP: {
+        const int64_t drops = t / (s->period > 0 ? s->period : 1);
+        return s->lr * pow(s->gamma, (double)drops);
+    }
     case MND_COSINE: {
         const int64_t span = s->total - s->warmup;
         const double at = span > 0 ? (double)(t - s->warmup) / (double)span : 1.0;
