@@ -88,6 +88,7 @@ mnd_status mnd_h5_open(const char *path, const char *hint, hid_t *file) {
                  S_ISDIR(st.st_mode) ? "a folder" : "not a regular file");
     n_head = pread(fd, head, sizeof head, 0);
     if (n_head < 0) MND_FAIL(MND_IO, "%s: cannot read: %s", path, strerror(errno));
+    MND_TRY(mnd_h5_check(path, fd, (int64_t)st.st_size));
     fapl = access_list();
     if (fapl < 0) MND_FAIL(MND_INTERNAL, "%s: HDF5 has no access properties", path);
     *file = H5Fopen(path, H5F_ACC_RDONLY, fapl);

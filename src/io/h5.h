@@ -22,6 +22,12 @@
 MND_CHECKED mnd_status mnd_h5_open(const char *path, const char *hint, hid_t *file);
 
 /*
+ * Part of mnd_h5_open, on the open file: MND_FORMAT when following the tables of the root group
+ * would make HDF5 hang or eat all memory. MND_OK also when it is no HDF5 file at all.
+ */
+MND_CHECKED mnd_status mnd_h5_check(const char *path, int fd, int64_t size);
+
+/*
  * Creates (truncates) a file in a format whose every structure carries a checksum (superblock 2,
  * object headers 2), so that HDF5 itself notices a flipped bit in them, and without time stamps, so
  * that the same input gives the same bytes.

@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <hdf5.h>
+#include <sys/resource.h>
 
 #include "mnist_dist/dataset.h"
 #include "mnist_dist/rng.h"
@@ -261,15 +262,20 @@ static const array good[4] = {{.ndim = 3, .dim = {TRAIN, HEIGHT, WIDTH}},
                               {.ndim = 3, .dim = {TEST, HEIGHT, WIDTH}},
                               {.ndim = 1, .dim = {TEST}}};
 
-/* A file in HDF5's oldest format, as h5py writes by default, but for the array `odd`. */
-static const char *make_foreign(const char *name, int odd, const array *with) {
+/* A file of these properties with the four arrays, but for the array `odd`. */
+static const char *make_file(const char *name, hid_t fcpl, hid_t fapl, int odd, const array *with) {
     static const char *const array_name[4] = {"x_train", "y_train", "x_test", "y_test"};
-    const hid_t file = H5Fcreate(scratch(name), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t file = H5Fcreate(scratch(name), H5F_ACC_TRUNC, fcpl, fapl);
     assert_true(file >= 0);
     for (int i = 0; i < 4; i++)
         put_array(file, array_name[i], i == odd ? with : &good[i], i / 2, i % 2 == 0);
     assert_true(H5Fclose(file) >= 0);
     return scratch(name);
+}
+
+/* In HDF5's oldest format, as h5py writes by default. */
+static const char *make_foreign(const char *name, int odd, const array *with) {
+    return make_file(name, H5P_DEFAULT, H5P_DEFAULT, odd, with);
 }
 
 /* n < 0: one variable-length string; n = 0: one int; n > 0: n fixed-length strings of 8 bytes. */
@@ -321,6 +327,83 @@ static void takes_files_of_other_programs(void **state) {
     path = make_foreign("be.h5", 0,
                         &(array){.ndim = 3, .dim = {TRAIN, HEIGHT, WIDTH}, .type = H5T_STD_U8BE});
     expect_set(path, 1);
+}
+
+/* The same in every format that HDF5 has for its first block and its groups. */
+static void takes_every_format_of_hdf5(void **state) {
+    (void)state;
+    const hid_t fcpl = H5Pcreate(H5P_FILE_CREATE), fapl = H5Pcreate(H5P_FILE_ACCESS);
+    assert_true(H5Pset_istore_k(fcpl, 64) >= 0); /* superblock 1 */
+    expect_set(make_file("v1.h5", fcpl, fapl, -1, NULL), 1);
+    assert_true(H5Pset_userblock(fcpl, 2048) >= 0);
+    expect_set(make_file("userblock.h5", fcpl, fapl, -1, NULL), 1);
+    H5Pclose(fcpl);
+    /* Superblock 2 around old groups. */
+    const hid_t paged = H5Pcreate(H5P_FILE_CREATE);
+    assert_true(H5Pset_file_space_strategy(paged, H5F_FSPACE_STRATEGY_PAGE, 0, 1) >= 0);
+    expect_set(make_file("paged.h5", paged, fapl, -1, NULL), 1);
+    H5Pclose(paged);
+    assert_true(H5Pset_libver_bounds(fapl, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST) >= 0);
+    expect_set(make_file("latest.h5", H5P_DEFAULT, fapl, -1, NULL), 1);
+    H5Pclose(fapl);
+    const hid_t narrow = H5Pcreate(H5P_FILE_CREATE);
+    assert_true(H5Pset_sizes(narrow, 4, 4) >= 0);
+    expect_refused(make_file("narrow.h5", narrow, H5P_DEFAULT, -1, NULL), MND_FORMAT, "h5repack");
+    H5Pclose(narrow);
+    /* Hundreds of other objects beside the four: a tree of several levels, a heap of several sizes.
+     */
+    const char *path = make_foreign("crowded.h5", -1, NULL);
+    const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    for (int i = 0; i < 500; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "another group, number %d", i);
+        H5Gclose(H5Gcreate2(file, name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+        if (i % 3 == 0) assert_true(H5Ldelete(file, name, H5P_DEFAULT) >= 0);
+    }
+    assert_true(H5Fclose(file) >= 0);
+    const int classes = 5;
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "other%d", i);
+        add_attribute(path, name, 0, &classes);
+    }
+    expect_set(path, 1);
+}
+
+/* Damage that HDF5 1.10 would follow without end, all memory or all of the stack included. */
+static void refuses_circles(void **state) {
+    (void)state;
+    size_t n;
+    unsigned char *bytes = scratch_read(make_foreign("circle.h5", -1, NULL), &n);
+    const char *path = scratch("circle.h5");
+    unsigned char *heap = memmem(bytes, n, "HEAP", 4), *tree = memmem(bytes, n, "TREE", 4);
+    assert_true(heap != NULL && tree != NULL);
+    unsigned char kept[32];
+    /* The free list of the heap: the block at 16 names itself as the next. */
+    memcpy(kept, heap + 16, 8);
+    uint64_t data;
+    memcpy(&data, heap + 24, 8);
+    const uint64_t at = 16;
+    memcpy(heap + 16, &at, 8);
+    unsigned char *block = bytes + data + at;
+    unsigned char kept_block[8];
+    memcpy(kept_block, block, 8);
+    memcpy(block, &at, 8);
+    scratch_write(path, bytes, n);
+    expect_refused(path, MND_FORMAT, "its table of names");
+    memcpy(heap + 16, kept, 8);
+    memcpy(block, kept_block, 8);
+    /* A tree node that is its own child, then one whose child is on its own level. */
+    memcpy(kept, tree, sizeof kept);
+    const uint64_t self = (uint64_t)(tree - bytes);
+    tree[5] = 1;
+    memcpy(tree + 32, &self, 8);
+    scratch_write(path, bytes, n);
+    expect_refused(path, MND_FORMAT, "its tree of names");
+    tree[5] = 200;
+    scratch_write(path, bytes, n);
+    expect_refused(path, MND_FORMAT, "its tree of names");
+    free(bytes);
 }
 
 static void refuses_unfit_arrays(void **state) {
@@ -466,6 +549,13 @@ static int survive(const char *path, size_t file_size) {
     return same ? 2 : 1;
 }
 
+/* Kilobytes. */
+static long peak_memory(void) {
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return usage.ru_maxrss;
+}
+
 static void damage(const char *path, int is_ours) {
     size_t n;
     unsigned char *whole = scratch_read(path, &n), *bytes = malloc(n);
@@ -497,7 +587,9 @@ static void damage(const char *path, int is_ours) {
             }
         }
         scratch_write(damaged, bytes, n);
+        const long before = peak_memory();
         opened += survive(damaged, n) != 0;
+        assert_in_range(peak_memory() - before, 0, 64 * 1024);
     }
     /* Both outcomes were met: otherwise this test tests nothing. */
     assert_true(opened > 0 && opened < rounds);
@@ -550,11 +642,17 @@ static void finds_every_flipped_bit(void **state) {
 }
 
 int main(void) {
+    /* Should HDF5 ever eat all memory, then not that of the whole machine. Sanitizers reserve more.
+     */
+    const struct rlimit most = {.rlim_cur = (rlim_t)4 << 30, .rlim_max = (rlim_t)4 << 30};
+    if (getenv("MND_SANITIZE") == NULL && setrlimit(RLIMIT_DATA, &most) != 0) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_and_reads),
         cmocka_unit_test(checksum_covers_the_four_arrays),
         cmocka_unit_test(writer_refuses_what_does_not_fit),
         cmocka_unit_test(takes_files_of_other_programs),
+        cmocka_unit_test(takes_every_format_of_hdf5),
+        cmocka_unit_test(refuses_circles),
         cmocka_unit_test(refuses_unfit_arrays),
         cmocka_unit_test(refuses_unfit_attributes),
         cmocka_unit_test(refuses_other_files),
