@@ -1,8 +1,8 @@
 # mnd_unit_test(NAME ROOMS room ... [TIMEOUT s] [NO_VALGRIND]): tests/unit/test_NAME.c, a cmocka
 #   program. NO_VALGRIND keeps one that is too slow, or asks too much, out of the valgrind preset.
 # mnd_mpi_test(NAME NP n ... ROOMS room ... [TIMEOUT s]): tests/mpi/test_NAME.c, once for each n.
-# mnd_mpi_script(NAME PROGRAM [TIMEOUT s]): tests/mpi/NAME.sh, which starts the test program under
-#   conditions of its own. Exit code 77 means skipped.
+# mnd_mpi_script(NAME PROGRAM [TIMEOUT s] [ARGS a ...]): tests/mpi/NAME.sh, which starts the test
+#   program under conditions of its own. Exit code 77 means skipped.
 # mnd_cli_test(NAME [TIMEOUT s] [LONG_TIMEOUT s] [LABELS l ...]): tests/cli/NAME.sh; it gets the
 #   binary's path. Those with the label quick also run under the sanitizers and against MPICH.
 #   Exit code 77 means skipped, for instance because data/mnist.h5 is not there.
@@ -95,12 +95,12 @@ function(mnd_mpi_test name)
 endfunction()
 
 function(mnd_mpi_script name program)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "ARGS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
   add_test(NAME mpi.${name}
-    COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/${name}.sh $<TARGET_FILE:${program}>)
+    COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/${name}.sh $<TARGET_FILE:${program}> ${ARG_ARGS})
   set_tests_properties(mpi.${name} PROPERTIES LABELS mpi PROCESSORS 4 SKIP_RETURN_CODE 77
     ENVIRONMENT "${MND_TEST_ENV};MPIEXEC=${MPIEXEC_EXECUTABLE}")
   mnd_limit(mpi.${name} ${ARG_TIMEOUT} 3600)

@@ -85,6 +85,22 @@ host_signal() {
 host_cut() { ip link set "v$1" down; }
 host_mend() { ip link set "v$1" up; }
 
+# hosts_apart DELAY_HUB MICROSECONDS NAME...: from now on every frame between these hosts is that late.
+# DELAY_HUB is the program tests/support/delay_hub.c; the bridge is out of use for them.
+hosts_apart() {
+    local hub=$1 delay=$2 name ports=()
+    shift 2
+    for name in "$@"; do
+        ip link set "v$name" nomaster
+        ports+=("v$name")
+    done
+    [ ! -e "$work/host/hub" ] || kill "$(<"$work/host/hub")" || true
+    "$hub" "$delay" "${ports[@]}" &
+    echo "$!" >"$work/host/hub"
+    disown
+    sleep 0.3 # until it listens
+}
+
 # host_mpirun HOST:RANKS,HOST:RANKS... OPTION... PROGRAM...: starts ranks over the hosts' network with
 # MPIEXEC (mpirun), Open MPI's or MPICH's, from the first of them. "ssh" is a step into namespaces.
 host_mpirun() {
