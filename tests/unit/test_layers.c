@@ -169,7 +169,8 @@ static void compare(const network *n, bool plain) {
     set_param(&r, d.param);
     const float *logits = rig_forward(&r, d.x, n->rows);
     int64_t correct = 0;
-    double *all = rig_alloc((size_t)(n->rows * n->classes), sizeof *all);
+    const size_t n_logit = (size_t)n->rows * (size_t)n->classes;
+    double *all = rig_alloc(n_logit, sizeof *all);
     for (int i = 0; i < n->rows; i++) {
         const double *z = naive_forward(&net, d.param64, d.x64 + (size_t)i * net.in, i);
         memcpy(all + i * n->classes, z, (size_t)n->classes * sizeof *z);
@@ -178,7 +179,7 @@ static void compare(const network *n, bool plain) {
             if (z[k] > z[best]) best = k;
         correct += best == d.label[i];
     }
-    rig_within(rig_error(logits, all, (size_t)(n->rows * n->classes)), LIMIT, what, "logits");
+    rig_within(rig_error(logits, all, n_logit), LIMIT, what, "logits");
     mnd_free(all);
     rig_gradient(&r, d.x, d.label, n->rows, (float)scale);
     rig_within(fabs(r.loss[0] - loss), LIMIT * fmax(loss, 1e-3), what, "loss");

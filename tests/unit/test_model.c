@@ -160,7 +160,7 @@ static void too_much(void **state) {
     size_t size = 1 << 20;
     char *endless = rig_alloc(size, 1);
     memset(endless, '9', size - 1);
-    memcpy(endless, "dense:", 6);
+    for (int i = 0; i < 6; i++) endless[i] = "dense:"[i];
     refused(endless, mnist, 10, "");
     memset(endless, ',', size - 1);
     refused(endless, mnist, 10, "");

@@ -156,6 +156,12 @@ static outcome run(const network *n, const batch *b, const int *rows, int v, int
     return o;
 }
 
+static uint32_t bits(float x) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
 static void same_outcome(const network *n, const outcome *a, const outcome *b, int v,
                          size_t n_param, const char *what, int processes) {
     for (int s = 0; s < v; s++) {
@@ -164,7 +170,7 @@ static void same_outcome(const network *n, const outcome *a, const outcome *b, i
     }
     if (memcmp(a->grad, b->grad, n_param * sizeof(float)) == 0) return;
     size_t k = 0;
-    while (memcmp(&a->grad[k], &b->grad[k], sizeof(float)) == 0) k++;
+    while (bits(a->grad[k]) == bits(b->grad[k])) k++;
     fail_msg("%s: V = %d, %s %d: gradient %zu is %a instead of %a", n->spec, v, what, processes, k,
              (double)b->grad[k], (double)a->grad[k]);
 }
