@@ -424,6 +424,62 @@ static void tutorial_neurons(void **state) {
         }
 }
 
+/* Every neuron over its whole range, to a few units in the last place. */
+static void neurons_are_accurate(void **state) {
+    (void)state;
+    enum { N = 64, ROWS = 256 };
+    static const char *const spec[] = {"tanh,dense:64", "sigmoid,dense:64"};
+    static float x[ROWS * N];
+    for (int s = 0; s < 2; s++)
+        for (int plain = 0; plain < 2; plain++) {
+            rig r;
+            rig_open(&r, spec[s], (mnd_shape){1, {N}}, N, ROWS, plain);
+            for (int i = 0; i < N; i++) r.param[i * N + i] = 1; /* shows the neurons as they are */
+            for (int i = 0; i < ROWS * N; i++) {
+                const double t = (2.0 * i / (ROWS * N - 1) - 1);
+                x[i] = (float)(86.5 * t * t * t);
+            }
+            const float *y = rig_forward(&r, x, ROWS);
+            for (int i = 0; i < ROWS * N; i++) {
+                const double v = (double)x[i], want = s == 0 ? tanh(v) : 1 / (1 + exp(-v));
+                if (!(fabs((double)y[i] - want) <= 5e-7 * fabs(want)))
+                    fail_msg("%s at %.9g: %.9g instead of %.9g", spec[s], v, (double)y[i], want);
+            }
+            rig_close(&r);
+        }
+}
+
+/* Of equal values the first of the window is its maximum, and it alone gets the gradient. */
+static void first_of_equals(void **state) {
+    (void)state;
+    static const char *const spec[] = {"conv:3:1x2,maxpool:2,flatten,dense:3",
+                                       "conv:3:1x2,relu,maxpool:2,flatten,dense:3",
+                                       "conv:3:1x2,maxpool:2:s1,flatten,dense:3"};
+    /* Windows whose sums of neighbours are equal, of unequal neighbours. */
+    static const float x[6] = {1, 2, 1, 0, 3, 0};
+    static const uint8_t label = 1;
+    for (size_t s = 0; s < COUNT(spec); s++)
+        for (int plain = 0; plain < 2; plain++) {
+            naive_net net;
+            naive_open(&net, spec[s], (mnd_shape){3, {2, 3, 1}}, 3);
+            rig r;
+            rig_open(&r, spec[s], (mnd_shape){3, {2, 3, 1}}, 3, 1, plain);
+            double param[64], x64[6], want[64];
+            assert_true(net.n_param == r.n_param && r.n_param <= 64);
+            for (size_t i = 0; i < r.n_param; i++) {
+                r.param[i] = i < 6 ? 1 : (float)(i % 5) - 1.5F;
+                param[i] = (double)r.param[i];
+            }
+            for (int i = 0; i < 6; i++) x64[i] = (double)x[i];
+            (void)naive_gradient(&net, param, x64, &label, 1, 1, want);
+            rig_gradient(&r, x, &label, 1, 1);
+            rig_within(rig_error(r.grad, want, r.n_param), LIMIT, spec[s],
+                       plain ? "equals (plain)" : "equals (fused)");
+            rig_close(&r);
+            naive_close(&net);
+        }
+}
+
 /*
  * A NaN among the parameters must reach the loss: a rectifier or a maximum that swallowed it would
  * let a broken run go on with a network that is silently dead.
@@ -478,7 +534,8 @@ static void nan_is_not_hidden(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tutorial_maxpool),     cmocka_unit_test(tutorial_sharpen),
-        cmocka_unit_test(tutorial_neurons),     cmocka_unit_test(definition_plain),
+        cmocka_unit_test(tutorial_neurons),     cmocka_unit_test(neurons_are_accurate),
+        cmocka_unit_test(first_of_equals),      cmocka_unit_test(definition_plain),
         cmocka_unit_test(definition_fused),     cmocka_unit_test(random_networks),
         cmocka_unit_test(difference_quotients), cmocka_unit_test(inference_model),
         cmocka_unit_test(nan_is_not_hidden),
