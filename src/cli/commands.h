@@ -16,7 +16,8 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
     X(show, "a split of a data file, and one of its images")                                       \
     X(convert, "IDX files to one HDF5 data file")                                                  \
     X(synth, "a data file of digits drawn by the program")                                         \
-    X(doctor, "what is wrong with this launch, and what mends it")
+    X(doctor, "what is wrong with this launch, and what mends it")                                 \
+    X(accept, "PASSED or FAILED for this machine")
 
 #define COMMAND_DECLARE(name, text) int cmd_##name(int argc, char **argv);
 COMMAND_TABLE(COMMAND_DECLARE)
