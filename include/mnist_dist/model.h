@@ -65,6 +65,8 @@ MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, cha
  * Builds and checks the network; every error of a spec is found here (MND_USAGE, with the layer
  * that is wrong). Reserves workspace for `max_rows` rows in at most `max_seg` segments; max_rows =
  * 0 only checks and counts. `plain` turns fused kernels off: each layer by its plain reference.
+ * MND_USAGE also for an input of more than 2^28 elements and for classes beyond 1 to 256;
+ * MND_NO_MEMORY.
  */
 typedef struct mnd_model_options {
     int max_rows;
@@ -151,7 +153,7 @@ void mnd_softmax(float *logits, int n, int classes);
 /*
  * Cross-entropy of softmax(logits) against labels for rows [0, n): returns the sum of losses,
  * log(sum exp(z - max)) - (z_label - max), and counts right answers into *correct. `d` (may be NULL
- * or logits itself) gets scale * (softmax - onehot).
+ * or logits itself) gets scale * (softmax - onehot). At most 256 classes; labels are below classes.
  */
 double mnd_cross_entropy(const float *logits, const uint8_t *label, int n, int classes, float scale,
                          float *d, int64_t *correct);

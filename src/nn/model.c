@@ -11,7 +11,7 @@
 #include "mnist_dist/memory.h"
 #include "mnist_dist/rng.h"
 
-enum { SPEC_MAX = 1024, MAX_THREADS = 256 };
+enum { SPEC_MAX = 1024, MAX_THREADS = 256, CLASSES_MAX = 256 /* labels are bytes */ };
 
 struct mnd_model {
     char text[SPEC_MAX];
@@ -135,6 +135,18 @@ static mnd_status check_size(const mnd_layer *layer) {
     return MND_OK;
 }
 
+static mnd_status check_input(const mnd_shape *input) {
+    double size = 1.0;
+    bool fits = input->ndim == 1 || input->ndim == 3;
+    for (int i = 0; fits && i < input->ndim; i++) {
+        fits = input->dim[i] >= 1;
+        size *= (double)input->dim[i];
+    }
+    if (fits && size <= SIZE_LIMIT) return MND_OK;
+    return mnd_fail(MND_USAGE, "the model's input must have 1 or 3 dimensions and 1 to %d elements",
+                    SIZE_LIMIT);
+}
+
 /* Lets a layer's forward do the relu behind it, and conv the pooling too. */
 static void fuse(mnd_model *model) {
     if (model->options.plain) return;
@@ -214,6 +226,15 @@ static size_t y_size(const mnd_model *model, int i) {
     return mnd_shape_size(&model->layer[i].out);
 }
 
+/* a + n * each; what no counter holds becomes what no machine has. */
+static size_t grown(size_t a, size_t n, size_t each) {
+    size_t more, sum;
+    if (__builtin_mul_overflow(n, each, &more) || __builtin_add_overflow(a, more, &sum) ||
+        sum > SIZE_MAX / 2)
+        return SIZE_MAX / 2;
+    return sum;
+}
+
 static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     const size_t rows = (size_t)model->options.max_rows;
     const size_t threads = (size_t)model->options.threads;
@@ -222,16 +243,18 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
         const bool conv = strcmp(l->ops->kind, "conv") == 0;
-        bytes +=
-            mnd_align_up(conv ? mnd_conv_state(l, model->options.max_rows, model->options.threads)
-                              : need[i].state);
-        if (own_buffer(l)) bytes += mnd_align_up(rows * y_size(model, i) * sizeof(float));
+        const size_t state =
+            conv ? mnd_conv_state(l, model->options.max_rows, model->options.threads)
+                 : need[i].state;
+        bytes = grown(bytes, 1, mnd_align_up(state));
+        if (own_buffer(l))
+            bytes = grown(bytes, 1, mnd_align_up(rows * y_size(model, i) * sizeof(float)));
         if (need[i].scratch > scratch) scratch = need[i].scratch;
         if (y_size(model, i) > widest) widest = y_size(model, i);
     }
     const size_t d = mnd_align_up(rows * widest * sizeof(float));
-    if (model->options.training) bytes += 2 * d;
-    bytes += threads * mnd_align_up(scratch * sizeof(float));
+    if (model->options.training) bytes = grown(bytes, 2, d);
+    bytes = grown(bytes, threads, mnd_align_up(scratch * sizeof(float)));
     mnd_status status = mnd_arena_create(&model->arena, bytes, "the model's workspace");
     if (status != MND_OK) return status;
 
@@ -264,6 +287,9 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     *out = NULL;
     if (options->threads < 1 || options->threads > MAX_THREADS)
         MND_FAIL(MND_USAGE, "%d threads: must be 1 to %d", options->threads, MAX_THREADS);
+    if (classes < 1 || classes > CLASSES_MAX)
+        MND_FAIL(MND_USAGE, "%d classes: must be 1 to %d", classes, CLASSES_MAX);
+    MND_TRY(check_input(input));
     MND_TRY(mnd_alloc(&p, 1, sizeof *model, "the model"));
     model = p;
     model->input = *input;

@@ -442,7 +442,7 @@ static void neurons_are_accurate(void **state) {
             const float *y = rig_forward(&r, x, ROWS);
             for (int i = 0; i < ROWS * N; i++) {
                 const double v = (double)x[i], want = s == 0 ? tanh(v) : 1 / (1 + exp(-v));
-                if (!(fabs((double)y[i] - want) <= 5e-7 * fabs(want)))
+                if (!(fabs((double)y[i] - want) <= 3e-7 * fabs(want)))
                     fail_msg("%s at %.9g: %.9g instead of %.9g", spec[s], v, (double)y[i], want);
             }
             rig_close(&r);

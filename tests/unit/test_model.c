@@ -193,6 +193,53 @@ static void too_much(void **state) {
     assert_null(model);
 }
 
+/* What comes with the spec is checked too: the input, the classes, the threads, the room. */
+static void unfit_surroundings(void **state) {
+    (void)state;
+    static const mnd_shape bad[] = {{0},
+                                    {2, {5, 5}},
+                                    {4, {5, 5, 5}},
+                                    {1, {0}},
+                                    {1, {-3}},
+                                    {3, {28, 0, 1}},
+                                    {3, {28, 28, -1}},
+                                    {3, {65536, 65536, 1}},
+                                    {3, {2147483647, 2147483647, 2147483647}},
+                                    {1, {2147483647}}};
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        refused("flatten,dense:10", bad[i], 10, "input");
+        refused("relu,flatten,dense:10", bad[i], 10, "input");
+    }
+    static const int classes[] = {0, -1, 257, 1000, 2147483647};
+    for (size_t i = 0; i < COUNT(classes); i++) {
+        char spec[64];
+        snprintf(spec, sizeof spec, "flatten,dense:%d", classes[i]);
+        refused(spec, mnist, classes[i], "classes");
+    }
+    mnd_model *model = NULL;
+    rig_ok(build("flatten,dense:256", mnist, 256, &model), "256 classes");
+    mnd_model_destroy(&model);
+
+    static const int threads[] = {0, -1, 257, 2147483647};
+    for (size_t i = 0; i < COUNT(threads); i++) {
+        const mnd_model_options options = {.max_rows = 1, .max_seg = 1, .threads = threads[i]};
+        assert_int_equal(mnd_model_create("flatten,dense:10", &mnist, 10, &options, &model),
+                         MND_USAGE);
+        assert_non_null(strstr(mnd_error(), "threads"));
+        assert_null(model);
+    }
+    /* More rows than the counters of bytes can hold. */
+    char deep[2048] = "conv:1048576:1:s2";
+    for (int i = 0; i < 60; i++) strcat(deep, ",maxpool:1");
+    strcat(deep, ",avgpool:14,conv:10:1,flatten");
+    for (int plain = 0; plain < 2; plain++) {
+        const mnd_model_options options = {
+            .max_rows = 2147483647, .max_seg = 1, .training = true, .plain = plain, .threads = 256};
+        assert_int_equal(mnd_model_create(deep, &mnist, 10, &options, &model), MND_NO_MEMORY);
+        assert_null(model);
+    }
+}
+
 /* What is allowed at the edges. */
 static void unusual_specs(void **state) {
     (void)state;
@@ -525,12 +572,19 @@ static void pixels(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(malformed_specs), cmocka_unit_test(empty_and_unfinished_specs),
-        cmocka_unit_test(too_much),        cmocka_unit_test(unusual_specs),
-        cmocka_unit_test(presets),         cmocka_unit_test(summary),
-        cmocka_unit_test(initial_values),  cmocka_unit_test(one_hot),
-        cmocka_unit_test(extreme_logits),  cmocka_unit_test(nan_and_infinity),
-        cmocka_unit_test(bad_arrays),      cmocka_unit_test(products_have_a_name),
+        cmocka_unit_test(malformed_specs),
+        cmocka_unit_test(empty_and_unfinished_specs),
+        cmocka_unit_test(too_much),
+        cmocka_unit_test(unusual_specs),
+        cmocka_unit_test(unfit_surroundings),
+        cmocka_unit_test(presets),
+        cmocka_unit_test(summary),
+        cmocka_unit_test(initial_values),
+        cmocka_unit_test(one_hot),
+        cmocka_unit_test(extreme_logits),
+        cmocka_unit_test(nan_and_infinity),
+        cmocka_unit_test(bad_arrays),
+        cmocka_unit_test(products_have_a_name),
         cmocka_unit_test(pixels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
