@@ -15,7 +15,7 @@ run_packages=(
     ca-certificates curl
 )
 test_packages=(
-    clang clang-format clang-tidy libclang-rt-dev libomp-dev valgrind shellcheck
+    clang clang-format clang-tidy libclang-rt-dev valgrind shellcheck
     mpich libmpich-dev
     hdf5-tools python3 python3-numpy python3-h5py python3-torch
     slurmctld slurmd slurm-client munge iproute2 procps git
