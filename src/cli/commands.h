@@ -12,6 +12,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
     X(train, "train, evaluate after each epoch, write checkpoints")                                \
     X(evaluate, "loss, accuracy and confusion matrix of a checkpoint")                             \
     X(predict, "class probabilities of one image or of pictures")                                  \
+    X(bench, "how it scales here, where the time goes, and what more ranks would give")            \
     X(summary, "the layers of a model")                                                            \
     X(show, "a split of a data file, and one of its images")                                       \
     X(convert, "IDX files to one HDF5 data file")                                                  \
