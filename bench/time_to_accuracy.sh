@@ -11,12 +11,14 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-MODEL_98=${MODEL_98:-mlp512}
-BATCH_98=${BATCH_98:-128}
-RECIPE_98=${RECIPE_98:---epochs 4 --lr 0.002 --schedule cosine}
-MODEL_99=${MODEL_99:-conv:16:5,relu,maxpool:2,conv:32:5,relu,maxpool:2,flatten,dense:128,relu,dense:10}
-BATCH_99=${BATCH_99:-128}
-RECIPE_99=${RECIPE_99:---epochs 4 --lr 0.002 --schedule cosine}
+# cnn2 spelt out, so that the peers build the same.
+net=conv:16:3,relu,maxpool:2,conv:32:3,relu,maxpool:2,flatten,dropout:0.2,dense:128,relu,dropout:0.3,dense:10
+MODEL_98=${MODEL_98:-$net}
+BATCH_98=${BATCH_98:-64}
+RECIPE_98=${RECIPE_98:---epochs 3 --lr 0.004 --schedule cosine --warmup-epochs 0.1}
+MODEL_99=${MODEL_99:-$net}
+BATCH_99=${BATCH_99:-64}
+RECIPE_99=${RECIPE_99:---epochs 3 --lr 0.004 --schedule cosine --warmup-epochs 0.1}
 
 case ${1:-} in
 -h | --help)
