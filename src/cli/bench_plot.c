@@ -86,10 +86,10 @@ static void draw_scaling(FILE *out, const mnd_bench *b) {
     stretch(&a.x0, &a.x1);
     stretch(&a.y0, &a.y1);
     char text[32];
-    for (int p = 1; p <= most; p *= 2) {
-        snprintf(text, sizeof text, "%d", p);
-        tick_x(out, &a, p, text);
-        tick_y(out, &a, p, text);
+    for (double p = 1.0 / 1024.0; p <= most; p *= 2.0) {
+        snprintf(text, sizeof text, "%g", p);
+        if (p >= 1.0) tick_x(out, &a, p, text);
+        if (log10(p) > a.y0) tick_y(out, &a, p, text);
     }
     frame(out, &a, "Speed-up (hollow: predicted)", "ranks", "images/s over those of one rank");
     fprintf(out, "<path class=\"ideal\" d=\"M%.1f %.1f L%.1f %.1f\"/>\n", at_x(&a, 1), at_y(&a, 1),

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# measure.sh - the figures of docs/performance.md in one run, as Markdown: steps over their floor, the
+# exchange, strong scaling, threads against ranks, what independence of the number of ranks costs, and
+# what the watchdog costs.
+#   bench/measure.sh [BUILD]        (default build/release; needs data/mnist.h5 and two idle cores)
+# Absolute times drift on shared machines: the two sides of every comparison alternate, and what counts
+# is the median of the ratios of neighbours. REPEATS=7 sets how many; PARTS="scaling watchdog" picks parts
+# out of: floor exchange scaling train hybrid logical watchdog.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build/release}
+data=${DATA:-data/mnist.h5}
+repeats=${REPEATS:-7}
+parts=${PARTS:-floor exchange scaling train hybrid logical watchdog}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OPENBLAS_NUM_THREADS=1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+does() { case " $parts " in *" $1 "*) return 0 ;; esac; return 1; }
+
+# one NAME COMMAND...: images/s of the last epoch of a training run, appended to $work/NAME
+one() {
+    local name=$1
+    shift
+    rm -f "$work/m.jsonl"
+    "$@" --metrics "$work/m.jsonl" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+    grep '"event":"epoch"' "$work/m.jsonl" | tail -n 1 |
+        sed 's/.*"images_per_second":\([-+0-9.e]*\).*/\1/' >>"$work/$name"
+}
+
+# median FILE
+median() { sort -g "$1" | awk '{ v[NR] = $1 } END { printf "%.6g", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
+
+train="$build/mnist_dist train --data $data --checkpoint-dir none --progress never --epochs 2"
+
+# compare WHAT BAR NAME_A NAME_B: one row; the commands are in the arrays A and B
+compare() {
+    local what=$1 bar=$2 name_a=$3 name_b=$4
+    rm -f "$work/a" "$work/b"
+    for ((i = 0; i < repeats; i++)); do
+        if ((i % 2 == 0)); then one a "${A[@]}"; one b "${B[@]}"; else one b "${B[@]}"; one a "${A[@]}"; fi
+    done
+    paste "$work/a" "$work/b" | awk '{ print $2 / $1 }' | sort -g >"$work/ratio"
+    printf '| %s | %s: %.0f | %s: %.0f | **%.3f** | %.3f to %.3f | %s |\n' "$what" "$name_a" \
+        "$(median "$work/a")" "$name_b" "$(median "$work/b")" "$(median "$work/ratio")" \
+        "$(head -n 1 "$work/ratio")" "$(tail -n 1 "$work/ratio")" "$bar"
+}
+
+head_of_comparison() {
+    printf '\n| | first side, images/s | second side, images/s | second over first | range of %d | wanted |\n' "$repeats"
+    echo '| --- | --- | --- | ---: | --- | --- |'
+}
+
+echo "Measured $(date -u +%Y-%m-%d), $(nproc) cores, $(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)," \
+    "$(mpirun --version | head -n 1), load before: $(cut -d' ' -f1-3 /proc/loadavg)"
+
+if does floor; then
+    printf '\n### A step over its floor\n\n```\n'
+    "$build/bench/bench_step" "$data" 15
+    echo '```'
+fi
+
+if does exchange; then
+    printf '\n### Exchange and optimizer together, 2 ranks\n\n```\n'
+    mpirun -np 2 "$build/bench/bench_exchange" 400
+    echo '```'
+fi
+
+if does scaling; then
+    printf '\n### mnist_dist bench, 2 ranks\n'
+    for model in mlp512 cnn mlp16; do
+        printf '\n```\n'
+        mpirun -np 2 "$build/mnist_dist" bench --data "$data" --model $model --steps 100 --repeats $((repeats + 4))
+        echo '```'
+    done
+fi
+
+if does train; then
+    printf '\n### Strong scaling of whole epochs, batch 128\n'
+    head_of_comparison
+    for model in mlp512 cnn; do
+        A=(mpirun -np 1 $train --model $model)
+        B=(mpirun -np 2 $train --model $model)
+        compare $model 'at least 1.90' '1 rank' '2 ranks'
+    done
+fi
+
+if does hybrid; then
+    printf '\n### Threads against ranks, batch 128\n'
+    head_of_comparison
+    for model in cnn mlp512; do
+        A=(mpirun -np 2 $train --model $model --threads 1)
+        B=($train --model $model --threads 2)
+        compare $model 'at least 0.85 (cnn)' '2 ranks x 1 thread' '1 rank x 2 threads'
+    done
+fi
+
+if does logical; then
+    printf '\n### The same bits on any number of ranks: what it costs one process\n'
+    head_of_comparison
+    for model in mlp512 cnn; do
+        for batch in 128 1024; do
+            A=($train --model $model --batch-size $batch --logical-ranks 8)
+            B=($train --model $model --batch-size $batch --logical-ranks 1)
+            bar=1.35
+            [ $batch = 128 ] || bar=1.10
+            compare "$model, batch $batch" "at most $bar" 'V = 8' 'V = 1'
+        done
+    done
+fi
+
+if does watchdog; then
+    printf '\n### The watchdog, 2 ranks, batch 128\n'
+    head_of_comparison
+    for model in mlp16 mlp512; do
+        A=(mpirun -np 2 $train --model $model --stall-timeout 300)
+        B=(mpirun -np 2 $train --model $model --stall-timeout 0)
+        compare $model 'near 1' 'on' 'off'
+    done
+fi
+printf '\nLoad after: %s\n' "$(cut -d' ' -f1-3 /proc/loadavg)"
