@@ -32,7 +32,7 @@ one() {
 # median FILE
 median() { sort -g "$1" | awk '{ v[NR] = $1 } END { printf "%.6g", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
 
-train="$build/mnist_dist train --data $data --checkpoint-dir none --progress never --epochs 2"
+train=("$build/mnist_dist" train --data "$data" --checkpoint-dir none --progress never --epochs 2)
 
 # compare WHAT BAR NAME_A NAME_B: one row; the commands are in the arrays A and B
 compare() {
@@ -71,7 +71,7 @@ if does scaling; then
     printf '\n### mnist_dist bench, 2 ranks\n'
     for model in mlp512 cnn mlp16; do
         printf '\n```\n'
-        mpirun -np 2 "$build/mnist_dist" bench --data "$data" --model $model --steps 100 --repeats $((repeats + 4))
+        mpirun -np 2 "$build/mnist_dist" bench --data "$data" --model "$model" --steps 100 --repeats $((repeats + 4))
         echo '```'
     done
 fi
@@ -80,9 +80,9 @@ if does train; then
     printf '\n### Strong scaling of whole epochs, batch 128\n'
     head_of_comparison
     for model in mlp512 cnn; do
-        A=(mpirun -np 1 $train --model $model)
-        B=(mpirun -np 2 $train --model $model)
-        compare $model 'at least 1.90' '1 rank' '2 ranks'
+        A=(mpirun -np 1 "${train[@]}" --model "$model")
+        B=(mpirun -np 2 "${train[@]}" --model "$model")
+        compare "$model" 'at least 1.90' '1 rank' '2 ranks'
     done
 fi
 
@@ -90,9 +90,9 @@ if does hybrid; then
     printf '\n### Threads against ranks, batch 128\n'
     head_of_comparison
     for model in cnn mlp512; do
-        A=(mpirun -np 2 $train --model $model --threads 1)
-        B=($train --model $model --threads 2)
-        compare $model 'at least 0.85 (cnn)' '2 ranks x 1 thread' '1 rank x 2 threads'
+        A=(mpirun -np 2 "${train[@]}" --model "$model" --threads 1)
+        B=("${train[@]}" --model "$model" --threads 2)
+        compare "$model" 'at least 0.85 (cnn)' '2 ranks x 1 thread' '1 rank x 2 threads'
     done
 fi
 
@@ -101,10 +101,10 @@ if does logical; then
     head_of_comparison
     for model in mlp512 cnn; do
         for batch in 128 1024; do
-            A=($train --model $model --batch-size $batch --logical-ranks 8)
-            B=($train --model $model --batch-size $batch --logical-ranks 1)
+            A=("${train[@]}" --model "$model" --batch-size "$batch" --logical-ranks 8)
+            B=("${train[@]}" --model "$model" --batch-size "$batch" --logical-ranks 1)
             bar=1.35
-            [ $batch = 128 ] || bar=1.10
+            [ "$batch" = 128 ] || bar=1.10
             compare "$model, batch $batch" "at most $bar" 'V = 8' 'V = 1'
         done
     done
@@ -114,9 +114,9 @@ if does watchdog; then
     printf '\n### The watchdog, 2 ranks, batch 128\n'
     head_of_comparison
     for model in mlp16 mlp512; do
-        A=(mpirun -np 2 $train --model $model --stall-timeout 300)
-        B=(mpirun -np 2 $train --model $model --stall-timeout 0)
-        compare $model 'near 1' 'on' 'off'
+        A=(mpirun -np 2 "${train[@]}" --model "$model" --stall-timeout 300)
+        B=(mpirun -np 2 "${train[@]}" --model "$model" --stall-timeout 0)
+        compare "$model" 'near 1' 'on' 'off'
     done
 fi
 printf '\nLoad after: %s\n' "$(cut -d' ' -f1-3 /proc/loadavg)"

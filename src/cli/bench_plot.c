@@ -86,7 +86,9 @@ static void draw_scaling(FILE *out, const mnd_bench *b) {
     stretch(&a.x0, &a.x1);
     stretch(&a.y0, &a.y1);
     char text[32];
-    for (double p = 1.0 / 1024.0; p <= most; p *= 2.0) {
+    for (int k = -10; k <= 30; k++) {
+        const double p = ldexp(1.0, k);
+        if (p > most) break;
         snprintf(text, sizeof text, "%g", p);
         if (p >= 1.0) tick_x(out, &a, p, text);
         if (log10(p) > a.y0) tick_y(out, &a, p, text);
@@ -133,13 +135,15 @@ static void draw_messages(FILE *out, const mnd_bench *b) {
     stretch(&a.x0, &a.x1);
     stretch(&a.y0, &a.y1);
     char text[64];
-    for (double x = 1024.0; x < 1e12; x *= 16.0) {
+    for (int k = 10; k < 40; k += 4) {
+        const double x = ldexp(1.0, k);
         if (log10(x) < a.x0 || log10(x) > a.x1) continue;
         snprintf(text, sizeof text, x < 1048576.0 ? "%.0f KiB" : "%.0f MiB",
                  x < 1048576.0 ? x / 1024.0 : x / 1048576.0);
         tick_x(out, &a, x, text);
     }
-    for (double y = 1e-3; y < 1e12; y *= 10.0) {
+    for (int k = -3; k < 12; k++) {
+        const double y = pow(10.0, k);
         if (log10(y) < a.y0 || log10(y) > a.y1) continue;
         snprintf(text, sizeof text, "%g", y);
         tick_y(out, &a, y, text);

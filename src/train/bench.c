@@ -142,7 +142,7 @@ static void plan_rows(bench *b) {
 }
 
 /* Training rows as the shards of a file: digits that a thousand drawn ones repeat. */
-static void draw(mnd_feed *feed, const uint8_t *image, const uint8_t *label) {
+static void repeat(mnd_feed *feed, const uint8_t *image, const uint8_t *label) {
     for (int64_t i = 0; i < feed->rows; i++) {
         const size_t from = (size_t)((feed->row + i) % DRAWN);
         memcpy(feed->image + (size_t)i * feed->pixels, image + from * feed->pixels, feed->pixels);
@@ -167,8 +167,8 @@ static mnd_status load(bench *b) {
         if (s->who->comm == NULL) continue;
         MND_TRY(mnd_feed_plan(&s->feed, b->images, pixels, s->who->ranks, b->rank, 1, s->batch,
                               b->config->seed));
-        if (b->data == NULL)
-            draw(&s->feed, p, q);
+        if (p != NULL)
+            repeat(&s->feed, p, q);
         else
             MND_TRY(mnd_dataset_read(b->data, MND_TRAIN, s->feed.row, s->feed.rows, s->feed.image,
                                      s->feed.label));

@@ -118,7 +118,11 @@ static const mnd_bench_row *find_row(const mnd_bench *b, bool weak, int ranks) {
     return NULL;
 }
 
-static double rows_of(int64_t batch, int ranks) { return (double)((batch + ranks - 1) / ranks); }
+/* The most rows that a process has. */
+static double rows_of(int64_t batch, int ranks) {
+    const int64_t most = (batch + ranks - 1) / ranks;
+    return (double)most;
+}
 
 /* The sums of a step on `ranks` processes that hang on them alone: optimizer and exchange. */
 static mnd_status shared_part(const mnd_bench *b, const char *way, const mnd_bench_line *message,
