@@ -39,7 +39,8 @@ typedef struct mnd_watchdog mnd_watchdog; /* opaque */
  * which a process counts as stuck; 0 (or a world of one) makes *out NULL, which the other calls
  * take. When a process is stuck, the watchdog logs one line an affected process, with rank, host
  * and pid, what it last did and since when, and what the others are waiting for, and then ends the
- * job with exit code 1 (mnd_comm_abort). Collective.
+ * job with exit code 1 (mnd_comm_abort). An mpirun that then still waits for a lost host is killed
+ * after ten seconds, if it is the parent of the judging process. Collective.
  */
 MND_CHECKED mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out);
 

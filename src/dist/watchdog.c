@@ -2,17 +2,21 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "mnist_dist/log.h"
@@ -174,6 +178,51 @@ static void name(const mnd_watchdog *dog, int r, double now, const char *what, d
         phase_age(dog, r, now));
 }
 
+/* Whether the process that started this one is mpirun, under one of its names. */
+static bool is_launcher(pid_t pid) {
+    static const char *const names[] = {"mpirun", "mpiexec", "orterun", "prterun"};
+    char path[64], text[32] = "";
+    snprintf(path, sizeof path, "/proc/%ld/comm", (long)pid);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n > 0 && text[n - 1] == '\n') text[n - 1] = '\0';
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) return true;
+    return false;
+}
+
+/*
+ * mpirun does not end before its daemons on all hosts have, and one that is frozen or cut off never
+ * says so. Hence a process is left behind that ends an mpirun which is still there GRACE_MS after
+ * the job; no other process of the job would live so long. Under srun Slurm itself sees to it.
+ */
+static void end_launcher_later(void) {
+    enum { GRACE_MS = 10000, MAX_FD = 4096 };
+    const pid_t launcher = getppid();
+    if (!is_launcher(launcher)) return;
+    const int fd = (int)syscall(SYS_pidfd_open, launcher, 0);
+    if (fd < 0) return; /* an old kernel: then it is as without */
+    const pid_t child = fork();
+    if (child == 0) {
+        /* Async-signal-safe calls only. A session of its own keeps it out of mpirun's kill; closed
+         * files let mpirun see the end of the output. */
+        (void)setsid();
+        if (fork() != 0) _exit(0);
+        for (int i = 0; i < MAX_FD; i++)
+            if (i != fd) (void)close(i);
+        struct pollfd end = {.fd = fd, .events = POLLIN};
+        /* Not TERM: while it waits like this, Open MPI 4.1 answers that with a segmentation fault.
+         */
+        if (poll(&end, 1, GRACE_MS) == 0)
+            (void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+        _exit(0);
+    }
+    if (child > 0) (void)waitpid(child, NULL, 0);
+    close(fd);
+}
+
 /*
  * Whoever is silent is to blame; else whoever is long in a phase of its own; else, when all wait
  * for one another, those that are behind.
@@ -224,6 +273,7 @@ static void judge(mnd_watchdog *dog, double patience) {
         "watchdog: %d of %d processes wait for the others, the longest since %.1f s; the job is "
         "ended (--stall-timeout %g)",
         waiting, dog->size, longest, dog->timeout);
+    end_launcher_later();
     mnd_comm_abort(dog->comm, 1);
 }
 
@@ -268,6 +318,7 @@ static void *watch(void *context) {
                 mnd_log(MND_LOG_ERROR,
                         "watchdog: rank %d on host %s hears of no other host any more and gives up",
                         dog->rank, dog->peer[dog->rank].host);
+                end_launcher_later();
                 mnd_comm_abort(dog->comm, 1);
             }
         }

@@ -1,25 +1,21 @@
 #!/usr/bin/env bash
 # usage: hosts.sh PROGRAM — runs over three hosts (namespaces with their own network) by TCP give the bits of
-# one host; a host that is cut off, freezes or dies is named, and a restart without it goes on to the
-# same bits.
+# one host; a host that is cut off or freezes is named, one that dies ends the job as well, and a restart
+# without it goes on to the same bits.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/support/hosts.sh
 . "$here/../support/hosts.sh"
-need "${MPIEXEC:-mpirun}"
-"${MPIEXEC:-mpirun}" --version 2>&1 | grep -qE 'Open MPI|OpenRTE' ||
-    skip "the hosts are reached through Open MPI's launcher, and this is another MPI"
 isolate "$@"
 program=$(realpath "$1")
 cd "$work"
-for i in 1 2 3; do host_up h$i $i; done
-host_run h1 ping -c 1 -W 5 10.77.0.3 >ping.log 2>&1 || true
+for i in 1 2 3; do host_up "h$i" "$i"; done
 # shellcheck disable=SC2317 # called by the trap
 say_why() {
     local status=$? log
     [ "$status" -ne 0 ] || return 0
     for log in "$work"/*.log; do
-        [ ! -s "$log" ] || printf '%s\n' "-- ${log##*/}:" "$(tail -n 40 "$log")" >&2
+        [ ! -s "$log" ] || printf '%s\n' "-- ${log##*/}:" "$(tail -n 12 "$log")" >&2
     done
 }
 trap say_why EXIT
@@ -35,7 +31,7 @@ arguments() {
 train() {
     local name=$1 hosts=$2
     shift 2
-    hosts_mpirun "$hosts" "$program" train "${options[@]}" --checkpoint-dir "$name" \
+    host_mpirun "$hosts" "$program" train "${options[@]}" --checkpoint-dir "$name" \
         --metrics "$name.jsonl" "$@" >>"$name.log" 2>&1 </dev/null
 }
 
@@ -67,16 +63,15 @@ for how in cut frozen dead; do
     esac
     begin=$SECONDS
     ended() { ! kill -0 "$job" 2>/dev/null; }
-    wait_for 90 ended || {
-        hosts=h1
-        fail "$how: the job still runs 90 s after host h2 was lost"
-    }
+    wait_for 90 ended || fail "$how: the job still runs 90 s after host h2 was lost"
     echo "$how: ended $((SECONDS - begin)) s after"
     code=0
     wait "$job" || code=$?
     [ "$code" -ne 0 ] || fail "$how: was over before the host was lost, or took no notice"
-    grep -q 'h2' "$how.log" || fail "$how: host h2 is not named"
-    grep -h h2 "$how.log" | head -n 3
+    # When its processes die their connections close, and MPI ends the job before the watchdog speaks.
+    if [ "$how" != dead ]; then
+        grep "watchdog: rank . on host h2" "$how.log" || fail "$how: host h2 is not named"
+    fi
     # Whatever hung there is killed, as by a reset of the machine.
     host_signal h2 KILL
     host_mend h2
