@@ -37,7 +37,8 @@ typedef struct mnd_exchange_times {
 
 /*
  * `name` is one of the table or "auto": local for one process, shared on one node, hierarchical on
- * several; allreduce where /dev/shm is too small for those (mnd_exchange_note says so). One process
+ * several; allreduce where memory cannot be shared, for instance because /dev/shm is too small
+ * (mnd_exchange_note says so). One process
  * gets local and one node gets shared whenever that is what the named one comes down to, so that
  * one command serves every number of processes. `logical` = V. Collective: either every process
  * gets the exchange or every process gets the same error.

@@ -129,7 +129,10 @@ mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical, si
         if (status != MND_OK) ex->ops->close(ex);
     }
     if (status != MND_OK) release(&ex);
-    if (status == MND_NO_MEMORY && strcmp(name, "auto") == 0 && mnd_comm_size(comm) > 1) {
+    /* No room in /dev/shm, or an MPI library that cannot share memory here. */
+    const int elsewhere =
+        status == MND_NO_MEMORY || status == MND_UNSUPPORTED || status == MND_COMM;
+    if (elsewhere && strcmp(name, "auto") == 0 && mnd_comm_size(comm) > 1) {
         char note[sizeof ex->note];
         snprintf(note, sizeof note, "%s", mnd_error());
         status = mnd_exchange_create(comm, "allreduce", logical, n_param, n_slot, &ex);
