@@ -232,7 +232,17 @@ static void a_world_of_one(void **state) {
     assert_everywhere(good && self == NULL);
 }
 
+/* Run by abort.sh: the last rank aborts while the others wait for it. */
+static int abort_all(int code) {
+    if (mnd_comm_start(&world) != MND_OK) return EXIT_FAILURE;
+    if (mnd_comm_rank(world) == mnd_comm_size(world) - 1) mnd_comm_abort(world, code);
+    const mnd_status status = mnd_comm_barrier(world);
+    return status == MND_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 int main(void) {
+    const char *code = getenv("MND_TEST_ABORT");
+    if (code != NULL) return abort_all(atoi(code));
     const struct CMUnitTest test[] = {
         cmocka_unit_test(identity), cmocka_unit_test(broadcast),  cmocka_unit_test(reductions),
         cmocka_unit_test(gathers),  cmocka_unit_test(agreement),  cmocka_unit_test(splits),
