@@ -43,6 +43,7 @@ static const network large[] = {
     {"mlp16", {3, {28, 28, 1}}, 10, 9, DIGIT},
     {"mlp512", {3, {28, 28, 1}}, 10, 7, DIGIT},
     {"cnn", {3, {28, 28, 1}}, 10, 5, DIGIT},
+    {"cnn2", {3, {28, 28, 1}}, 10, 3, DIGIT},
     {"cnn", {3, {28, 28, 1}}, 47, 2, NOISE},
     {"cnn", {3, {32, 32, 3}}, 10, 2, NOISE},
     {"cnn", {3, {27, 29, 1}}, 10, 3, DIGIT},
@@ -129,8 +130,7 @@ static sample_data data_open(const network *n, const naive_net *net, uint32_t va
 static void without_dropout(const char *spec, int classes, char *out, size_t size) {
     char full[1024];
     rig_ok(mnd_model_spec(spec, classes, full, sizeof full), spec);
-    char *at = strstr(full, ",dropout:");
-    if (at) {
+    for (char *at = strstr(full, ",dropout:"); at; at = strstr(full, ",dropout:")) {
         const char *end = strchr(at + 1, ',');
         memmove(at, end, strlen(end) + 1);
     }

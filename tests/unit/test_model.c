@@ -293,6 +293,7 @@ static void presets(void **state) {
         {"mlp16", {13002, 13002 + 37 * 17}},
         {"mlp512", {669706, 669706 + 37 * 513}},
         {"cnn", {607394, 607394 + 37 * 129}},
+        {"cnn2", {108618, 108618 + 37 * 129}},
     };
     static const int classes[2] = {10, 47};
     for (size_t i = 0; i < COUNT(preset); i++)

@@ -22,6 +22,7 @@ static const network nets[] = {
     {"mlp16", {3, {28, 28, 1}}, 10},
     {"cnn", {3, {13, 14, 1}}, 7},
     {"cnn", {3, {9, 10, 2}}, 10},
+    {"cnn2", {3, {14, 15, 1}}, 10},
     {"conv:8:3:same,relu,maxpool:2,conv:12:3,relu,avgpool:2,flatten,dropout:0.25,dense:10",
      {3, {14, 15, 1}},
      10},
