@@ -26,6 +26,7 @@ typedef struct mnd_bench_config {
     mnd_optimizer optimizer;
     int64_t batch_size; /* strong scaling: of all processes together; weak: of each */
     int steps, repeats; /* steps of a turn, turns */
+    int messages;       /* of each size in a turn of the exchange alone */
     int threads;        /* of each process */
     bool plain;         /* products by OpenBLAS */
     uint64_t seed;
@@ -56,7 +57,7 @@ typedef struct mnd_bench_message {
     char way[16];
     int ranks, nodes;
     size_t bytes;   /* of the gradient */
-    double seconds; /* median over at least ten a turn, each of its slowest process */
+    double seconds; /* median over all turns, each message of its slowest process */
 } mnd_bench_message;
 
 /* t = alpha a + beta b, fitted to points (a, b, t). */

@@ -11,7 +11,7 @@
 
 typedef struct choices {
     const char *optimizer, *products, *json, *plot;
-    int64_t steps, repeats, threads, seed;
+    int64_t steps, repeats, messages, threads, seed;
     bool synthetic;
 } choices;
 
@@ -78,6 +78,7 @@ int cmd_bench(int argc, char **argv) {
                  .products = "native",
                  .steps = 50,
                  .repeats = 7,
+                 .messages = 10,
                  .threads = 1,
                  .seed = 1};
     const option_row rows[] = {
@@ -94,6 +95,8 @@ int cmd_bench(int argc, char **argv) {
         {"steps", OPTION_INT, &k.steps, "N", 1, 1000000, "steps of a turn (50)"},
         {"repeats", OPTION_INT, &k.repeats, "N", 1, 1000,
          "turns; printed are medians, so let it be 5 or more (7)"},
+        {"messages", OPTION_INT, &k.messages, "N", 1, 100000,
+         "messages of each size in a turn of the exchange alone (10)"},
         {"exchange", OPTION_TEXT, &c.exchange, "NAME", 0, 0,
          "auto, allreduce, shared or hierarchical (auto)"},
         {"threads", OPTION_INT, &k.threads, "T", 1, 256, "threads of each process (1)"},
@@ -123,6 +126,7 @@ int cmd_bench(int argc, char **argv) {
     c.plain = strcmp(k.products, "openblas") == 0;
     c.steps = (int)k.steps;
     c.repeats = (int)k.repeats;
+    c.messages = (int)k.messages;
     c.threads = (int)k.threads;
     c.seed = (uint64_t)k.seed;
     if (k.synthetic) c.data = NULL;

@@ -23,7 +23,6 @@ enum {
     LEAST_FLOATS = 256,
     MOST_FLOATS = 1 << 20,
     SIZES = 7,
-    INNER = 10, /* messages of a turn */
     WAYS = 3
 };
 
@@ -300,7 +299,7 @@ typedef struct side {
     const char *way;
     mnd_exchange *exchange; /* NULL: MPI_Allreduce */
     float *sum, *grad;
-    double *seconds; /* (repeats * INNER) */
+    double *seconds; /* (repeats * messages) */
 } side;
 
 static void store(void *context, size_t first, size_t count, const float *grad) {
@@ -366,8 +365,8 @@ static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, in
         }
         ++*n_side;
         if (status == MND_OK) {
-            status = mnd_alloc(&p, (size_t)b->config->repeats * INNER, sizeof *s->seconds,
-                               "the measurements");
+            status = mnd_alloc(&p, (size_t)(b->config->repeats * b->config->messages),
+                               sizeof *s->seconds, "the measurements");
             s->seconds = p;
         }
         MND_TRY(mnd_comm_agree(g->comm, status, NULL));
@@ -390,7 +389,7 @@ static mnd_status measure_size(bench *b, const group *g, size_t n) {
     side sides[WAYS] = {0};
     int n_side = 0;
     void *p = NULL;
-    const int repeats = b->config->repeats;
+    const int repeats = b->config->repeats, messages = b->config->messages;
     status = mnd_alloc(&p, n, sizeof(float), "the exchange");
     MND_TRY(mnd_comm_agree(g->comm, status, NULL));
     float *mine = p;
@@ -399,19 +398,20 @@ static mnd_status measure_size(bench *b, const group *g, size_t n) {
     for (int t = -1; t < repeats; t++) /* the first turn warms up */
         for (int k = 0; k < n_side; k++) {
             side *s = &sides[(k + t + 1) % n_side];
-            for (int i = 0; i < INNER; i++)
-                MND_TRY(one_message(g->comm, s, mine, n, &s->seconds[(t < 0 ? 0 : t) * INNER + i]));
+            for (int i = 0; i < messages; i++)
+                MND_TRY(
+                    one_message(g->comm, s, mine, n, &s->seconds[(t < 0 ? 0 : t) * messages + i]));
         }
     for (int k = 0; k < n_side; k++) {
         side *s = &sides[k];
         MND_TRY(mnd_comm_agree(g->comm, check_sum(s, g->ranks, n), NULL));
-        MND_TRY(mnd_comm_max_f64(g->comm, s->seconds, (size_t)(repeats * INNER)));
+        MND_TRY(mnd_comm_max_f64(g->comm, s->seconds, (size_t)(repeats * messages)));
         if (b->rank != 0) continue;
         mnd_bench_message *m = &b->out->message[b->out->n_message++];
         *m = (mnd_bench_message){.ranks = g->ranks,
                                  .nodes = mnd_comm_nodes(g->comm),
                                  .bytes = n * sizeof(float),
-                                 .seconds = median(s->seconds, repeats * INNER)};
+                                 .seconds = median(s->seconds, repeats * messages)};
         snprintf(m->way, sizeof m->way, "%s", s->way);
     }
 cleanup:

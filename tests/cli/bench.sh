@@ -18,7 +18,7 @@ says() { grep -qE -- "$1" out || fail "no '$1' in: $(cat out)"; }
 run() {
     local np=$1
     shift
-    "$mpiexec" -n "$np" "$exe" bench --model mlp16 --images 2000 --steps 8 --repeats 3 "$@" >out 2>err ||
+    "$mpiexec" -n "$np" "$exe" bench --model mlp16 --images 2000 --steps 8 --repeats 3 --messages 3 "$@" >out 2>err ||
         fail "np $np: exit code $?: $(cat err)"
     [ ! -s err ] || fail "np $np: not silent: $(cat err)"
 }
