@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+size_t mnd_shape_size(const mnd_shape *shape) {
+    size_t size = 1;
+    for (int i = 0; i < shape->ndim; i++) size *= (size_t)shape->dim[i];
+    return size;
+}
+
 extern const mnd_layer_ops mnd_layer_dense, mnd_layer_conv, mnd_layer_maxpool, mnd_layer_avgpool,
     mnd_layer_flatten, mnd_layer_dropout, mnd_layer_relu, mnd_layer_sigmoid, mnd_layer_tanh;
 

@@ -31,12 +31,6 @@ struct mnd_model {
     mnd_work work[MAX_THREADS];
 };
 
-size_t mnd_shape_size(const mnd_shape *shape) {
-    size_t size = 1;
-    for (int i = 0; i < shape->ndim; i++) size *= (size_t)shape->dim[i];
-    return size;
-}
-
 /* ------------------------------------------------------------------------------------ the spec */
 
 static const struct {

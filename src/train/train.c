@@ -469,6 +469,7 @@ static mnd_status set_up(run *r) {
                                .exchange = r->exchange,
                                .optimizer = &c->optimizer,
                                .threads = c->threads};
+    if (mnd_exchange_note(r->exchange)[0] != '\0') warn(r, "%s", mnd_exchange_note(r->exchange));
     MND_TRY(fill_state(r, resumed ? &ckpt : NULL));
     status = prepare_checkpoints(r);
     if (status == MND_OK && r->rank == 0 && !resumed && c->checkpoint_dir != NULL) {
