@@ -4,7 +4,7 @@
 set -euo pipefail
 exe=$1
 dir=$(mktemp -d train_errors.XXXXXX)
-trap 'chmod -R u+w "$dir" 2>/dev/null; umount "$dir/full" 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'chmod -R u+w "$dir" 2>/dev/null || true; umount "$dir/full" 2>/dev/null || true; rm -rf "$dir"' EXIT
 
 fail() {
     echo "FAILED: $*" >&2
