@@ -177,6 +177,6 @@ while IFS= read -r line; do
     fi
 done <"$page"
 
-[ $((n_exact + n_shape + n_skipped)) -ge 30 ] || complain "only $((n_exact + n_shape)) commands found"
+[ $((n_exact + n_shape + n_skipped)) -ge 25 ] || complain "only $((n_exact + n_shape)) commands found"
 echo "tutorial: $n_exact outputs compared line by line, $n_shape in shape, $n_skipped left out"
 exit "$bad"
