@@ -5,13 +5,13 @@
 #   bench/measure.sh [BUILD]        (default build/release; needs data/mnist.h5 and two idle cores)
 # Absolute times drift on shared machines: the two sides of every comparison alternate, and what counts
 # is the median of the ratios of neighbours. REPEATS=7 sets how many; PARTS="scaling watchdog" picks parts
-# out of: floor exchange scaling train hybrid logical watchdog.
+# out of: floor exchange ceiling scaling train hybrid logical watchdog.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
 data=${DATA:-data/mnist.h5}
 repeats=${REPEATS:-7}
-parts=${PARTS:-floor exchange scaling train hybrid logical watchdog}
+parts=${PARTS:-floor exchange ceiling scaling train hybrid logical watchdog}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OPENBLAS_NUM_THREADS=1
 work=$(mktemp -d)
@@ -41,6 +41,12 @@ compare() {
     for ((i = 0; i < repeats; i++)); do
         if ((i % 2 == 0)); then one a "${A[@]}"; one b "${B[@]}"; else one b "${B[@]}"; one a "${A[@]}"; fi
     done
+    row "$what" "$bar" "$name_a" "$name_b"
+}
+
+# row WHAT BAR NAME_A NAME_B: from $work/a and $work/b
+row() {
+    local what=$1 bar=$2 name_a=$3 name_b=$4
     paste "$work/a" "$work/b" | awk '{ print $2 / $1 }' | sort -g >"$work/ratio"
     printf '| %s | %s: %.0f | %s: %.0f | **%.3f** | %.3f to %.3f | %s |\n' "$what" "$name_a" \
         "$(median "$work/a")" "$name_b" "$(median "$work/b")" "$(median "$work/ratio")" \
@@ -65,6 +71,30 @@ if does exchange; then
     printf '\n### Exchange and optimizer together, 2 ranks\n\n```\n'
     mpirun -np 2 "$build/bench/bench_exchange" 400
     echo '```'
+fi
+
+# two_alone MODEL: two runs at the same time, each on a core of its own, that share nothing
+two_alone() {
+    local core
+    for core in 0 1; do
+        taskset -c $core "${train[@]}" --model "$1" --metrics "$work/alone-$core.jsonl" >/dev/null &
+    done
+    wait
+    for core in 0 1; do grep '"event":"epoch"' "$work/alone-$core.jsonl" | tail -n 1; done |
+        sed 's/.*"images_per_second":\([-+0-9.e]*\).*/\1/' | awk '{ n += $1 } END { print n }' >>"$work/b"
+}
+
+if does ceiling; then
+    printf '\n### What two cores of this machine can give: two runs at once that share nothing, batch 128\n'
+    head_of_comparison
+    for model in mlp512 cnn; do
+        rm -f "$work/a" "$work/b"
+        for ((i = 0; i < repeats; i++)); do
+            one a taskset -c 0 "${train[@]}" --model "$model"
+            two_alone "$model"
+        done
+        row "$model" '2.00 if the cores did not disturb each other' 'one run' 'two at once'
+    done
 fi
 
 if does scaling; then
