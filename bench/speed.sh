@@ -48,6 +48,7 @@ for model in ${MODELS:-mlp512 cnn}; do
     for ((round = 0; round < ${ROUNDS:-5}; round++)); do
         echo "$(ours 1 "$model" 2) $(torch "$model" 2) $(ours 2 "$model" 2)" >>"$work/rounds"
     done
+    # shellcheck disable=SC2016 # the quotes are of Markdown
     printf '| %s, batch %d | %.0f | %.0f | %.0f | %.2f | %.2f |\n' "$model" "$batch" \
         "$(column 1)" "$(column 3)" "$(column 2)" "$(ratio 1 2)" "$(ratio 3 1)"
 done

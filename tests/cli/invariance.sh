@@ -98,5 +98,6 @@ grep -q "Resumed from .*: epoch 4, step 48" "$dir/out" || fail "resumed elsewher
 } >"$dir/figures"
 same "the run killed on 8, 3 and 5 and finished on 1"
 
-[ "$stopped" = 3 ] && [ "$runs" -ge 40 ] || fail "only $runs runs"
+[ "$stopped" = 3 ] || fail "only $stopped runs were killed"
+[ "$runs" -ge 40 ] || fail "only $runs runs"
 echo "$runs runs agree where they must"
