@@ -16,7 +16,7 @@ for launch in srun mpirun; do
         "${arguments[@]}")")
 done
 for job in "${started[@]}"; do
-    wait_for 30 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
+    wait_for 90 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
     scancel "$job"
 done
 again=()
@@ -27,7 +27,7 @@ for job in "${started[@]}"; do
         "${arguments[@]}")")
 done
 for i in 0 1; do
-    ends_as "${again[i]}" COMPLETED 120
+    ends_as "${again[i]}" COMPLETED 240
     same_as_reference "${again[i]}" "run-${started[i]}"
     in_state "${started[i]}" CANCELLED || fail "the cancelled job ${started[i]} came back"
     [ "$(job_restarts "${started[i]}")" -eq 0 ] || fail "the cancelled job ${started[i]} came back"

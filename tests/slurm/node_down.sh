@@ -17,7 +17,7 @@ for _ in 1 2; do
 done
 lost=()
 for job in "${started[@]}"; do
-    wait_for 30 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
+    wait_for 90 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
     # The second node: the first runs the batch script and rank 0.
     lost+=("$(scontrol show hostnames "$(squeue -h -j "$job" -o %N)" | tail -n 1)")
 done
@@ -26,7 +26,7 @@ host_cut "${lost[1]}"
 host_signal "${lost[1]}" KILL
 
 for job in "${started[@]}"; do
-    ends_as "$job" COMPLETED 120
+    ends_as "$job" COMPLETED 240
     [ "$(job_restarts "$job")" -ge 1 ] || fail "job $job was over before its node was gone"
     same_as_reference "$job"
     passed "job $job: $(grep -c '^== job' mnist_dist-"$job".log) starts, the same bits"

@@ -12,7 +12,7 @@ reference
 
 for launch in srun mpirun; do
     job=$(LAUNCH=$launch sbatch --parsable --nodes=4 --ntasks-per-node=2 "$jobs/train.sbatch" "${arguments[@]}")
-    ends_as "$job" COMPLETED 60
+    ends_as "$job" COMPLETED 180
     same_as_reference "$job"
     grep -q '"event":"start".*"ranks":8[,}]' "run-$job/metrics.jsonl" || fail "not 8 ranks"
     passed "$launch, 8 ranks on 4 nodes"
