@@ -35,10 +35,9 @@ int cmd_accept(int argc, char **argv) {
     mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
                                       &n_argument, &helped);
     if (helped) return EXIT_DONE;
-    if (status == MND_OK) status = mnd_comm_start(&comm);
-    if (status != MND_OK) return command_exit(status);
+    status = command_join(status, &comm);
+    if (status != MND_OK) return command_leave(status, &comm);
     const int rank = mnd_comm_rank(comm);
-    command_speaker(rank == 0);
     q.threads = (int)threads;
     q.plain = strcmp(products, "openblas") == 0;
     const double begin = mnd_now();

@@ -122,7 +122,6 @@ int cmd_bench(int argc, char **argv) {
                                       &n_argument, &helped);
     if (helped) return EXIT_DONE;
     if (status == MND_OK) status = mnd_optimizer_default(k.optimizer, &c.optimizer);
-    if (status != MND_OK) return command_exit(status);
     c.plain = strcmp(k.products, "openblas") == 0;
     c.steps = (int)k.steps;
     c.repeats = (int)k.repeats;
@@ -130,10 +129,7 @@ int cmd_bench(int argc, char **argv) {
     c.threads = (int)k.threads;
     c.seed = (uint64_t)k.seed;
     if (k.synthetic) c.data = NULL;
-    status = mnd_comm_start(&comm);
-    if (status != MND_OK) return command_exit(status);
-    command_speaker(mnd_comm_rank(comm) == 0);
-    const int code = command_exit(bench(comm, &c, &k));
-    mnd_comm_finish(&comm);
-    return code;
+    status = command_join(status, &comm);
+    if (status == MND_OK) status = bench(comm, &c, &k);
+    return command_leave(status, &comm);
 }

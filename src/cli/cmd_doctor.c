@@ -51,9 +51,8 @@ int cmd_doctor(int argc, char **argv) {
     mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
                                       &n_argument, &helped);
     if (helped) return EXIT_DONE;
-    if (status == MND_OK) status = mnd_comm_start(&comm);
-    if (status != MND_OK) return command_exit(status);
-    command_speaker(mnd_comm_rank(comm) == 0);
+    status = command_join(status, &comm);
+    if (status != MND_OK) return command_leave(status, &comm);
     q.threads = (int)threads;
     q.plain = strcmp(products, "openblas") == 0;
     status = mnd_doctor(comm, &q, false, finding, &n);

@@ -90,11 +90,8 @@ int cmd_evaluate(int argc, char **argv) {
     if (status == MND_OK) {
         k.path = argument[0];
         k.threads = (int)threads;
-        status = mnd_comm_start(&comm);
     }
-    if (status != MND_OK) return command_exit(status);
-    command_speaker(mnd_comm_rank(comm) == 0);
-    const int code = command_exit(evaluate(comm, &k));
-    mnd_comm_finish(&comm);
-    return code;
+    status = command_join(status, &comm);
+    if (status == MND_OK) status = evaluate(comm, &k);
+    return command_leave(status, &comm);
 }

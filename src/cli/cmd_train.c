@@ -130,10 +130,8 @@ int cmd_train(int argc, char **argv) {
                                       &n_argument, &helped);
     if (helped) return EXIT_DONE;
     if (status == MND_OK) status = settle(&k, &c);
-    if (status != MND_OK) return command_exit(status);
-    status = mnd_comm_start(&comm);
-    if (status != MND_OK) return command_exit(status);
-    command_speaker(mnd_comm_rank(comm) == 0);
+    status = command_join(status, &comm);
+    if (status != MND_OK) return command_leave(status, &comm);
 
     display d;
     display_start(&d, k.progress);
@@ -141,7 +139,5 @@ int cmd_train(int argc, char **argv) {
     mnd_train_result result;
     status = mnd_train(&c, comm, &observer, &result);
     if (status == MND_OK && mnd_comm_rank(comm) == 0) print_result(&result);
-    const int code = command_exit(status);
-    mnd_comm_finish(&comm);
-    return code;
+    return command_leave(status, &comm);
 }

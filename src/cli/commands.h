@@ -2,6 +2,7 @@
 #ifndef MNIST_DIST_CLI_COMMANDS_H
 #define MNIST_DIST_CLI_COMMANDS_H
 
+#include "mnist_dist/comm.h"
 #include "mnist_dist/status.h"
 
 /* Exit codes: what scripts and batch systems rely on. */
@@ -32,6 +33,15 @@ void command_speaker(int speaks);
 
 /* Whether it is this process. Commands for one process do nothing in the others of a launch. */
 int command_speaks(void);
+
+/*
+ * Joins the other processes and agrees with them on `status`, that of reading the options. Even a
+ * wrong option is said that way: a rank that left before rank 0 has spoken would have the launcher
+ * silence it. *comm may be NULL afterwards. Collective.
+ */
+mnd_status command_join(mnd_status status, mnd_comm **comm);
+/* command_exit, then leaves the other processes. Collective. */
+int command_leave(mnd_status status, mnd_comm **comm);
 
 /* Logs mnd_error() (from the speaker only) if status is not MND_OK and returns the exit code that
  * belongs to it. */

@@ -32,12 +32,28 @@ int command_speaks(void) {
     return 1;
 }
 
+mnd_status command_join(mnd_status status, mnd_comm **comm) {
+    char why[1024];
+    snprintf(why, sizeof why, "%s", mnd_error());
+    const mnd_status joined = mnd_comm_start(comm);
+    if (joined != MND_OK) return joined;
+    command_speaker(mnd_comm_rank(*comm) == 0);
+    if (status != MND_OK) status = mnd_fail(status, "%s", why);
+    return mnd_comm_agree(*comm, status, NULL);
+}
+
 int command_exit(mnd_status status) {
     if (status == MND_OK) return EXIT_DONE;
     if (command_speaks())
         mnd_log(status == MND_STOPPED ? MND_LOG_INFO : MND_LOG_ERROR, "%s", mnd_error());
     if (status == MND_STOPPED) return EXIT_STOPPED;
     return status == MND_USAGE ? EXIT_USAGE : EXIT_FAILED;
+}
+
+int command_leave(mnd_status status, mnd_comm **comm) {
+    const int code = command_exit(status);
+    mnd_comm_finish(comm);
+    return code;
 }
 
 static void print_help(void) {

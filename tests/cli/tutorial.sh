@@ -46,7 +46,7 @@ for set in mnist fashion-mnist; do
         cp -rsL "$root/data/$set" "data/$set"
     else
         [ "$set" = fashion-mnist ] || real=0
-        absent+="|fetch.sh $set|convert data/$set"
+        absent+="|fetch.sh $set|convert data/$set|show .*data/$set"
         mnist_dist synth -o "data/$set.h5" --images 8000 --test-images 5000 >"$work/out"
     fi
 done
