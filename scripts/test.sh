@@ -104,7 +104,7 @@ stage_shell() {
     mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' '*.sbatch' .ci/run)
     local script
     for script in "${scripts[@]}"; do bash -n "$script"; done
-    shellcheck -x "${scripts[@]}"
+    shellcheck -x -S warning "${scripts[@]}"
     echo "${#scripts[@]} scripts" >"$logs/shell.note"
 }
 

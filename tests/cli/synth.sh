@@ -60,7 +60,7 @@ refused 2 -o "$dir/e.h5" --seed -1
 refused 2 -o "$dir/e.h5" --colour
 refused 2 -o
 refused 2 "$dir/e.h5"
-refused 1 -o /nonexistent/folder/e.h5 --images 10 --test-images 10
+refused 1 -o /dev/null/folder/e.h5 --images 10 --test-images 10
 refused 1 -o "$dir" --images 10 --test-images 10
 [ ! -e "$dir/e.h5" ] || fail "a refused call left a file"
 

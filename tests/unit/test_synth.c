@@ -173,8 +173,8 @@ static void refuses(void **state) {
     assert_int_equal(mnd_synth_file("synth-none.h5", 10, INT64_C(1) << 31, 1, NULL, NULL),
                      MND_RANGE);
     assert_int_not_equal(access("synth-none.h5", F_OK), 0);
-    assert_int_not_equal(mnd_synth_file("/nonexistent/x.h5", 10, 10, 1, NULL, NULL), MND_OK);
-    assert_non_null(strstr(mnd_error(), "/nonexistent"));
+    assert_int_not_equal(mnd_synth_file("/dev/null/x.h5", 10, 10, 1, NULL, NULL), MND_OK);
+    assert_non_null(strstr(mnd_error(), "/dev/null/x.h5"));
 }
 
 int main(void) {
