@@ -29,7 +29,7 @@ case ${1:-} in
 convert | synth | summary | help | --version) exec "$binary" "$@" ;;
 esac
 
-if [ -z "${MNIST_DIST_DATA:-}" ] && [[ " $* " != *" --data"[\ =]* ]]; then
+if [ "${1:-}" != accept ] && [ -z "${MNIST_DIST_DATA:-}" ] && [[ " $* " != *" --data"[\ =]* ]]; then
     MNIST_DIST_DATA=$root/data/mnist.h5
     if ! fetch_mnist "$binary"; then
         MNIST_DIST_DATA=$root/data/synth.h5
