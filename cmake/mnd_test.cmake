@@ -7,9 +7,10 @@
 #   binary's path. Those with the label quick also run under the sanitizers and against MPICH.
 #   Exit code 77 means skipped, for instance because data/mnist.h5 is not there.
 #
-# MND_LONG=1 in the environment asks for the long form (scripts/test.sh --long); the limits are then
-# LONG_TIMEOUT (an hour). Sanitizers and valgrind stretch every limit.
+# MND_LONG=1 in the environment asks a test for its long form, MND_LONG=ON here grants the time for it:
+# LONG_TIMEOUT (an hour). scripts/test.sh --long does both. Sanitizers and valgrind stretch every limit.
 
+option(MND_LONG "Time limits for the long form of the tests" OFF)
 option(MND_VALGRIND "Run the unit tests under valgrind" OFF)
 set(support ${PROJECT_SOURCE_DIR}/tests/support)
 
@@ -39,20 +40,13 @@ if(MND_VALGRIND)
     --suppressions=${support}/valgrind.supp)
 endif()
 
-# The time limit of a test, stretched, and another one for the long form, which ctest picks as it
-# starts, not CMake as it configures.
+# The time limit of a test, stretched.
 function(mnd_limit test seconds long_seconds)
   math(EXPR seconds "${seconds} * ${slowness}")
-  set_tests_properties(${test} PROPERTIES TIMEOUT ${seconds})
-  if(long_seconds LESS seconds)
-    set(long_seconds ${seconds})
+  if(MND_LONG AND seconds LESS long_seconds)
+    set(seconds ${long_seconds})
   endif()
-  get_property(rows DIRECTORY PROPERTY MND_LONG_ROWS)
-  string(APPEND rows "  set_tests_properties(${test} PROPERTIES TIMEOUT ${long_seconds})\n")
-  set_property(DIRECTORY PROPERTY MND_LONG_ROWS "${rows}")
-  set(file ${CMAKE_CURRENT_BINARY_DIR}/long_limits.cmake)
-  file(WRITE ${file} "if(\"$ENV{MND_LONG}\" STREQUAL \"1\")\n${rows}endif()\n")
-  set_property(DIRECTORY PROPERTY TEST_INCLUDE_FILES ${file})
+  set_tests_properties(${test} PROPERTIES TIMEOUT ${seconds})
 endfunction()
 
 function(mnd_test_program target source)

@@ -33,10 +33,13 @@ stages=(
     "tidy      clang-tidy, on all C files"
 )
 
-only=()
+only=() long=OFF
 while [ $# -gt 0 ]; do
     case $1 in
-    --long) export MND_LONG=1 MND_FUZZ_SECONDS=${MND_FUZZ_SECONDS:-600} ;;
+    --long)
+        long=ON
+        export MND_LONG=1 MND_FUZZ_SECONDS=${MND_FUZZ_SECONDS:-600}
+        ;;
     --only)
         [ $# -gt 1 ] || die "--only needs the name of a stage; see --list"
         printf '%s\n' "${stages[@]}" | grep -q "^$2 " || die "'$2' is not a stage; see --list"
@@ -91,6 +94,12 @@ run_ctest() {
     return "$status"
 }
 
+# build PRESET [OPTION...]
+build() {
+    cmake --preset "$@" -DMND_LONG=$long
+    cmake --build --preset "$1"
+}
+
 c_files() { git ls-files --cached --others --exclude-standard '*.c' '*.h'; }
 
 stage_setup() { scripts/setup.sh test; }
@@ -118,8 +127,7 @@ stage_tree() {
 }
 
 stage_build() {
-    cmake --preset release -DMND_WERROR=ON
-    cmake --build --preset release
+    build release -DMND_WERROR=ON
 }
 
 stage_data() {
@@ -151,32 +159,27 @@ stage_run() {
 }
 
 stage_clang() {
-    cmake --preset clang
-    cmake --build --preset clang
+    build clang
     run_ctest clang
 }
 
 stage_asan() {
-    cmake --preset asan
-    cmake --build --preset asan
+    build asan
     run_ctest asan
 }
 
 stage_mpich() {
-    cmake --preset mpich
-    cmake --build --preset mpich
+    build mpich
     run_ctest mpich
 }
 
 stage_valgrind() {
-    cmake --preset valgrind
-    cmake --build --preset valgrind
+    build valgrind
     run_ctest valgrind
 }
 
 stage_fuzz() {
-    cmake --preset fuzz
-    cmake --build --preset fuzz
+    build fuzz
     run_ctest fuzz
 }
 
