@@ -36,7 +36,7 @@
  * you trust.
  *
  * Nothing here is collective; in a run, rank 0 writes and every rank reads for itself. One run at a
- * time writes to a folder.
+ * time writes to a folder: see mnd_checkpoint_lock.
  */
 #ifndef MNIST_DIST_CHECKPOINT_H
 #define MNIST_DIST_CHECKPOINT_H
@@ -139,6 +139,13 @@ MND_CHECKED mnd_status mnd_checkpoint_read_latest(const char *dir,
  * nothing.
  */
 MND_CHECKED mnd_status mnd_checkpoint_set_aside(const char *dir, char *moved_to, size_t size);
+
+/*
+ * Takes DIR for this process: as long as *lock is open (close(2) it, or end) no other gets it.
+ * Waits for another holder up to `patience` seconds, then MND_IO. *lock is -1 where there is no
+ * such folder or its file system has no locks (flock(2)); then nothing is protected.
+ */
+MND_CHECKED mnd_status mnd_checkpoint_lock(const char *dir, double patience, int *lock);
 
 /* Frees what mnd_checkpoint_read allocated and clears it; safe on a zeroed checkpoint. */
 void mnd_checkpoint_free(mnd_checkpoint *ckpt);

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "mnist_dist/log.h"
@@ -75,7 +77,21 @@ static int finish_output(int code) {
                                  strerror(errno != 0 ? errno : EIO)));
 }
 
+/*
+ * OpenBLAS starts a thread a core as it is loaded. Each wants 128 MB of address space and, where a
+ * limit denies them (ulimit -v, some batch systems), spins for them for ever, so that the program
+ * never ends. OpenBLAS looks at the environment only then: hence the second start, with one thread.
+ */
+static void keep_openblas_small(char **argv) {
+    struct rlimit most;
+    if (getrlimit(RLIMIT_AS, &most) != 0 || most.rlim_cur == RLIM_INFINITY) return;
+    if (getenv("OPENBLAS_NUM_THREADS") != NULL || setenv("OPENBLAS_NUM_THREADS", "1", 1) != 0)
+        return;
+    (void)execv("/proc/self/exe", argv); /* failing that, go on as it is */
+}
+
 int main(int argc, char **argv) {
+    keep_openblas_small(argv);
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help();

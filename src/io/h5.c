@@ -25,18 +25,23 @@ static herr_t keep_first(unsigned n, const H5E_error2_t *entry, void *context) {
     return 0;
 }
 
-/* What the innermost function of HDF5 said, without the noise of its I/O errors. */
-static void reason(char out[512]) {
+/*
+ * What the innermost function of HDF5 said, without the noise of its I/O errors. Returns whether it
+ * was the system that failed, not the file.
+ */
+static bool reason(char out[512]) {
     out[0] = '\0';
     (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, out);
     const char *code = strstr(out, "errno = ");
-    if (code != NULL && atoi(code + 8) > 0) snprintf(out, 512, "%s", strerror(atoi(code + 8)));
+    const bool by_system = code != NULL && atoi(code + 8) > 0;
+    if (by_system) snprintf(out, 512, "%s", strerror(atoi(code + 8)));
     if (out[0] == '\0') snprintf(out, 512, "HDF5 gives no reason");
+    return by_system;
 }
 
 mnd_status mnd_h5_fail(const char *path, const char *what) {
     char why[512];
-    reason(why);
+    (void)reason(why);
     return mnd_fail(MND_IO, "%s: cannot %s: %s", path, what, why);
 }
 
@@ -94,7 +99,7 @@ mnd_status mnd_h5_open(const char *path, const char *hint, hid_t *file) {
     *file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
     if (*file < 0) {
         char why[512];
-        reason(why);
+        if (reason(why)) MND_FAIL(MND_IO, "%s: cannot open: %s", path, why);
         const char *other = guess(head, (size_t)n_head);
         if (other != NULL) MND_FAIL(MND_FORMAT, "%s: %s", path, other);
         MND_FAIL(MND_FORMAT, "%s: damaged or truncated (HDF5: %s); make or fetch it again", path,

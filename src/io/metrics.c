@@ -105,8 +105,12 @@ cleanup:
 /* --- opening and closing ---------------------------------------------------------------------- */
 
 static mnd_status open_file(mnd_metrics *metrics, int flags) {
-    metrics->fd = open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);
-    if (metrics->fd < 0)
+    /* Non-blocking, or a FIFO that nobody reads would hang the run here. */
+    metrics->fd =
+        open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | flags, 0666);
+    if (metrics->fd < 0 && errno == ENXIO)
+        return mnd_fail(MND_IO, "%s: cannot write metrics: nobody reads this FIFO", metrics->path);
+    if (metrics->fd < 0 || fcntl(metrics->fd, F_SETFL, O_APPEND) != 0)
         return mnd_fail(MND_IO, "%s: cannot write metrics: %s", metrics->path, strerror(errno));
     return MND_OK;
 }

@@ -15,6 +15,11 @@ static void note(int signal) {
     if (pending == 0) pending = signal;
 }
 
+/* Their default is to end the process without a word; ignored, the write fails and is explained. */
+static const int ignored[] = {SIGPIPE, SIGXFSZ};
+enum { N_IGNORED = sizeof ignored / sizeof ignored[0] };
+static struct sigaction before_ignored[N_IGNORED];
+
 void mnd_signals_catch(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -24,10 +29,13 @@ void mnd_signals_catch(void) {
     pending = 0;
     interrupts = 0;
     for (int i = 0; i < N_CAUGHT; i++) sigaction(caught[i], &action, &before[i]);
+    action.sa_handler = SIG_IGN;
+    for (int i = 0; i < N_IGNORED; i++) sigaction(ignored[i], &action, &before_ignored[i]);
 }
 
 void mnd_signals_release(void) {
     for (int i = 0; i < N_CAUGHT; i++) sigaction(caught[i], &before[i], NULL);
+    for (int i = 0; i < N_IGNORED; i++) sigaction(ignored[i], &before_ignored[i], NULL);
 }
 
 int mnd_signals_pending(void) { return pending; }

@@ -2,7 +2,10 @@
 #ifndef MNIST_DIST_TRAIN_SIGNALS_H
 #define MNIST_DIST_TRAIN_SIGNALS_H
 
-/* Catches SIGTERM, SIGINT, SIGUSR1, SIGUSR2. A second SIGINT ends the process at once, code 130. */
+/*
+ * Catches SIGTERM, SIGINT, SIGUSR1, SIGUSR2; a second SIGINT ends the process at once, code 130.
+ * Ignores SIGPIPE (nobody reads the output any more) and SIGXFSZ (ulimit -f): a run is worth more.
+ */
 void mnd_signals_catch(void);
 /* Restores what was before. */
 void mnd_signals_release(void);

@@ -45,6 +45,7 @@ typedef struct run {
     mnd_stepper stepper;
     mnd_evaluator *evaluator;
     mnd_metrics *metrics; /* rank 0 */
+    int folder_lock;      /* rank 0: as long as it is open no other run writes there; or -1 */
     mnd_schedule schedule;
     char schedule_text[128];
 
@@ -103,6 +104,17 @@ static mnd_status open_data(run *r) {
                      "%s on %s is not the file that rank 0 sees: give every host the same file",
                      r->config->data, mnd_comm_host(r->comm));
     return mnd_comm_agree(r->comm, status, NULL);
+}
+
+/* Two runs in one folder would take each other's checkpoints away. Nothing to do before it exists.
+ */
+static mnd_status lock_folder(run *r) {
+    const mnd_train_config *c = r->config;
+    if (r->rank != 0 || c->checkpoint_dir == NULL || r->folder_lock >= 0) return MND_OK;
+    /* A run that was just killed may take a moment to go. */
+    const double patience =
+        c->stall_timeout > 0.0 && c->stall_timeout < 10.0 ? c->stall_timeout / 2.0 : 5.0;
+    return mnd_checkpoint_lock(c->checkpoint_dir, patience, &r->folder_lock);
 }
 
 static void note_skipped(void *context, const char *path, const char *why) {
@@ -330,6 +342,7 @@ static mnd_status prepare_checkpoints(run *r) {
     if (access(c->checkpoint_dir, W_OK | X_OK) != 0)
         MND_FAIL(MND_IO, "%s: cannot write checkpoints there: %s", c->checkpoint_dir,
                  strerror(errno));
+    MND_TRY(lock_folder(r));
     MND_TRY(mnd_snapshot_describe(r->model, &r->input, r->info.classes,
                                   mnd_exchange_param(r->exchange), k));
     k->n_slot = mnd_optimizer_slots(c->optimizer.kind);
@@ -436,7 +449,8 @@ static mnd_status set_up(run *r) {
     mnd_checkpoint ckpt = {0};
     char path[4096];
     bool resumed = false;
-    mnd_blas_set_threads(c->threads);
+    /* Only where it does the products: its idle threads would cost address space. */
+    mnd_blas_set_threads(strcmp(mnd_arithmetic(c->plain), "fma") == 0 ? 1 : c->threads);
     const mnd_doctor_request doctor = {.threads = c->threads, .plain = c->plain};
     MND_TRY(mnd_doctor_admit(r->comm, &doctor));
     MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(r->rank, &r->fault), NULL));
@@ -445,6 +459,7 @@ static mnd_status set_up(run *r) {
     MND_TRY(open_data(r));
     r->steps_per_epoch = (r->info.count[MND_TRAIN] + c->batch_size - 1) / c->batch_size;
     plan_schedule(r);
+    MND_TRY(mnd_comm_agree(r->comm, lock_folder(r), NULL));
     MND_TRY(read_checkpoint(r, &ckpt, path, &resumed));
     if (resumed) {
         MND_TRY(check_resume(r, &ckpt, path));
@@ -648,6 +663,12 @@ static mnd_status finish_epoch(run *r, double begin, int64_t first_step) {
     mnd_watchdog_phase(r->dog, MND_PHASE_EVALUATE, r->step);
     MND_TRY(mnd_evaluate(r->evaluator, r->model, &test));
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
+    /* The last step's new parameters have not been through a training loss. */
+    if (!isfinite(test.loss))
+        MND_FAIL(MND_NUMERIC,
+                 "the test loss became NaN or infinite in epoch %lld, after step %lld; the last "
+                 "good checkpoint stays; try a smaller --lr",
+                 (long long)r->epoch + 1, (long long)r->step);
     MND_TRY(check_replicas(r));
     r->epoch++;
     r->step_in_epoch = 0;
@@ -782,6 +803,7 @@ mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
              .size = mnd_comm_size(comm),
              .started = mnd_now(),
              .best_accuracy = -1.0,
+             .folder_lock = -1,
              .result = result};
     mnd_signals_catch();
     MND_TRY(set_up(&r));
@@ -791,6 +813,7 @@ cleanup:
     mnd_watchdog_stop(&r.dog);
     mnd_signals_release();
     mnd_metrics_close(&r.metrics);
+    if (r.folder_lock >= 0) close(r.folder_lock);
     mnd_evaluator_destroy(&r.evaluator);
     mnd_feed_free(&r.feed);
     mnd_model_destroy(&r.model);

@@ -1,0 +1,33 @@
+/* checkpoint_lock.c - one run at a time in a folder of checkpoints. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mnist_dist/checkpoint.h"
+#include "mnist_dist/timer.h"
+
+mnd_status mnd_checkpoint_lock(const char *dir, double patience, int *lock) {
+    *lock = -1;
+    const double begin = mnd_now();
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return MND_OK; /* whoever writes there explains it */
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EINTR) continue;
+        if (errno != EWOULDBLOCK) { /* network file systems may not know locks */
+            close(fd);
+            return MND_OK;
+        }
+        if (mnd_now() - begin > patience) {
+            close(fd);
+            return mnd_fail(MND_IO,
+                            "%s: another run is writing its checkpoints there: wait for its end, "
+                            "or give another --checkpoint-dir",
+                            dir);
+        }
+        (void)nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
+    *lock = fd;
+    return MND_OK;
+}
