@@ -24,23 +24,24 @@ TOLERANCE = {"mlp16": 0.015, "mlp512": 0.010, "cnn": 0.010}
 TORCH = {
     "mlp16": ["--step", "fused"],
     "mlp512": ["--step", "fused"],
-    "cnn": ["--step", "fused"],
+    "cnn": ["--step", "fused", "--channels-last", "--compile", "default"],
 }
 KERAS = {
-    "mlp16": ["--steps-per-execution", "16"],
-    "mlp512": ["--steps-per-execution", "16"],
-    "cnn": ["--steps-per-execution", "16"],
+    "mlp16": ["--backend", "jax", "--steps-per-execution", "16"],
+    "mlp512": ["--backend", "jax", "--steps-per-execution", "16"],
+    "cnn": ["--backend", "tensorflow", "--steps-per-execution", "16", "--jit", "off"],
 }
 TUNE_TORCH = (
     [], ["--step", "plain"], ["--step", "foreach"], ["--gather", "epoch"], ["--channels-last"],
     ["--no-mkldnn"], ["--compile", "default"], ["--compile", "max-autotune"],
+    ["--channels-last", "--compile", "default"],
 )
-TUNE_DDP = ([], ["--bucket-mb", "1"], ["--no-static-graph"], ["--compile", "default"])
+TUNE_DDP = ([], ["--no-pin"], ["--channels-last"], ["--channels-last", "--compile", "default"], ["--bucket-mb", "1"], ["--no-static-graph"], ["--compile", "default"])
 TUNE_KERAS = (
     [], ["--jit", "on"], ["--jit", "off"], ["--steps-per-execution", "16"],
     ["--steps-per-execution", "64"], ["--steps-per-execution", "16", "--jit", "off"],
     ["--steps-per-execution", "16", "--jit", "on"],
-    ["--steps-per-execution", "16", "--input", "tfdata"],
+    ["--steps-per-execution", "16", "--jit", "off", "--input", "tfdata"],
     ["--steps-per-execution", "16", "--no-onednn"], ["--backend", "jax"],
     ["--backend", "jax", "--steps-per-execution", "16"],
 )
@@ -444,17 +445,20 @@ def tune(opt):
                 continue
             tries = TUNE_KERAS if s.peer == "keras" else TUNE_DDP if s.processes > 1 else TUNE_TORCH
             for settings in tries:
-                if settings == ["--channels-last"] and model != "cnn":
+                text = " ".join(settings) or "none"
+                if "--channels-last" in settings and model != "cnn":
+                    continue
+                if opt.settings and text not in opt.settings:
                     continue
                 try:
                     s.start(model, 1, settings)
                     epochs = [e for _ in range(opt.repeats) for e in s.more(1)]
                     s.stop()
                 except SystemExit as e:
-                    print(f"| {model} | {s.name} | `{' '.join(settings)}` | "
+                    print(f"| {model} | {s.name} | `{text}` | "
                           f"{str(e).splitlines()[-1][:80]} | |", flush=True)
                     continue
-                print(f"| {model} | {s.name} | `{' '.join(settings) or 'none'}` | "
+                print(f"| {model} | {s.name} | `{text}` | "
                       f"{median([e['seconds'] for e in epochs]):.3f} | "
                       f"{median([e['cpu_seconds'] for e in epochs]):.3f} |", flush=True)
 
@@ -473,6 +477,7 @@ def main():
     p.add_argument("--models", type=str.split, default=list(MODELS))
     p.add_argument("--peers", type=str.split, default=["pytorch", "keras"])
     p.add_argument("--only", type=str.split, default=[], help="tune, accuracy: these sides")
+    p.add_argument("--settings", action="append", help="tune: this setting; may be given again")
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--verify-epochs", type=int, default=2)
     p.add_argument("--batch-size", type=int, default=128)
