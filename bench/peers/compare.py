@@ -26,6 +26,11 @@ TORCH = {
     "mlp512": ["--step", "fused"],
     "cnn": ["--step", "fused", "--channels-last", "--compile", "default"],
 }
+TORCH_DDP = {  # torch.compile does not pay here: it cuts the graph where DDP hooks in
+    "mlp16": ["--step", "fused"],
+    "mlp512": ["--step", "fused"],
+    "cnn": ["--step", "fused", "--channels-last"],
+}
 KERAS = {
     "mlp16": ["--backend", "jax", "--steps-per-execution", "16"],
     "mlp512": ["--backend", "jax", "--steps-per-execution", "16"],
@@ -36,7 +41,10 @@ TUNE_TORCH = (
     ["--no-mkldnn"], ["--compile", "default"], ["--compile", "max-autotune"],
     ["--channels-last", "--compile", "default"],
 )
-TUNE_DDP = ([], ["--no-pin"], ["--channels-last"], ["--channels-last", "--compile", "default"], ["--bucket-mb", "1"], ["--no-static-graph"], ["--compile", "default"])
+TUNE_DDP = (
+    [], ["--no-pin"], ["--bucket-mb", "1"], ["--no-static-graph"], ["--compile", "default"],
+    ["--channels-last"], ["--channels-last", "--compile", "default"],
+)
 TUNE_KERAS = (
     [], ["--jit", "on"], ["--jit", "off"], ["--steps-per-execution", "16"],
     ["--steps-per-execution", "64"], ["--steps-per-execution", "16", "--jit", "off"],
@@ -74,7 +82,9 @@ class Side:
             return KERAS[model]
         if self.peer == "debian":  # 1.13 has neither a fused step on CPUs nor torch.compile there
             return ["--step", "foreach"]
-        return TORCH[model] if self.peer else []
+        if self.peer:
+            return TORCH_DDP[model] if self.processes > 1 else TORCH[model]
+        return []
 
     def command(self, model, more):
         opt = self.opt
