@@ -36,6 +36,9 @@ KERAS = {
     "mlp512": ["--backend", "jax", "--steps-per-execution", "16"],
     "cnn": ["--backend", "tensorflow", "--steps-per-execution", "16", "--jit", "off"],
 }
+# To the first step without a compiler in the way.
+START = {"pytorch": ["--step", "fused"], "debian": ["--step", "foreach"],
+         "keras": ["--backend", "tensorflow", "--jit", "off"]}
 TUNE_TORCH = (
     [], ["--step", "plain"], ["--step", "foreach"], ["--gather", "epoch"], ["--channels-last"],
     ["--no-mkldnn"], ["--compile", "default"], ["--compile", "max-autotune"],
@@ -327,7 +330,7 @@ def first_step(side, model):
     for i in range(copies):  # Keras has no processes of its own that work together on CPUs
         place = ["--core", str(i)] if side.peer == "keras" else []
         running.append(subprocess.Popen(
-            side.command(model, ["--first-step", *side.settings(model), *place]),
+            side.command(model, ["--first-step", *START[side.peer], *place]),
             env=side.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL))
     try:
