@@ -182,13 +182,14 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     float *want = need(many.n_param * sizeof *want);
     int64_t used[IMAGES] = {0}, used_alone[IMAGES] = {0};
     double worst = 0;
-    int same = 1;
+    int same = 1, failed = 0;
     for (int64_t from = 0; from < IMAGES; from += batch) {
         const int64_t to = from + batch < IMAGES ? from + batch : IMAGES;
         double loss[MAX_V] = {0}, loss_alone[MAX_V] = {0}, loss_whole;
         int64_t correct[MAX_V] = {0}, correct_alone[MAX_V] = {0}, correct_whole;
-        assert_ok(step(&many, p, from, to, loss, correct, used));
-        assert_ok(step(&one, p, from, to, loss_alone, correct_alone, used_alone));
+        if (step(&many, p, from, to, loss, correct, used) != MND_OK ||
+            step(&one, p, from, to, loss_alone, correct_alone, used_alone) != MND_OK)
+            failed = 1;
         whole(p, logical, from, to, want, &loss_whole, &correct_whole);
 
         const float *got = mnd_exchange_param(many.ex);
@@ -202,6 +203,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
         same = same && right == correct_whole;
         worst = fmax(worst, fabs(sum - loss_whole) / loss_whole);
     }
+    assert_everywhere(!failed);
     if (!(worst <= 1e-6))
         fprintf(stderr, "%s, %d logical ranks, batch %d: off by %.3g\n", p->spec, logical, batch,
                 worst);
@@ -220,7 +222,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
 
 static void automatic(void **state) {
     (void)state;
-    static const int batches[] = {3, 16, 37, IMAGES};
+    static const int batches[] = {16, 37, IMAGES};
     const int size = mnd_comm_size(world);
     const int logical[] = {size, 8, 13};
     for (size_t i = 0; i < sizeof problems / sizeof problems[0]; i++)
@@ -228,7 +230,8 @@ static void automatic(void **state) {
             for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++)
                 if (logical[v] >= size && (v == 0 || logical[v] != size))
                     epoch("auto", &problems[i], logical[v], batches[b]);
-    epoch("auto", &problems[0], size, 1); /* all but one of the processes idle */
+    epoch("auto", &problems[0], 13, 5);
+    epoch("auto", &problems[0], size, 2); /* most processes idle */
 }
 
 static void every_exchange(void **state) {

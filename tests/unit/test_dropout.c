@@ -163,6 +163,18 @@ static void middle_of_a_network(void **state) {
         int layer, features;
     } net[] = {
         {"dense:30,relu,dropout:0.4,dense:2", "relu,relu,dropout:0.4,dense:2", {1, {12}}, 2, 30},
+        {"dense:30,sigmoid,dropout:0.4,dense:2", "relu,relu,dropout:0.4,dense:2", {1, {12}}, 2, 30},
+        {"dense:30,tanh,dropout:0.4,dense:2", "relu,relu,dropout:0.4,dense:2", {1, {12}}, 2, 30},
+        {"conv:3:3,relu,maxpool:2,dropout:0.2,flatten,dense:2",
+         "relu,relu,relu,dropout:0.2,dense:2",
+         {3, {8, 8, 1}},
+         3,
+         27},
+        {"conv:3:3,maxpool:2,dropout:0.2,tanh,flatten,dense:2",
+         "relu,relu,dropout:0.2,dense:2",
+         {3, {8, 8, 1}},
+         2,
+         27},
         {"dense:30,dropout:0.4,relu,dense:2", "relu,dropout:0.4,dense:2", {1, {12}}, 1, 30},
         {"conv:3:3,dropout:0.2,flatten,dense:2", "relu,dropout:0.2,dense:2", {3, {6, 5, 2}}, 1, 36},
         {"conv:3:3,maxpool:2,dropout:0.2,flatten,dense:2",
