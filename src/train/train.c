@@ -114,7 +114,11 @@ static mnd_status lock_folder(run *r) {
     /* A run that was just killed may take a moment to go. */
     const double patience =
         c->stall_timeout > 0.0 && c->stall_timeout < 10.0 ? c->stall_timeout / 2.0 : 5.0;
-    return mnd_checkpoint_lock(c->checkpoint_dir, patience, &r->folder_lock);
+    const mnd_status status = mnd_checkpoint_lock(c->checkpoint_dir, patience, &r->folder_lock);
+    if (status != MND_IO || c->resume == NULL) return status;
+    /* Slurm puts a job back while what is left of it may still hang on a node it has lost. */
+    warn(r, "%s", mnd_error());
+    return MND_OK;
 }
 
 static void note_skipped(void *context, const char *path, const char *why) {
