@@ -75,7 +75,7 @@ endfunction()
 function(mnd_mpi_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "NP;ROOMS" ${ARGN})
   if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 480) # MPICH's ranks spin where there are more of them than cores
+    set(ARG_TIMEOUT 900) # MPICH's ranks spin where there are more of them than cores
   endif()
   mnd_test_program(test_mpi_${name} test_${name}.c ${ARG_ROOMS})
   target_link_libraries(test_mpi_${name} PRIVATE MPI::MPI_C)

@@ -118,7 +118,7 @@ ended 1 "nobody reads"
 # One whose reader goes away.
 head -c 10 "$dir/fifo" >"$dir/out" &
 code=0
-timeout 60 "$exe" train "${run[@]}" --epochs 6 --checkpoint-dir none --metrics "$dir/fifo" \
+timeout 60 "$exe" train "${run[@]}" --epochs 3000 --checkpoint-dir none --metrics "$dir/fifo" \
     >"$dir/out" 2>"$dir/err" || code=$?
 ended 1 "cannot write metrics: \(Broken pipe\|nobody\)"
 
