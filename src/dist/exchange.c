@@ -164,11 +164,7 @@ void mnd_exchange_slice(const mnd_exchange *ex, size_t *first, size_t *count) {
     *count = ex->count;
 }
 
-mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex) {
-    mnd_exchange_times times = ex->times;
-    if (times.exchange < 0.0) times.exchange = 0.0; /* the share of the update is an estimate */
-    return times;
-}
+mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex) { return ex->times; }
 
 int mnd_exchange_writes_param(const mnd_exchange *ex) { return ex->writes_param; }
 mnd_status mnd_exchange_publish(mnd_exchange *ex) { return ex->ops->publish(ex); }
@@ -263,8 +259,11 @@ void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const fl
                              size_t first, size_t count, mnd_update_fn update, void *context) {
     /*
      * Looking at the clock around every block would cost as much as a tenth of it. One block a step
-     * stands for all, another one each time.
+     * stands for all, another one each time; an interrupted one cannot stand for more than there
+     * was.
      */
+    const double begin = mnd_now();
+    double seconds = 0.0;
     const size_t blocks = (count + MND_SUM_BLOCK - 1) / MND_SUM_BLOCK;
     if (++ex->sample >= blocks) ex->sample = 0;
     for (size_t i = 0, block = 0; i < count; i += MND_SUM_BLOCK, block++) {
@@ -275,9 +274,11 @@ void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const fl
         } else {
             const double start = mnd_now();
             update(context, first + i, n, grad);
-            const double seconds = (mnd_now() - start) * (double)blocks;
-            ex->times.update += seconds;
-            ex->times.exchange -= seconds;
+            seconds = (mnd_now() - start) * (double)blocks;
         }
     }
+    const double whole = mnd_now() - begin;
+    if (seconds > whole) seconds = whole;
+    ex->times.update += seconds;
+    ex->times.exchange -= seconds;
 }

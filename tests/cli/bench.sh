@@ -42,11 +42,12 @@ for r in b["rows"]:
     assert close(r["efficiency"], statistics.median(ratios), 1e-6), (r, ratios)
     assert close(r["step_seconds"], r["batch_size"] / r["images_per_second"], 1e-6), r
     assert r["exchange"] == ("local" if p == 1 else "shared"), r
-    # Means over the ranks never exceed the slowest rank's total; what is no one's is little work.
+    # Means over the ranks never exceed the slowest rank's total, and it accounts for most of its own
+    # time; the others may be done long before it where ranks take turns on a CPU.
     total = sum(time.values())
     assert all(t >= 0 for t in time.values()) and time["compute"] > 0 and time["data"] > 0, r
     assert total <= 1.02 * r["step_seconds"], (total, r)
-    assert total >= 0.5 * r["step_seconds"], (total, r)
+    assert p * total >= 0.5 * r["step_seconds"], (total, r)
     assert 0 <= r["slowest_rank"] < p and r["slowest_host"], r
     assert r["busy_seconds"] >= 0.999999 * r["busy_mean_seconds"] > 0, r
 sizes = [1024 * 4**k for k in range(7)]
