@@ -93,7 +93,7 @@ static void add_side(side *s, mnd_comm *comm, const char *name, size_t n, int re
         s->slot[1] = take(n, sizeof(float));
     } else {
         size_t stride;
-        require(mnd_exchange_create(comm, name, size, n, 2, &s->ex));
+        require(mnd_exchange_create(comm, name, size, n, 2, NULL, &s->ex));
         s->param = mnd_exchange_param(s->ex);
         s->grad = mnd_exchange_grad(s->ex, &stride);
         s->slot[0] = mnd_exchange_slot(s->ex, 0);

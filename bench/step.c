@@ -140,7 +140,7 @@ static double step_block(bench *b) {
                                  .seed = 1,
                                  .epoch = 1,
                                  .scale = 1.0F / BATCH};
-        mnd_model_gradient(b->model, &batch, &loss, &correct, NULL, NULL);
+        mnd_model_gradient(b->model, &batch, &loss, &correct);
         must(mnd_exchange_step(b->exchange, update, b, 0, &flags));
         b->loss += loss / (BATCH * STEPS);
     }
@@ -172,7 +172,7 @@ static void run(const char *name, mnd_comm *comm, bench *b, int repeats) {
         .max_rows = BATCH, .max_seg = 1, .training = true, .threads = 1};
     size_t stride;
     must(mnd_model_create(name, &input, 10, &options, &b->model));
-    must(mnd_exchange_create(comm, "local", 1, mnd_model_n_param(b->model), 2, &b->exchange));
+    must(mnd_exchange_create(comm, "local", 1, mnd_model_n_param(b->model), 2, NULL, &b->exchange));
     float *grad = mnd_exchange_grad(b->exchange, &stride);
     mnd_model_bind(b->model, mnd_exchange_param(b->exchange), grad, stride);
     mnd_model_initialize(b->model, MND_INIT_GLOROT, 1);

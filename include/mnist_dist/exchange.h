@@ -29,11 +29,26 @@ typedef struct mnd_exchange mnd_exchange; /* opaque */
 /*
  * Seconds that steps have taken since the exchange was created: waiting for the last process'
  * gradient to be complete (where the algorithm can tell, "allreduce" cannot), moving and summing,
- * and updating (estimated from a sample of the blocks where it is fused with the sum).
+ * updating (estimated from a sample of the blocks where it is fused with the sum), and in the
+ * mnd_owner_fn.
  */
 typedef struct mnd_exchange_times {
-    double exchange, update, wait;
+    double exchange, update, wait, owner;
 } mnd_exchange_times;
+
+/*
+ * For gradients that their owners compute themselves (mnd_peers in model.h; this room does not see
+ * that one): memory that all processes of a node can read, and ranges of parameters in ascending
+ * order whose gradient is not summed. Slices begin on multiples of `unit` after a range's first.
+ */
+typedef struct mnd_exchange_range {
+    size_t first, count, unit;
+} mnd_exchange_range;
+typedef struct mnd_exchange_owned {
+    size_t bytes; /* of memory for each process, the same on all; 0 for none */
+    int n_range;
+    const mnd_exchange_range *range; /* (n_range), borrowed during the call */
+} mnd_exchange_owned;
 
 /*
  * `name` is one of the table or "auto": local for one process, shared on one node, hierarchical on
@@ -41,10 +56,12 @@ typedef struct mnd_exchange_times {
  * (mnd_exchange_note says so). One process
  * gets local and one node gets shared whenever that is what the named one comes down to, so that
  * one command serves every number of processes. `logical` = V. Collective: either every process
- * gets the exchange or every process gets the same error.
+ * gets the exchange or every process gets the same error. `owned` may be NULL; whether the
+ * algorithm takes the offer says mnd_exchange_lent.
  */
 MND_CHECKED mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical,
-                                           size_t n_param, int n_slot, mnd_exchange **out);
+                                           size_t n_param, int n_slot,
+                                           const mnd_exchange_owned *owned, mnd_exchange **out);
 /* NULL-safe; sets *ex to NULL. Collective. */
 void mnd_exchange_destroy(mnd_exchange **ex);
 
@@ -62,6 +79,11 @@ float *mnd_exchange_param(mnd_exchange *ex);
 float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride);
 /* Slot s, indexed like the parameters; only the slice of this process is meaningful. */
 float *mnd_exchange_slot(mnd_exchange *ex, int s);
+/*
+ * The memory that was asked for with `owned`, of every process (size), aligned to pages; NULL where
+ * the algorithm does without: then all gradients are summed.
+ */
+char *const *mnd_exchange_lent(const mnd_exchange *ex);
 /* The slice [first, first + count) whose parameters this process updates. */
 void mnd_exchange_slice(const mnd_exchange *ex, size_t *first, size_t *count);
 mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex);
@@ -70,6 +92,13 @@ mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex);
 int mnd_exchange_writes_param(const mnd_exchange *ex);
 /* After writing initial parameters: they are visible to all. Collective. */
 MND_CHECKED mnd_status mnd_exchange_publish(mnd_exchange *ex);
+
+/*
+ * Completes the gradient of the owned ranges within the slice [first, first + count); called in
+ * every step, once all processes have come to it. Needed where mnd_exchange_lent is not NULL.
+ */
+typedef void (*mnd_owner_fn)(void *context, size_t first, size_t count);
+void mnd_exchange_set_owner(mnd_exchange *ex, mnd_owner_fn owner, void *context);
 
 /* New parameters for [first, first + count) from their gradient grad[0 .. count). */
 typedef void (*mnd_update_fn)(void *context, size_t first, size_t count, const float *grad);

@@ -62,6 +62,29 @@ MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, cha
                                       size_t size);
 
 /*
+ * The owner-computes rule. Processes that share memory need not each compute the whole weight
+ * gradient of their own rows only to add them up: the owner of some rows of a dense layer's weights
+ * can compute the gradient of just these from the inputs and output gradients of everybody's rows.
+ * The work is the same, no partial gradient is written or read, and what is read instead is smaller
+ * where the layer is larger than the batch: (rows of others) * (owned inputs + outputs) floats
+ * instead of (others) * (owned weights). (Krizhevsky, "One weird trick for parallelizing
+ * convolutional neural networks", 2014, cuts dense layers for the same reason.) A model picks the
+ * layers for which it pays; their weights are its owned ranges.
+ */
+typedef struct mnd_peers {
+    int count;     /* processes that share memory, with this one; below 2 for none */
+    int rank;      /* of this one among them */
+    int logical;   /* logical ranks of all */
+    int64_t batch; /* most rows of a step of all */
+    int max_rows;  /* the largest max_rows among them */
+} mnd_peers;
+
+/* Weights [first, first + count) of one layer; `unit` of them belong to one input. */
+typedef struct mnd_owned {
+    size_t first, count, unit;
+} mnd_owned;
+
+/*
  * Builds and checks the network; every error of a spec is found here (MND_USAGE, with the layer
  * that is wrong). Reserves workspace for `max_rows` rows in at most `max_seg` segments; max_rows =
  * 0 only checks and counts. `plain` turns fused kernels off: each layer by its plain reference.
@@ -70,10 +93,11 @@ MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, cha
  */
 typedef struct mnd_model_options {
     int max_rows;
-    int max_seg;   /* 1 for inference */
+    int max_seg;   /* of this process; 1 for inference */
     bool training; /* reserve room for backward */
     bool plain;
     int threads; /* threads that the loops and products may use; 1 or more */
+    mnd_peers peers;
 } mnd_model_options;
 MND_CHECKED mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classes,
                                         const mnd_model_options *options, mnd_model **out);
@@ -113,6 +137,24 @@ mnd_param_info mnd_model_array(const mnd_model *model, int i);
  */
 void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_stride);
 
+/* The ranges in ascending order; returns how many (at most MND_MAX_LAYERS). */
+int mnd_model_owned(const mnd_model *model, mnd_owned *range);
+/* Bytes that every peer must lend for it; 0 if no range is owned. */
+size_t mnd_model_shared_size(const mnd_model *model);
+/*
+ * From now on owners compute. memory[p]: what peer p lent, as all peers see it, aligned to 64 bytes
+ * (the array is borrowed, too). mnd_model_gradient then leaves owned ranges out. Call it before
+ * mnd_model_input.
+ */
+void mnd_model_share(mnd_model *model, char *const *memory);
+/*
+ * The gradient of the owned ranges within parameters [first, first + count), summed over all rows
+ * of all peers, into gradient part 0; first and the end lie on units. `start` (logical + 1): rows
+ * of each logical rank in this step, counted through over all. All peers must be done with
+ * mnd_model_gradient, and none may begin the next before all are done with this.
+ */
+void mnd_model_owned_gradient(mnd_model *model, const int *start, size_t first, size_t count);
+
 /*
  * Initial values, into the bound parameters: kernels uniform in +-sqrt(6/(fan_in+fan_out)) (Glorot
  * and Bengio, AISTATS 2010) or normal with deviation sqrt(2/fan_in) (He et al., ICCV 2015), biases
@@ -136,13 +178,11 @@ typedef struct mnd_batch {
 /*
  * Forward, loss, backward: writes the gradient of `scale` * sum of the samples' losses, one buffer
  * a part. loss_sum (n_seg) gets each segment's sum of losses, correct (n_seg) its number of right
- * answers (the first largest logit counts as the answer). Allocates nothing. `ready` (may be NULL)
- * is called after each layer's gradient is final, with the range of parameters, last layers first.
+ * answers (the first largest logit counts as the answer). Allocates nothing.
  * A row's bits depend on its own values, the parameters and its segment alone.
  */
-typedef void (*mnd_ready_fn)(void *context, size_t first, size_t count);
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
-                        int64_t *correct, mnd_ready_fn ready, void *context);
+                        int64_t *correct);
 
 /* Inference on the first n rows of the input: logits (n, classes), valid until the next call. */
 const float *mnd_model_forward(mnd_model *model, int n);
@@ -160,7 +200,7 @@ double mnd_cross_entropy(const float *logits, const uint8_t *label, int n, int c
 
 /*
  * Index of the first parameter array whose gradient part 0 holds a NaN or infinity, or -1: names
- * the layer after a step went wrong.
+ * the layer after a step went wrong. Owned ranges are left out: a NaN there is in the bias, too.
  */
 int mnd_model_bad_array(const mnd_model *model);
 

@@ -39,13 +39,15 @@ static void release(mnd_exchange **ex) {
     free((*ex)->part);
     free((*ex)->part_begin);
     free((*ex)->given);
+    free((*ex)->range);
+    free((*ex)->lent);
     free(*ex);
     *ex = NULL;
 }
 
 /* Everything that needs no other process. */
 static mnd_status plan(mnd_comm *comm, const char *name, int logical, size_t n_param, int n_slot,
-                       mnd_exchange **out) {
+                       const mnd_exchange_owned *owned, mnd_exchange **out) {
     mnd_status status = MND_OK;
     mnd_exchange *ex = NULL;
     const int size = mnd_comm_size(comm);
@@ -82,8 +84,15 @@ static mnd_status plan(mnd_comm *comm, const char *name, int logical, size_t n_p
     ex->part = malloc(((size_t)ex->n_all + 1) * sizeof *ex->part);
     ex->part_begin = malloc(((size_t)size + 1) * sizeof *ex->part_begin);
     ex->given = calloc(2 * (size_t)size, sizeof *ex->given);
-    if (ex->part == NULL || ex->part_begin == NULL || ex->given == NULL)
+    const size_t ranges = owned != NULL && owned->bytes > 0 ? (size_t)owned->n_range : 0;
+    ex->range = calloc(ranges + 1, sizeof *ex->range);
+    if (ex->part == NULL || ex->part_begin == NULL || ex->given == NULL || ex->range == NULL)
         MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
+    if (ranges > 0) {
+        ex->lend = owned->bytes;
+        ex->n_range = owned->n_range;
+        memcpy(ex->range, owned->range, ranges * sizeof *ex->range);
+    }
     int n = 0;
     for (int p = 0; p < size; p++) {
         ex->part_begin[p] = n;
@@ -107,6 +116,8 @@ static mnd_status check_same(const mnd_exchange *ex) {
     hash = (hash ^ (uint64_t)ex->logical) * prime;
     hash = (hash ^ ex->n_param) * prime;
     hash = (hash ^ (uint64_t)ex->n_slot) * prime;
+    hash = (hash ^ ex->lend) * prime;
+    for (int i = 0; i < ex->n_range; i++) hash = (hash ^ ex->range[i].first) * prime;
     hash ^= hash >> 32;
     const double mine = (double)(hash & UINT64_C(0xfffffffffffff)); /* exact in a double */
     double most[2] = {mine, -mine};
@@ -119,9 +130,9 @@ static mnd_status check_same(const mnd_exchange *ex) {
 }
 
 mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical, size_t n_param,
-                               int n_slot, mnd_exchange **out) {
+                               int n_slot, const mnd_exchange_owned *owned, mnd_exchange **out) {
     mnd_exchange *ex = NULL;
-    mnd_status status = plan(comm, name, logical, n_param, n_slot, &ex);
+    mnd_status status = plan(comm, name, logical, n_param, n_slot, owned, &ex);
     status = mnd_comm_agree(comm, status, NULL);
     if (status == MND_OK) status = check_same(ex);
     if (status == MND_OK) {
@@ -135,7 +146,7 @@ mnd_status mnd_exchange_create(mnd_comm *comm, const char *name, int logical, si
     if (elsewhere && strcmp(name, "auto") == 0 && mnd_comm_size(comm) > 1) {
         char note[sizeof ex->note];
         snprintf(note, sizeof note, "%s", mnd_error());
-        status = mnd_exchange_create(comm, "allreduce", logical, n_param, n_slot, &ex);
+        status = mnd_exchange_create(comm, "allreduce", logical, n_param, n_slot, NULL, &ex);
         if (status == MND_OK) memcpy(ex->note, note, sizeof note);
     }
     *out = ex;
@@ -155,6 +166,13 @@ float *mnd_exchange_param(mnd_exchange *ex) { return ex->param; }
 float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride) {
     *stride = ex->stride;
     return ex->grad;
+}
+
+char *const *mnd_exchange_lent(const mnd_exchange *ex) { return ex->lent; }
+
+void mnd_exchange_set_owner(mnd_exchange *ex, mnd_owner_fn owner, void *context) {
+    ex->owner = owner;
+    ex->owner_context = context;
 }
 
 float *mnd_exchange_slot(mnd_exchange *ex, int s) { return ex->slot[s]; }
@@ -190,6 +208,23 @@ void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count)
     if (end > n) end = n;
     *first = begin;
     *count = end - begin;
+}
+
+/* The nearest place to cut at or beside `at`. */
+static size_t on_unit(const mnd_exchange *ex, size_t at) {
+    for (int i = 0; i < ex->n_range; i++) {
+        const mnd_exchange_range *r = &ex->range[i];
+        if (at > r->first && at < r->first + r->count)
+            return r->first + (at - r->first + r->unit / 2) / r->unit * r->unit;
+    }
+    return at;
+}
+
+void mnd_exchange_cut_owned(mnd_exchange *ex) {
+    mnd_exchange_cut(ex->n_param, ex->size, ex->rank, &ex->first, &ex->count);
+    const size_t end = on_unit(ex, ex->first + ex->count);
+    ex->first = on_unit(ex, ex->first);
+    ex->count = end - ex->first;
 }
 
 mnd_status mnd_exchange_private(mnd_exchange *ex, void **memory) {

@@ -28,6 +28,12 @@ struct mnd_exchange {
     float *slot[MND_EXCHANGE_SLOTS];
     size_t first, count; /* the slice this process updates */
     int writes_param;
+    size_t lend; /* bytes that owners want; 0 for none */
+    int n_range;
+    mnd_exchange_range *range; /* (n_range), owned by exchange.c */
+    char **lent;               /* (size), or NULL; owned by exchange.c */
+    mnd_owner_fn owner;
+    void *owner_context;
     mnd_exchange_times times;
     void *slot_memory; /* of mnd_exchange_map_slots; unmapped by exchange.c */
     size_t slot_bytes;
@@ -57,6 +63,8 @@ MND_EXCHANGE_TABLE(MND_EXCHANGE_DECLARE)
  * slice q of `slices` is [*first, *first + *count), possibly empty.
  */
 void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count);
+/* The same for this process among all, on the units of owned ranges. */
+void mnd_exchange_cut_owned(mnd_exchange *ex);
 
 /* One private zeroed buffer for parameters, gradient parts and whole slots; *memory is owned. */
 MND_CHECKED mnd_status mnd_exchange_private(mnd_exchange *ex, void **memory);

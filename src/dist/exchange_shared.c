@@ -2,7 +2,8 @@
  * exchange_shared.c - one node: gradients lie in a shared-memory window, and so does the node's
  * single copy of the parameters. Every process sums its slice straight from its neighbours'
  * memory, a block at a time, and steps the optimizer on the block while it is in the L1 cache. Two
- * meetings a step: all gradients are there; all parameters are new.
+ * meetings a step: all gradients are there; all parameters are new. Where the model has owned
+ * ranges nothing is summed: between the meetings their owner computes their gradient.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +23,14 @@ typedef struct shared {
 static mnd_status allocate(mnd_exchange *ex, shared *x) {
     mnd_status status = MND_OK;
     void *p = NULL;
-    mnd_exchange_cut(ex->n_param, ex->size, ex->rank, &ex->first, &ex->count);
+    mnd_exchange_cut_owned(ex);
     MND_TRY(mnd_sum_plan_make(ex->logical, ex->n_all, ex->part, &x->sum));
     MND_TRY(mnd_alloc(&p, (size_t)ex->n_all, sizeof *x->source, "exchange"));
     x->source = p;
+    if (ex->lend > 0) {
+        ex->lent = calloc((size_t)ex->size, sizeof *ex->lent);
+        if (ex->lent == NULL) MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
+    }
     MND_TRY(mnd_exchange_map_slots(ex));
 cleanup:
     return status;
@@ -45,13 +50,17 @@ static mnd_status shared_open(mnd_exchange *ex) {
     status = mnd_comm_agree(ex->comm, status, NULL);
     if (status != MND_OK) return status;
     MND_TRY(mnd_node_open(ex->comm, &x->node));
+    /* What is lent comes first: the numbers of parts differ. */
+    const size_t lend = (ex->lend + 4095) / 4096 * 4096;
     MND_TRY(mnd_node_allocate(ex->comm, &x->node, ex->stride * sizeof(float),
-                              (size_t)ex->n_part * ex->stride * sizeof(float)));
+                              lend + (size_t)ex->n_part * ex->stride * sizeof(float)));
     for (int r = 0, i = 0; r < ex->size; r++)
         for (int k = 0; i < ex->part_begin[r + 1]; i++, k++)
-            x->source[i] = (float *)(void *)x->node.own[r] + (size_t)k * ex->stride + ex->first;
+            x->source[i] =
+                (float *)(void *)(x->node.own[r] + lend) + (size_t)k * ex->stride + ex->first;
+    for (int r = 0; r < ex->size && ex->lend > 0; r++) ex->lent[r] = x->node.own[r];
     ex->param = (float *)(void *)x->node.common;
-    ex->grad = (float *)(void *)x->node.own[ex->rank];
+    ex->grad = (float *)(void *)(x->node.own[ex->rank] + lend);
     ex->writes_param = ex->rank == 0;
     /* First touch: who works on memory gets it near. */
     memset(ex->param + ex->first, 0, ex->count * sizeof(float));
@@ -77,16 +86,48 @@ static mnd_status shared_publish(mnd_exchange *ex) {
     return MND_OK;
 }
 
+/* Sums and steps parameters [first, end) of the slice. */
+static void sum_and_step(mnd_exchange *ex, size_t first, size_t end, mnd_update_fn update,
+                         void *context) {
+    shared *x = ex->impl;
+    const size_t skip = first - ex->first;
+    if (first >= end) return;
+    for (int i = 0; i < ex->n_all; i++) x->source[i] += skip;
+    mnd_exchange_sum_update(ex, &x->sum, x->source, first, end - first, update, context);
+    for (int i = 0; i < ex->n_all; i++) x->source[i] -= skip;
+}
+
 static mnd_status shared_step(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
                               uint32_t *all_flags) {
     shared *x = ex->impl;
     const double start = mnd_now();
     *all_flags = mnd_node_meet(&x->node, flags);
     const double middle = mnd_now();
-    mnd_exchange_sum_update(ex, &x->sum, x->source, ex->first, ex->count, update, context);
+    const size_t end = ex->first + ex->count;
+    size_t at = ex->first;
+    double elsewhere = 0.0;
+    if (ex->lent != NULL && ex->count > 0) {
+        ex->owner(ex->owner_context, ex->first, ex->count);
+        elsewhere = mnd_now() - middle;
+        ex->times.owner += elsewhere;
+    }
+    for (int i = 0; i < ex->n_range && ex->lent != NULL; i++) {
+        const mnd_exchange_range *r = &ex->range[i];
+        const size_t from = r->first > at ? r->first : at;
+        const size_t to = r->first + r->count < end ? r->first + r->count : end;
+        if (from >= to) continue;
+        sum_and_step(ex, at, from, update, context);
+        const double begin = mnd_now();
+        update(context, from, to - from, ex->grad + from);
+        const double seconds = mnd_now() - begin;
+        ex->times.update += seconds;
+        elsewhere += seconds;
+        at = to;
+    }
+    sum_and_step(ex, at, end, update, context);
     mnd_node_meet(&x->node, 0);
     ex->times.wait += middle - start;
-    ex->times.exchange += mnd_now() - middle;
+    ex->times.exchange += mnd_now() - middle - elsewhere;
     return MND_OK;
 }
 

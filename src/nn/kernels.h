@@ -52,9 +52,10 @@ typedef struct mnd_kernels {
     /* dx (m, k) = dy (m, n) w^T, rows [first, last). */
     void (*input_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
                        const float *dy, const float *w, float *dx);
-    /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride. */
+    /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride.
+       x[s] and dy[s] are the rows of segment s, which may lie anywhere. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                        const float *x, const float *dy, float *dw, size_t stride);
+                        const float *const *x, const float *const *dy, float *dw, size_t stride);
 
     /* Once before conv_forward with the same work, geometry and kernel. */
     void (*conv_prepare)(mnd_work *work, const mnd_conv *g, const float *w);

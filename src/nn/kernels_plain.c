@@ -50,22 +50,21 @@ static void input_grad(mnd_work *work, const mnd_rows *seg, int first, int last,
 typedef struct product {
     const mnd_rows *seg;
     int first, last, n, k;
-    const float *x, *dy;
+    const float *const *x, *const *dy;
 } product;
 
 static void weight_leaf(void *context, int s, float *dw) {
     const product *p = context;
-    const int row = p->seg->start[s], m = p->seg->start[s + 1] - row;
+    const int m = p->seg->start[s + 1] - p->seg->start[s];
     if (m == 0)
         memset(dw, 0, (size_t)(p->last - p->first) * (size_t)p->n * sizeof *dw);
     else
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, p->last - p->first, p->n, m, 1.0F,
-                    p->x + (ptrdiff_t)row * p->k + p->first, p->k, p->dy + (ptrdiff_t)row * p->n,
-                    p->n, 0.0F, dw, p->n);
+                    p->x[s] + p->first, p->k, p->dy[s], p->n, 0.0F, dw, p->n);
 }
 
 static void weight_grad(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                        const float *x, const float *dy, float *dw, size_t stride) {
+                        const float *const *x, const float *const *dy, float *dw, size_t stride) {
     product p = {.seg = seg, .first = first, .last = last, .n = n, .k = k, .x = x, .dy = dy};
     mnd_tree_over_segments(seg, (size_t)(last - first) * (size_t)n, work->scratch, weight_leaf, &p,
                            add, dw + (ptrdiff_t)first * n, stride);

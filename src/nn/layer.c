@@ -12,8 +12,8 @@ size_t mnd_shape_size(const mnd_shape *shape) {
     return size;
 }
 
-extern const mnd_layer_ops mnd_layer_dense, mnd_layer_conv, mnd_layer_maxpool, mnd_layer_avgpool,
-    mnd_layer_flatten, mnd_layer_dropout, mnd_layer_relu, mnd_layer_sigmoid, mnd_layer_tanh;
+extern const mnd_layer_ops mnd_layer_conv, mnd_layer_maxpool, mnd_layer_avgpool, mnd_layer_flatten,
+    mnd_layer_dropout, mnd_layer_relu, mnd_layer_sigmoid, mnd_layer_tanh;
 
 /* A new kind of layer is one new file and one row here. */
 static const mnd_layer_ops *const kinds[] = {

@@ -19,6 +19,7 @@ typedef struct mnd_pass {
     int rows;
     const mnd_batch *batch; /* NULL at inference */
     size_t grad_stride;     /* from one part's gradient to the next */
+    const float **x, **dy;  /* room for a pointer a segment */
 } mnd_pass;
 
 /* Where a layer says in `plan` what it needs. Bytes; the model hands out the buffers. */
@@ -65,6 +66,14 @@ struct mnd_layer {
     size_t n_param;
     void *state; /* need.state bytes, borrowed from the model */
     float *y;    /* (rows, out), borrowed from the model */
+    /*
+     * A dense layer whose weight gradient may be computed by the owners of its rows: where x and dy
+     * lie in every process' shared memory, in bytes. `shared` once that memory is there; dy is then
+     * this process' own.
+     */
+    bool owners, shared;
+    size_t shared_x, shared_dy;
+    float *dy;
     /* of the kinds */
     float rate;        /* dropout */
     mnd_conv geometry; /* conv (with its padding inside h and w), pools (c = n) */
@@ -73,6 +82,7 @@ struct mnd_layer {
 
 /* The operations of a kind, or NULL. */
 const mnd_layer_ops *mnd_layer_find(const char *kind);
+extern const mnd_layer_ops mnd_layer_dense;
 /* The fused kind that stands for conv, relu if there is one, and maxpool. */
 extern const mnd_layer_ops mnd_layer_convpool;
 
@@ -84,6 +94,11 @@ MND_CHECKED mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stri
 mnd_status mnd_layer_fail(const mnd_layer *layer, const char *format, ...) MND_PRINTF(2, 3);
 /* Bytes of state of a convolution, fused or not: known once the model has decided. */
 size_t mnd_conv_state(const mnd_layer *layer, int rows, int threads);
+/*
+ * Rows [first, last) of a dense layer's weight gradient from all segments of pass->seg, whose
+ * inputs and output gradients are at pass->x and pass->dy.
+ */
+void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int first, int last);
 /* Declares kernel and bias. */
 void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim, int64_t bias);
 

@@ -31,6 +31,7 @@ typedef struct job {
     const mnd_pass *pass;
     const float *x, *dy;
     float *y, *dx;
+    int from; /* first row of the weight gradient */
 } job;
 
 static void forward_range(void *context, int thread, int first, int last) {
@@ -56,8 +57,14 @@ static void input_range(void *context, int thread, int first, int last) {
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
-    j->pass->kernels->weight_grad(&j->pass->work[thread], j->pass->seg, first, last, l->out.dim[0],
-                                  l->in.dim[0], j->x, j->dy, l->grad, j->pass->grad_stride);
+    j->pass->kernels->weight_grad(&j->pass->work[thread], j->pass->seg, j->from + first,
+                                  j->from + last, l->out.dim[0], l->in.dim[0], j->pass->x,
+                                  j->pass->dy, l->grad, j->pass->grad_stride);
+}
+
+void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int first, int last) {
+    job j = {.layer = layer, .pass = pass, .from = first};
+    mnd_parallel(pass->product_threads, last - first, 6, weight_range, &j);
 }
 
 static void bias_leaf(void *context, int s, float *out) {
@@ -72,10 +79,16 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
                      float *dy, float *dx) {
     (void)y;
     job j = {.layer = layer, .pass = pass, .x = x, .dy = dy, .dx = dx};
-    mnd_parallel(pass->product_threads, layer->in.dim[0], 6, weight_range, &j);
-    mnd_tree_over_segments(pass->seg, (size_t)layer->out.dim[0], layer->state, bias_leaf, &j,
-                           pass->kernels->add, layer->grad + layer->array[0].count,
-                           pass->grad_stride);
+    const int k = layer->in.dim[0], n = layer->out.dim[0];
+    if (!layer->shared) {
+        for (int s = 0; s < pass->seg->n_seg; s++) {
+            pass->x[s] = x + (ptrdiff_t)pass->seg->start[s] * k;
+            pass->dy[s] = dy + (ptrdiff_t)pass->seg->start[s] * n;
+        }
+        mnd_dense_weight_grad(layer, pass, 0, k);
+    }
+    mnd_tree_over_segments(pass->seg, (size_t)n, layer->state, bias_leaf, &j, pass->kernels->add,
+                           layer->grad + layer->array[0].count, pass->grad_stride);
     if (dx != NULL) mnd_parallel(pass->product_threads, pass->rows, 16, input_range, &j);
 }
 

@@ -2,12 +2,14 @@
 
 #include <cblas.h>
 #include <ctype.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "layer.h"
+#include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/rng.h"
 
@@ -29,6 +31,8 @@ struct mnd_model {
     float *x;    /* (max_rows, input) */
     float *d[2]; /* gradients of activations, in turn */
     mnd_work work[MAX_THREADS];
+    const float **seg_x, **seg_dy; /* a pointer for every segment of a weight gradient */
+    char *const *shared;           /* (peers) memory of each, borrowed; NULL: none */
 };
 
 /* ------------------------------------------------------------------------------------ the spec */
@@ -197,6 +201,25 @@ static mnd_status plan(mnd_model *model, mnd_need *need) {
     return MND_OK;
 }
 
+/*
+ * Which weights are computed by their owners: see mnd_peers. Not where the bits hang on how many
+ * rows a product has.
+ */
+static void choose_owned(mnd_model *model, mnd_need *need) {
+    const mnd_peers *p = &model->options.peers;
+    if (p->count < 2 || !model->options.training || model->kernels->whole) return;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        if (l->ops != &mnd_layer_dense) continue;
+        const double k = l->in.dim[0], n = l->out.dim[0];
+        if ((double)p->batch * (k / p->count + n) > k * n || p->batch > INT_MAX / 2) continue;
+        l->owners = true;
+        const size_t scratch =
+            model->kernels->scratch((int)p->batch, l->out.dim[0], l->in.dim[0], NULL);
+        if (scratch > need[i].scratch) need[i].scratch = scratch;
+    }
+}
+
 /* Shares activation buffers among layers that work in place. */
 static void share(mnd_model *model) {
     int wanted = 0; /* what earlier layers still want of the current buffer */
@@ -248,6 +271,10 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     }
     const size_t d = mnd_align_up(rows * widest * sizeof(float));
     if (model->options.training) bytes = grown(bytes, 2, d);
+    int segments = model->options.max_seg;
+    if (model->options.peers.logical > segments) segments = model->options.peers.logical;
+    const size_t pointers = mnd_align_up((size_t)segments * sizeof(float *));
+    bytes = grown(bytes, 2, pointers);
     bytes = grown(bytes, threads, mnd_align_up(scratch * sizeof(float)));
     mnd_status status = mnd_arena_create(&model->arena, bytes, "the model's workspace");
     if (status != MND_OK) return status;
@@ -266,6 +293,8 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     }
     if (model->options.training)
         for (int i = 0; i < 2; i++) model->d[i] = mnd_arena_take(&model->arena, d);
+    model->seg_x = mnd_arena_take(&model->arena, pointers);
+    model->seg_dy = mnd_arena_take(&model->arena, pointers);
     for (size_t t = 0; t < threads; t++)
         model->work[t] = (mnd_work){
             .scratch = mnd_arena_take(&model->arena, scratch * sizeof(float)), .size = scratch};
@@ -296,6 +325,7 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     need = p;
     MND_TRY(plan(model, need));
     fuse(model);
+    choose_owned(model, need);
     share(model);
     if (options->max_rows > 0) MND_TRY(reserve(model, need));
     *out = model;
@@ -389,8 +419,16 @@ static int product_threads(const mnd_model *model) {
     return model->kernels->whole ? 1 : model->options.threads;
 }
 
+/* Where the gradient of the output of layer i goes, if not to `taken`: of elementwise layers, to
+   that of the layer below them. */
+static float *gradient_of(const mnd_model *model, int i, const float *taken) {
+    while (model->layer[i].skip || (model->layer[i].elementwise && i > model->first_trained)) i--;
+    if (model->layer[i].shared) return model->layer[i].dy;
+    return model->d[0] != taken ? model->d[0] : model->d[1];
+}
+
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
-                        int64_t *correct, mnd_ready_fn ready, void *context) {
+                        int64_t *correct) {
     const mnd_rows *seg = batch->rows;
     const mnd_pass pass = {.kernels = model->kernels,
                            .work = model->work,
@@ -399,9 +437,11 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                            .seg = seg,
                            .rows = seg->start[seg->n_seg],
                            .batch = batch,
-                           .grad_stride = model->grad_stride};
+                           .grad_stride = model->grad_stride,
+                           .x = model->seg_x,
+                           .dy = model->seg_dy};
     const float *logits = run_forward(model, &pass);
-    float *dy = model->d[0], *other = model->d[1];
+    float *dy = gradient_of(model, model->n_layer - 1, NULL);
     for (int s = 0; s < seg->n_seg; s++) {
         const ptrdiff_t at = (ptrdiff_t)seg->start[s] * model->classes;
         correct[s] = 0;
@@ -409,20 +449,98 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                                         seg->start[s + 1] - seg->start[s], model->classes,
                                         batch->scale, dy + at, &correct[s]);
     }
-    size_t end = model->n_param;
     for (int i = model->n_layer - 1; i >= model->first_trained; i--) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
-        float *dx = i > model->first_trained ? (l->elementwise ? dy : other) : NULL;
+        float *dx = dy;
+        if (!l->elementwise) dx = i > model->first_trained ? gradient_of(model, i - 1, dy) : NULL;
         l->ops->backward(l, &pass, input_of(model, i), l->y, dy, dx);
-        if (!l->elementwise && dx != NULL) {
-            other = dy;
-            dy = dx;
+        if (dx != NULL) dy = dx;
+    }
+}
+
+/* ---------------------------------------------------------------------- the owner-computes rule */
+
+int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
+    int n = 0;
+    size_t offset = 0;
+    for (int i = 0; i < model->n_layer; i++) {
+        const mnd_layer *l = &model->layer[i];
+        if (l->owners)
+            range[n++] = (mnd_owned){
+                .first = offset, .count = l->array[0].count, .unit = (size_t)l->out.dim[0]};
+        offset += l->n_param;
+    }
+    return n;
+}
+
+/* Where x and dy of the owned layers lie, one after the other; returns the bytes of all. */
+static size_t lay_out(mnd_layer *layer, int n_layer, size_t rows) {
+    size_t bytes = 0;
+    for (int i = 0; i < n_layer; i++) {
+        mnd_layer *l = &layer[i];
+        if (!l->owners) continue;
+        l->shared_x = bytes;
+        bytes += mnd_align_up(rows * mnd_shape_size(&l->in) * sizeof(float));
+        l->shared_dy = bytes;
+        bytes += mnd_align_up(rows * mnd_shape_size(&l->out) * sizeof(float));
+    }
+    return bytes;
+}
+
+size_t mnd_model_shared_size(const mnd_model *model) {
+    return lay_out(model->layer, model->n_layer, (size_t)model->options.peers.max_rows);
+}
+
+void mnd_model_share(mnd_model *model, char *const *memory) {
+    char *mine = memory[model->options.peers.rank];
+    model->shared = memory;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        if (!l->owners) continue;
+        l->shared = true;
+        l->dy = (float *)(void *)(mine + l->shared_dy);
+        /* What this layer reads moves there, for all that work on it in place. */
+        float *const x = (float *)(void *)(mine + l->shared_x);
+        const float *const old = input_of(model, i);
+        if (model->x == old) model->x = x;
+        for (int j = 0; j < i; j++)
+            if (model->layer[j].y == old) model->layer[j].y = x;
+    }
+}
+
+void mnd_model_owned_gradient(mnd_model *model, const int *start, size_t first, size_t count) {
+    const mnd_peers *peers = &model->options.peers;
+    const int part[2] = {0, peers->logical};
+    const mnd_rows seg = {.n_seg = peers->logical, .start = start, .n_part = 1, .part = part};
+    const mnd_pass pass = {.kernels = model->kernels,
+                           .work = model->work,
+                           .threads = model->options.threads,
+                           .product_threads = product_threads(model),
+                           .seg = &seg,
+                           .rows = start[peers->logical],
+                           .grad_stride = model->grad_stride,
+                           .x = model->seg_x,
+                           .dy = model->seg_dy};
+    size_t offset = 0;
+    for (int i = 0; i < model->n_layer; i++) {
+        const mnd_layer *l = &model->layer[i];
+        const size_t k = mnd_shape_size(&l->in), n = mnd_shape_size(&l->out);
+        const size_t from = first > offset ? first - offset : 0;
+        const size_t end = first + count > offset ? first + count - offset : 0;
+        offset += l->n_param;
+        if (!l->shared || from >= k * n || end == 0) continue;
+        for (int p = 0; p < peers->count; p++) {
+            const int begin = mnd_logical_first(peers->logical, peers->count, p);
+            const float *x = (const float *)(const void *)(model->shared[p] + l->shared_x);
+            const float *dy = (const float *)(const void *)(model->shared[p] + l->shared_dy);
+            for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
+                const size_t row = (size_t)(start[s] - start[begin]);
+                model->seg_x[s] = x + row * k;
+                model->seg_dy[s] = dy + row * n;
+            }
         }
-        if (l->n_param > 0) {
-            end -= l->n_param;
-            if (ready != NULL) ready(context, end, l->n_param);
-        }
+        mnd_dense_weight_grad(l, &pass, (int)(from / n), (int)((end < k * n ? end : k * n) / n));
     }
 }
 
@@ -441,6 +559,9 @@ const float *mnd_model_forward(mnd_model *model, int n) {
 int mnd_model_bad_array(const mnd_model *model) {
     for (int i = 0; i < model->n_array; i++) {
         const mnd_param_info a = mnd_model_array(model, i);
+        if (model->layer[a.layer].shared && i + 1 < model->n_array &&
+            mnd_model_array(model, i + 1).layer == a.layer)
+            continue;
         for (size_t j = 0; j < a.count; j++)
             if (!isfinite(model->grad[a.offset + j])) return i;
     }

@@ -132,7 +132,7 @@ static mnd_status check_exchange(mnd_comm *comm, const char *name, int logical, 
     char check[32];
     int64_t wrong = 0;
     snprintf(check, sizeof check, "exchange %.20s", name);
-    MND_TRY(mnd_exchange_create(comm, name, logical, PARAMS, 1, &ex));
+    MND_TRY(mnd_exchange_create(comm, name, logical, PARAMS, 1, NULL, &ex));
     float *grad = mnd_exchange_grad(ex, &stride);
     const int parts = mnd_tree_parts(logical, first, last, part);
     for (int p = 0; p < parts; p++)
@@ -207,8 +207,8 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
         .max_rows = ROWS, .max_seg = 1, .training = true, .plain = q->plain, .threads = q->threads};
     status = mnd_model_create("mlp512", &input, 10, &options, &model);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
-    MND_TRY(
-        mnd_exchange_create(comm, "auto", mnd_comm_size(comm), mnd_model_n_param(model), 1, &ex));
+    MND_TRY(mnd_exchange_create(comm, "auto", mnd_comm_size(comm), mnd_model_n_param(model), 1,
+                                NULL, &ex));
     float *grad = mnd_exchange_grad(ex, &stride);
     mnd_model_bind(model, mnd_exchange_param(ex), grad, stride);
     if (mnd_exchange_writes_param(ex)) mnd_model_initialize(model, MND_INIT_GLOROT, 1);
@@ -220,7 +220,7 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
             MND_TRY(mnd_comm_barrier(comm));
             time[what] = mnd_now();
             for (int s = 0; s < STEPS; s++) {
-                if (what != 2) mnd_model_gradient(model, &batch, &loss, &correct, NULL, NULL);
+                if (what != 2) mnd_model_gradient(model, &batch, &loss, &correct);
                 if (what != 1) MND_TRY(mnd_exchange_step(ex, keep_sum, ex, 0, &flags));
             }
             time[what] = (mnd_now() - time[what]) / STEPS;

@@ -228,25 +228,23 @@ static mnd_status take_turn(bench *b, scaling *s, record *mine) {
     mnd_comm *comm = s->who->comm;
     mnd_model *model = NULL;
     mnd_exchange *exchange = NULL;
-    const mnd_model_options options = {.max_rows = s->feed.max_rows,
-                                       .max_seg = 1,
-                                       .training = true,
-                                       .plain = c->plain,
-                                       .threads = c->threads};
+    const mnd_model_options options = {
+        .max_rows = s->feed.max_rows,
+        .max_seg = 1,
+        .training = true,
+        .plain = c->plain,
+        .threads = c->threads,
+        .peers = mnd_feed_peers(&s->feed, mnd_comm_nodes(comm) == 1 ? s->who->ranks : 1, b->rank,
+                                s->feed.max_rows)};
     status = mnd_model_create(c->model, &b->input, b->classes, &options, &model);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
-    MND_TRY(mnd_exchange_create(comm, c->exchange, s->who->ranks, mnd_model_n_param(model),
-                                mnd_optimizer_slots(c->optimizer.kind), &exchange));
-    size_t stride;
-    float *grad = mnd_exchange_grad(exchange, &stride);
-    mnd_model_bind(model, mnd_exchange_param(exchange), grad, stride);
+    mnd_stepper st = {
+        .feed = &s->feed, .model = model, .optimizer = &c->optimizer, .threads = c->threads};
+    status = mnd_stepper_join(&st, comm, c->exchange);
+    exchange = st.exchange;
+    MND_TRY(status);
     if (mnd_exchange_writes_param(exchange)) mnd_model_initialize(model, MND_INIT_GLOROT, c->seed);
     MND_TRY(mnd_exchange_publish(exchange));
-    mnd_stepper st = {.feed = &s->feed,
-                      .model = model,
-                      .exchange = exchange,
-                      .optimizer = &c->optimizer,
-                      .threads = c->threads};
     const int warm_up = c->steps / 10 > WARM_UP ? c->steps / 10 : WARM_UP;
     MND_TRY(take_steps(b, s, &st, 0, warm_up));
     mnd_stepper_reset(&st);
@@ -351,7 +349,7 @@ static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, in
             status = mnd_alloc(&p, n, sizeof *s->sum, "the exchange");
             s->sum = s->grad = p;
         } else {
-            status = mnd_exchange_create(g->comm, way[i], g->ranks, n, 0, &s->exchange);
+            status = mnd_exchange_create(g->comm, way[i], g->ranks, n, 0, NULL, &s->exchange);
             if (status == MND_NO_MEMORY) {
                 /* Shared memory is small in containers: the others are still worth measuring. */
                 if (b->rank == 0) snprintf(b->out->note, sizeof b->out->note, "%s", mnd_error());

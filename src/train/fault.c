@@ -26,12 +26,12 @@ mnd_status mnd_fault_read(int rank, mnd_fault *out) {
 }
 
 void mnd_fault_strike(const mnd_fault *fault, int64_t step, float *param, float *grad,
-                      double *loss) {
+                      size_t n_param, double *loss) {
     if (fault->kind == MND_FAULT_NONE || fault->step != step) return;
     switch (fault->kind) {
     case MND_FAULT_NONE: return;
     case MND_FAULT_NAN:
-        grad[0] = NAN;
+        for (size_t i = 0; i < n_param; i++) grad[i] = NAN;
         loss[0] = (double)NAN;
         return;
     case MND_FAULT_FLIP: {

@@ -2,9 +2,12 @@
  * fault.h - faults on purpose, to show that they are noticed (docs/reliability.md).
  *
  * MNIST_DIST_FAULT=KIND:RANK:STEP in the environment makes rank RANK, before the exchange of step
- * STEP (counted from 1 over the whole run), nan    turn a gradient and the loss into NaN, flip flip
- * the lowest bit of its first parameter, hang   stay in place for ever, as a read from a dead file
- * system does, stop   send itself SIGSTOP, kill   send itself SIGKILL.
+ * STEP (counted from 1 over the whole run),
+ *   nan   turn its gradient and loss into NaN,
+ *   flip  flip the lowest bit of its first parameter,
+ *   hang  stay in place for ever, as a read from a dead file system does,
+ *   stop  send itself SIGSTOP,
+ *   kill  send itself SIGKILL.
  */
 #ifndef MNIST_DIST_TRAIN_FAULT_H
 #define MNIST_DIST_TRAIN_FAULT_H
@@ -32,6 +35,6 @@ typedef struct mnd_fault {
 MND_CHECKED mnd_status mnd_fault_read(int rank, mnd_fault *out);
 /* Lets it happen if `step` is its step. */
 void mnd_fault_strike(const mnd_fault *fault, int64_t step, float *param, float *grad,
-                      double *loss);
+                      size_t n_param, double *loss);
 
 #endif

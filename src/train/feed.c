@@ -31,6 +31,8 @@ mnd_status mnd_feed_plan(mnd_feed *feed, int64_t images, size_t pixels, int logi
     feed->order = p;
     MND_TRY(mnd_alloc(&p, (size_t)n_seg + 1, sizeof *feed->start, "the batch"));
     feed->start = p;
+    MND_TRY(mnd_alloc(&p, (size_t)logical + 1, sizeof *feed->all_start, "the batch"));
+    feed->all_start = p;
     feed->n_part = mnd_tree_parts(logical, first, first + n_seg, NULL);
     MND_TRY(mnd_alloc(&p, (size_t)feed->n_part + 1, sizeof *feed->part, "the batch"));
     feed->part = p;
@@ -61,10 +63,21 @@ void mnd_feed_free(mnd_feed *feed) {
     mnd_free(feed->label);
     mnd_free(feed->order);
     mnd_free(feed->start);
+    mnd_free(feed->all_start);
     mnd_free(feed->part);
     mnd_free(feed->batch_label);
     mnd_free(feed->batch_sample);
     *feed = (mnd_feed){0};
+}
+
+mnd_peers mnd_feed_peers(const mnd_feed *feed, int size, int rank, int least) {
+    const int64_t logical = feed->logical;
+    const int64_t most = (feed->batch + logical - 1) / logical * ((logical + size - 1) / size);
+    return (mnd_peers){.count = size,
+                       .rank = rank,
+                       .logical = feed->logical,
+                       .batch = feed->batch,
+                       .max_rows = most > least ? (int)most : least};
 }
 
 int64_t mnd_feed_steps(const mnd_feed *feed) {
@@ -102,6 +115,13 @@ int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
         }
     }
     feed->start[feed->n_seg] = row;
+    int all = 0;
+    for (int l = 0; l < feed->logical; l++) {
+        feed->all_start[l] = all;
+        all += (int)(mnd_tickets_before(end, feed->logical, l) -
+                     mnd_tickets_before(begin, feed->logical, l));
+    }
+    feed->all_start[feed->logical] = all;
     *batch = (mnd_batch){.rows = &feed->seg,
                          .label = feed->batch_label,
                          .sample = feed->batch_sample,

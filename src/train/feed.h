@@ -23,6 +23,7 @@ typedef struct mnd_feed {
     int *start;             /* (n_seg + 1) of the current step; owned */
     int *part, n_part;      /* (n_part + 1) in segments; owned */
     mnd_rows seg;
+    int *all_start;         /* (logical + 1) rows of every logical rank, counted through; owned */
     uint8_t *batch_label;   /* (max_rows), owned */
     uint32_t *batch_sample; /* (max_rows), owned */
     uint32_t epoch;
@@ -38,6 +39,12 @@ MND_CHECKED mnd_status mnd_feed_create(mnd_feed *feed, mnd_dataset *data, int lo
 MND_CHECKED mnd_status mnd_feed_plan(mnd_feed *feed, int64_t images, size_t pixels, int logical,
                                      int first, int n_seg, int64_t batch, uint64_t seed);
 void mnd_feed_free(mnd_feed *feed);
+
+/*
+ * What a model needs to know of the processes `size` of which this is `rank`, if all of them share
+ * memory; none of them has room for fewer than `least` rows.
+ */
+mnd_peers mnd_feed_peers(const mnd_feed *feed, int size, int rank, int least);
 
 int64_t mnd_feed_steps(const mnd_feed *feed); /* in an epoch */
 /* Shuffles for an epoch, counted from 1. */

@@ -2,12 +2,40 @@
 
 #include "mnist_dist/timer.h"
 
+static void own(void *context, size_t first, size_t count) {
+    const mnd_stepper *st = context;
+    mnd_model_owned_gradient(st->model, st->feed->all_start, first, count);
+}
+
+mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange) {
+    mnd_owned owned[MND_MAX_LAYERS];
+    mnd_exchange_range range[MND_MAX_LAYERS];
+    const int n = mnd_model_owned(st->model, owned);
+    for (int i = 0; i < n; i++)
+        range[i] = (mnd_exchange_range){
+            .first = owned[i].first, .count = owned[i].count, .unit = owned[i].unit};
+    const mnd_exchange_owned offer = {
+        .bytes = mnd_model_shared_size(st->model), .n_range = n, .range = range};
+    const mnd_status status =
+        mnd_exchange_create(comm, exchange, st->feed->logical, mnd_model_n_param(st->model),
+                            mnd_optimizer_slots(st->optimizer->kind), &offer, &st->exchange);
+    if (status != MND_OK) return status;
+    size_t stride;
+    float *grad = mnd_exchange_grad(st->exchange, &stride);
+    mnd_model_bind(st->model, mnd_exchange_param(st->exchange), grad, stride);
+    if (mnd_exchange_lent(st->exchange) != NULL) {
+        mnd_model_share(st->model, mnd_exchange_lent(st->exchange));
+        mnd_exchange_set_owner(st->exchange, own, st);
+    }
+    return MND_OK;
+}
+
 void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *correct) {
     mnd_batch batch;
     const double t0 = mnd_now();
     (void)mnd_feed_batch(st->feed, s, mnd_model_input(st->model), &batch);
     const double t1 = mnd_now();
-    mnd_model_gradient(st->model, &batch, loss, correct, NULL, NULL);
+    mnd_model_gradient(st->model, &batch, loss, correct);
     st->data += t1 - t0;
     st->compute += mnd_now() - t1;
 }
@@ -30,7 +58,7 @@ mnd_status mnd_stepper_update(mnd_stepper *st, double lr, int64_t t, uint32_t fl
 mnd_time_split mnd_stepper_time(const mnd_stepper *st) {
     const mnd_exchange_times now = mnd_exchange_time(st->exchange);
     return (mnd_time_split){.data = st->data,
-                            .compute = st->compute,
+                            .compute = st->compute + now.owner - st->begin.owner,
                             .exchange = now.exchange - st->begin.exchange,
                             .optimizer = now.update - st->begin.update,
                             .wait = now.wait - st->begin.wait};

@@ -11,7 +11,7 @@
 #include "mnist_dist/optimizer.h"
 #include "mnist_dist/train.h"
 
-/* All pointers are borrowed; the model is bound to the exchange's memory. */
+/* All pointers are borrowed. */
 typedef struct mnd_stepper {
     mnd_feed *feed;
     mnd_model *model;
@@ -22,6 +22,13 @@ typedef struct mnd_stepper {
     mnd_exchange_times begin; /* of the exchange when the clocks were set to zero */
     mnd_optimizer_rates rates;
 } mnd_stepper;
+
+/*
+ * Creates the exchange for the feed's logical ranks and binds the model to it, parameters not yet
+ * set; feed, model, optimizer and threads are set before, and `st` stays where it is. The caller
+ * destroys the exchange. Collective.
+ */
+MND_CHECKED mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange);
 
 /*
  * Step s of the epoch up to this process' gradient; loss and correct as in mnd_model_gradient.

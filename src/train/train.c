@@ -284,7 +284,9 @@ static mnd_status prepare(run *r) {
         .max_seg = r->n_seg,
         .training = true,
         .plain = c->plain,
-        .threads = c->threads};
+        .threads = c->threads,
+        .peers = mnd_feed_peers(&r->feed, mnd_comm_nodes(r->comm) == 1 ? r->size : 1, r->rank,
+                                MND_EVALUATE_CHUNK)};
     MND_TRY(mnd_model_create(c->model, &r->input, r->info.classes, &options, &r->model));
     MND_TRY(allocate(r));
 cleanup:
@@ -295,9 +297,7 @@ cleanup:
 static mnd_status fill_state(run *r, const mnd_checkpoint *ckpt) {
     mnd_status status = MND_OK;
     float *param = mnd_exchange_param(r->exchange);
-    size_t stride, first, count;
-    float *grad = mnd_exchange_grad(r->exchange, &stride);
-    mnd_model_bind(r->model, param, grad, stride);
+    size_t first, count;
     if (mnd_exchange_writes_param(r->exchange)) {
         if (ckpt == NULL)
             mnd_model_initialize(r->model, r->config->init, r->config->seed);
@@ -481,13 +481,10 @@ static mnd_status set_up(run *r) {
         memcpy(r->loss_sum, ckpt.loss_sum + r->first, (size_t)r->n_seg * sizeof *r->loss_sum);
         memcpy(r->correct, ckpt.correct + r->first, (size_t)r->n_seg * sizeof *r->correct);
     }
-    MND_TRY(mnd_exchange_create(r->comm, c->exchange, r->logical, mnd_model_n_param(r->model),
-                                mnd_optimizer_slots(c->optimizer.kind), &r->exchange));
-    r->stepper = (mnd_stepper){.feed = &r->feed,
-                               .model = r->model,
-                               .exchange = r->exchange,
-                               .optimizer = &c->optimizer,
-                               .threads = c->threads};
+    r->stepper = (mnd_stepper){
+        .feed = &r->feed, .model = r->model, .optimizer = &c->optimizer, .threads = c->threads};
+    MND_TRY(mnd_stepper_join(&r->stepper, r->comm, c->exchange));
+    r->exchange = r->stepper.exchange;
     if (mnd_exchange_note(r->exchange)[0] != '\0') warn(r, "%s", mnd_exchange_note(r->exchange));
     MND_TRY(fill_state(r, resumed ? &ckpt : NULL));
     status = prepare_checkpoints(r);
@@ -605,7 +602,8 @@ static mnd_status one_step(run *r) {
     mnd_watchdog_phase(r->dog, MND_PHASE_COMPUTE, r->step + 1);
     mnd_stepper_gradient(&r->stepper, r->step_in_epoch, r->step_loss, r->step_correct);
     mnd_fault_strike(&r->fault, r->step + 1, mnd_exchange_param(r->exchange),
-                     mnd_exchange_grad(r->exchange, &stride), r->step_loss);
+                     mnd_exchange_grad(r->exchange, &stride), mnd_model_n_param(r->model),
+                     r->step_loss);
     uint32_t flags = mnd_signals_pending() != 0 ? FLAG_STOP : 0, all = 0;
     if (!all_finite(r->step_loss, r->n_seg)) flags |= FLAG_NUMERIC;
     r->rate = mnd_schedule_rate(&r->schedule, r->step);

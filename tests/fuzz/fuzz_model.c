@@ -77,7 +77,7 @@ static void run(mnd_model *model, size_t input, int classes, unsigned value) {
     const mnd_batch batch = {.rows = &rows, .label = label, .sample = sample, .scale = 0.2F};
     double loss[SEGMENTS];
     int64_t correct[SEGMENTS];
-    mnd_model_gradient(model, &batch, loss, correct, NULL, NULL);
+    mnd_model_gradient(model, &batch, loss, correct);
     check(correct[0] >= 0 && correct[0] <= start[1] && correct[1] >= 0);
     check(mnd_model_forward(model, ROWS) != NULL);
     mnd_free(param);

@@ -59,7 +59,7 @@ static const char *run(const char *name, int v, size_t n) {
     mnd_comm *const comm = everybody();
     const int rank = mnd_comm_rank(comm), size = mnd_comm_size(comm);
     mnd_exchange *ex = NULL;
-    if (mnd_exchange_create(comm, name, v, n, 2, &ex) != MND_OK) return mnd_error();
+    if (mnd_exchange_create(comm, name, v, n, 2, NULL, &ex) != MND_OK) return mnd_error();
     const char *bad = NULL;
     const char *upper = mnd_comm_nodes(comm) == 1 ? "shared" : "hierarchical";
     const char *expected_name = size == 1                        ? "local"
@@ -131,7 +131,7 @@ static void sums_bit_by_bit(const char *name) {
 static void refused(const char *name, int v, size_t n, int n_slot, mnd_status expected,
                     const char *word) {
     mnd_exchange *ex = NULL;
-    const mnd_status status = mnd_exchange_create(world, name, v, n, n_slot, &ex);
+    const mnd_status status = mnd_exchange_create(world, name, v, n, n_slot, NULL, &ex);
     assert_everywhere(status == expected && ex == NULL && strstr(mnd_error(), word) != NULL);
 }
 
@@ -207,7 +207,7 @@ static void too_little_shared_memory(void **state) {
     const size_t n = (size_t)1 << 24;
     refused("shared", size, n, 0, MND_NO_MEMORY, "enlarge it");
     mnd_exchange *ex = NULL;
-    assert_ok(mnd_exchange_create(world, "auto", size, n, 0, &ex));
+    assert_ok(mnd_exchange_create(world, "auto", size, n, 0, NULL, &ex));
     const int good = strcmp(mnd_exchange_name(ex), "allreduce") == 0 &&
                      strstr(mnd_exchange_note(ex), "/dev/shm") != NULL;
     mnd_exchange_destroy(&ex);

@@ -24,6 +24,7 @@ typedef struct problem {
 
 static const problem problems[] = {
     {"dense:19,relu,dropout:0.3,dense:7", {1, {11}}, 7},
+    {"dense:96,relu,dropout:0.3,dense:64,sigmoid,dense:5", {1, {161}}, 5}, /* owners compute */
     {"conv:6:3,maxpool:2,flatten,dense:24,relu,dropout:0.2,dense:10", {3, {12, 13, 1}}, 10},
     {"conv:4:3:same,relu,conv:8:3:s2,tanh,avgpool:2,flatten,dense:5", {3, {11, 10, 2}}, 5},
 };
@@ -45,6 +46,7 @@ typedef struct trainer {
     size_t n_param;
     int logical, first, last; /* its block of logical ranks */
     int n_part, part[2 * MAX_V + 2];
+    int all_start[MAX_V + 1]; /* rows of every logical rank in this step */
 } trainer;
 
 static void *need(size_t bytes) {
@@ -53,23 +55,43 @@ static void *need(size_t bytes) {
     return p;
 }
 
+static void own(void *context, size_t first, size_t count) {
+    const trainer *t = context;
+    mnd_model_owned_gradient(t->model, t->all_start, first, count);
+}
+
 /* Collective over `comm`. */
 static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange, const problem *p,
-                               int logical) {
+                               int logical, int64_t batch) {
     mnd_status status = MND_OK;
     const int rank = mnd_comm_rank(comm), size = mnd_comm_size(comm);
     *t = (trainer){.comm = comm,
                    .logical = logical,
                    .first = mnd_logical_first(logical, size, rank),
                    .last = mnd_logical_first(logical, size, rank + 1)};
-    const mnd_model_options options = {
-        .max_rows = IMAGES, .max_seg = t->last - t->first, .training = true, .threads = 1};
+    const mnd_peers peers = {
+        .count = size, .rank = rank, .logical = logical, .batch = batch, .max_rows = IMAGES};
+    const mnd_model_options options = {.max_rows = IMAGES,
+                                       .max_seg = t->last - t->first,
+                                       .training = true,
+                                       .threads = 1,
+                                       .peers = peers};
     MND_TRY(mnd_model_create(p->spec, &p->input, p->classes, &options, &t->model));
     t->n_param = mnd_model_n_param(t->model);
-    MND_TRY(mnd_exchange_create(comm, exchange, logical, t->n_param, 1, &t->ex));
+    mnd_owned owned[MND_MAX_LAYERS];
+    mnd_exchange_range range[MND_MAX_LAYERS];
+    const int n = mnd_model_owned(t->model, owned);
+    for (int i = 0; i < n; i++)
+        range[i] = (mnd_exchange_range){owned[i].first, owned[i].count, owned[i].unit};
+    const mnd_exchange_owned offer = {mnd_model_shared_size(t->model), n, range};
+    MND_TRY(mnd_exchange_create(comm, exchange, logical, t->n_param, 1, &offer, &t->ex));
     size_t stride;
     float *grad = mnd_exchange_grad(t->ex, &stride);
     mnd_model_bind(t->model, mnd_exchange_param(t->ex), grad, stride);
+    if (mnd_exchange_lent(t->ex) != NULL) {
+        mnd_model_share(t->model, mnd_exchange_lent(t->ex));
+        mnd_exchange_set_owner(t->ex, own, t);
+    }
     t->n_part = mnd_tree_parts(logical, t->first, t->last, t->part);
     for (int i = 0; i <= t->n_part; i++) t->part[i] -= t->first;
 cleanup:
@@ -99,6 +121,9 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
     if (mnd_exchange_writes_param(t->ex)) mnd_model_initialize(t->model, MND_INIT_GLOROT, 3);
     MND_TRY(mnd_exchange_publish(t->ex));
     int start[MAX_V + 1] = {0}, row = 0;
+    for (int l = 0; l < t->logical; l++)
+        t->all_start[l + 1] = t->all_start[l] + (int)(mnd_tickets_before(to, t->logical, l) -
+                                                      mnd_tickets_before(from, t->logical, l));
     uint8_t label[IMAGES];
     uint32_t sample[IMAGES];
     for (int l = t->first; l < t->last; l++) {
@@ -121,7 +146,7 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
                              .seed = 12,
                              .epoch = 2,
                              .scale = 1.0F / (float)(to - from)};
-    mnd_model_gradient(t->model, &batch, loss + t->first, correct + t->first, NULL, NULL);
+    mnd_model_gradient(t->model, &batch, loss + t->first, correct + t->first);
     uint32_t flags = 0;
     MND_TRY(mnd_exchange_step(t->ex, take_gradient, t, 0, &flags));
 cleanup:
@@ -156,7 +181,7 @@ static void whole(const problem *p, int logical, int64_t from, int64_t to, float
                              .seed = 12,
                              .epoch = 2,
                              .scale = 1.0F / (float)(to - from)};
-    mnd_model_gradient(model, &batch, loss, correct, NULL, NULL);
+    mnd_model_gradient(model, &batch, loss, correct);
     mnd_model_destroy(&model);
     mnd_free(param);
 }
@@ -177,8 +202,15 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     mnd_comm *alone = NULL;
     assert_ok(mnd_comm_self(&alone));
     trainer many, one;
-    assert_ok(open_trainer(&many, world, exchange, p, logical));
-    assert_ok(open_trainer(&one, alone, "local", p, logical));
+    assert_ok(open_trainer(&many, world, exchange, p, logical, batch));
+    assert_ok(open_trainer(&one, alone, "local", p, logical, batch));
+    /* Owners compute where it pays and memory is shared; the second problem is large enough. */
+    mnd_owned range[MND_MAX_LAYERS];
+    const int owned = mnd_model_owned(many.model, range);
+    const int lent = mnd_exchange_lent(many.ex) != NULL;
+    const int expected = owned > 0 && strcmp(mnd_exchange_name(many.ex), "shared") == 0;
+    if (p == &problems[1]) assert_everywhere((owned > 0) == (mnd_comm_size(world) > 1));
+    assert_everywhere(lent == expected);
     float *want = need(many.n_param * sizeof *want);
     int64_t used[IMAGES] = {0}, used_alone[IMAGES] = {0};
     double worst = 0;
@@ -245,6 +277,7 @@ static void every_exchange(void **state) {
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (size > 1 && strcmp(names[i], "local") == 0) continue;
         epoch(names[i], &problems[1], size, 37);
+        epoch(names[i], &problems[2], size, 37);
         epoch(names[i], &problems[0], 13, 16);
     }
 }

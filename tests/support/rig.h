@@ -85,7 +85,7 @@ static inline void rig_gradient_rows(rig *r, const float *x, const uint8_t *labe
                              .epoch = epoch,
                              .scale = scale};
     for (int s = 0; s < RIG_MAX_SEG; s++) r->loss[s] = NAN, r->correct[s] = -1;
-    mnd_model_gradient(r->model, &batch, r->loss, r->correct, NULL, NULL);
+    mnd_model_gradient(r->model, &batch, r->loss, r->correct);
     for (int p = 0; p < rows->n_part; p++)
         for (size_t i = r->n_param; i < r->stride; i++)
             assert_true(isnan(r->grad[(size_t)p * r->stride + i]));

@@ -276,56 +276,11 @@ static void nothing_is_zero(void **state) {
     }
 }
 
-/* `ready` tells of every parameter once, last layers first, when its gradient is final. */
-typedef struct watch {
-    const rig *r;
-    float *seen;
-    size_t lowest, total;
-} watch;
-
-static void on_ready(void *context, size_t first, size_t count) {
-    watch *w = context;
-    assert_true(first + count <= w->lowest);
-    w->lowest = first;
-    w->total += count;
-    for (int p = 0; p < 2; p++)
-        memcpy(w->seen + (size_t)p * w->r->n_param + first,
-               w->r->grad + (size_t)p * w->r->stride + first, count * sizeof(float));
-}
-
-static void ready_is_final(void **state) {
-    (void)state;
-    for (size_t t = 0; t < COUNT(nets); t++)
-        for (int plain = 0; plain < 2; plain++) {
-            static const int rows[4] = {2, 3, 0, 4}, start[5] = {0, 2, 5, 5, 9},
-                             part[3] = {0, 2, 4};
-            const mnd_rows r_rows = {.n_seg = 4, .start = start, .n_part = 2, .part = part};
-            batch b = batch_open(&nets[t], rows, 4);
-            rig r;
-            rig_open(&r, nets[t].spec, nets[t].input, nets[t].classes, 9, plain);
-            mnd_model_initialize(r.model, MND_INIT_HE, 4);
-            watch w = {
-                .r = &r, .seen = rig_alloc(2 * r.n_param, sizeof(float)), .lowest = r.n_param};
-            memcpy(mnd_model_input(r.model), b.x, 9 * r.in * sizeof(float));
-            const mnd_batch mb = {
-                .rows = &r_rows, .label = b.label, .sample = b.sample, .scale = 0.125F};
-            mnd_model_gradient(r.model, &mb, r.loss, r.correct, on_ready, &w);
-            assert_int_equal(w.total, r.n_param);
-            assert_int_equal(w.lowest, 0);
-            for (int p = 0; p < 2; p++)
-                assert_memory_equal(w.seen + (size_t)p * r.n_param, r.grad + (size_t)p * r.stride,
-                                    r.n_param * sizeof(float));
-            mnd_free(w.seen);
-            rig_close(&r);
-            batch_close(&b);
-        }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cut_is_the_whole), cmocka_unit_test(same_bits_plain),
         cmocka_unit_test(same_bits_fused),  cmocka_unit_test(same_bits_threads),
-        cmocka_unit_test(nothing_is_zero),  cmocka_unit_test(ready_is_final),
+        cmocka_unit_test(nothing_is_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
