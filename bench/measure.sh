@@ -5,13 +5,13 @@
 #   bench/measure.sh [BUILD]        (default build/release; needs data/mnist.h5 and two idle cores)
 # Absolute times drift on shared machines: the two sides of every comparison alternate, and what counts
 # is the median of the ratios of neighbours. REPEATS=7 sets how many; PARTS="scaling watchdog" picks parts
-# out of: floor exchange ceiling scaling train hybrid logical watchdog.
+# out of: floor exchange scaling train hybrid logical watchdog.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
 data=${DATA:-data/mnist.h5}
 repeats=${REPEATS:-7}
-parts=${PARTS:-floor exchange ceiling scaling train hybrid logical watchdog}
+parts=${PARTS:-floor exchange scaling train hybrid logical watchdog}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OPENBLAS_NUM_THREADS=1
 work=$(mktemp -d)
@@ -62,8 +62,11 @@ echo "Measured $(date -u +%Y-%m-%d), $(nproc) cores, $(sed -n 's/^model name[^:]
     "$(mpirun --version | head -n 1), load before: $(cut -d' ' -f1-3 /proc/loadavg)"
 
 if does floor; then
-    printf '\n### A step over its floor\n\n```\n'
-    "$build/bench/bench_step" "$data" 15
+    # The strictest floor: OpenBLAS 0.3.21 does not know newer AMD CPUs and would take slower kernels.
+    core=()
+    if grep -qw avx512f /proc/cpuinfo; then core=(OPENBLAS_CORETYPE=SkylakeX); fi
+    printf '\n### A step over its floor %s\n\n```\n' "${core[*]}"
+    env "${core[@]}" "$build/bench/bench_step" "$data" 15
     echo '```'
 fi
 
@@ -84,19 +87,6 @@ two_alone() {
         sed 's/.*"images_per_second":\([-+0-9.e]*\).*/\1/' | awk '{ n += $1 } END { print n }' >>"$work/b"
 }
 
-if does ceiling; then
-    printf '\n### What two cores of this machine can give: two runs at once that share nothing, batch 128\n'
-    head_of_comparison
-    for model in mlp512 cnn; do
-        rm -f "$work/a" "$work/b"
-        for ((i = 0; i < repeats; i++)); do
-            one a taskset -c 0 "${train[@]}" --model "$model"
-            two_alone "$model"
-        done
-        row "$model" '2.00 if the cores did not disturb each other' 'one run' 'two at once'
-    done
-fi
-
 if does scaling; then
     printf '\n### mnist_dist bench, 2 ranks\n'
     for model in mlp512 cnn mlp16; do
@@ -107,12 +97,26 @@ if does scaling; then
 fi
 
 if does train; then
-    printf '\n### Strong scaling of whole epochs, batch 128\n'
-    head_of_comparison
+    printf '\n### Strong scaling of whole epochs, batch 128, beside what two cores can give at all\n\n'
+    echo 'Wanted: 2 ranks at least 1.90 times 1 rank. *Two at once* are two single runs that share nothing,'
+    echo 'each on a core of its own: 2.00 if the cores did not disturb each other. The three take turns.'
+    printf '\n| | 1 rank, images/s | 2 ranks | two at once | 2 ranks over 1 | range of %d | two at once over 1 | 2 ranks over two at once |\n' \
+        "$repeats"
+    echo '| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |'
     for model in mlp512 cnn; do
-        A=(mpirun -np 1 "${train[@]}" --model "$model")
-        B=(mpirun -np 2 "${train[@]}" --model "$model")
-        compare "$model" 'at least 1.90' '1 rank' '2 ranks'
+        rm -f "$work/a" "$work/b" "$work/c"
+        for ((i = 0; i < repeats; i++)); do
+            one c mpirun -np 2 "${train[@]}" --model "$model"
+            one a mpirun -np 1 "${train[@]}" --model "$model"
+            two_alone "$model"
+        done
+        paste "$work/a" "$work/c" | awk '{ print $2 / $1 }' | sort -g >"$work/ratio"
+        paste "$work/a" "$work/b" | awk '{ print $2 / $1 }' >"$work/alone"
+        paste "$work/b" "$work/c" | awk '{ print $2 / $1 }' >"$work/both"
+        printf '| %s | %.0f | %.0f | %.0f | **%.3f** | %.3f to %.3f | %.3f | %.3f |\n' "$model" \
+            "$(median "$work/a")" "$(median "$work/c")" "$(median "$work/b")" "$(median "$work/ratio")" \
+            "$(head -n 1 "$work/ratio")" "$(tail -n 1 "$work/ratio")" "$(median "$work/alone")" \
+            "$(median "$work/both")"
     done
 fi
 
