@@ -39,10 +39,11 @@ typedef struct mnd_exchange_times {
 /*
  * For gradients that their owners compute themselves (mnd_peers in model.h; this room does not see
  * that one): memory that all processes of a node can read, and ranges of parameters in ascending
- * order whose gradient is not summed. Slices begin on multiples of `unit` after a range's first.
+ * order whose gradient is not summed. Slices begin on multiples of `unit` after a range's first,
+ * and hold equal work: `cost` (16 or more) for each parameter of a range, and 16 for each other.
  */
 typedef struct mnd_exchange_range {
-    size_t first, count, unit;
+    size_t first, count, unit, cost;
 } mnd_exchange_range;
 typedef struct mnd_exchange_owned {
     size_t bytes; /* of memory for each process, the same on all; 0 for none */

@@ -79,9 +79,12 @@ typedef struct mnd_peers {
     int max_rows;  /* the largest max_rows among them */
 } mnd_peers;
 
-/* Weights [first, first + count) of one layer; `unit` of them belong to one input. */
+/*
+ * Weights [first, first + count) of one layer; `unit` of them belong to one input. cost: what one
+ * of them takes its owner, gradient and optimizer, in 16ths of an optimizer step of one parameter.
+ */
 typedef struct mnd_owned {
-    size_t first, count, unit;
+    size_t first, count, unit, cost;
 } mnd_owned;
 
 /*

@@ -61,6 +61,15 @@ void mnd_optimizer_unpack(const double setting[8], mnd_optimizer *opt);
 void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n, float *param,
                         const float *grad, float *const slot[MND_MAX_SLOTS]);
 
+/*
+ * The words (their bits as unsigned integers, modulo 2^32) of parameters and slots, added up before
+ * and after an update: what one step left behind must be what the next one finds. One flipped bit
+ * anywhere changes the sum, and it costs next to nothing, for the words are at hand.
+ */
+typedef struct mnd_word_sum {
+    uint32_t before, after;
+} mnd_word_sum;
+
 /* The same in two parts, for a caller that updates range after range: what hangs on lr and t, once;
  */
 typedef struct mnd_optimizer_rates {
@@ -69,8 +78,11 @@ typedef struct mnd_optimizer_rates {
     float step, root, epsilon, keep;
 } mnd_optimizer_rates;
 void mnd_optimizer_begin(const mnd_optimizer *opt, double lr, int64_t t, mnd_optimizer_rates *out);
-/* then any number of ranges, each spread over up to `threads` threads where that pays. */
+/*
+ * then any number of ranges, each spread over up to `threads` threads (at most 256) where that
+ * pays. Their words are added to *sum.
+ */
 void mnd_optimizer_apply(const mnd_optimizer_rates *rates, int threads, size_t n, float *param,
-                         const float *grad, float *const slot[MND_MAX_SLOTS]);
+                         const float *grad, float *const slot[MND_MAX_SLOTS], mnd_word_sum *sum);
 
 #endif

@@ -220,11 +220,33 @@ static size_t on_unit(const mnd_exchange *ex, size_t at) {
     return at;
 }
 
+/* Where the work up to parameter `at` is `target`, or more by less than a parameter. */
+static size_t cut_at(const mnd_exchange *ex, size_t target) {
+    size_t at = 0;
+    for (int i = 0; i <= ex->n_range; i++) {
+        const size_t begin = i < ex->n_range ? ex->range[i].first : ex->n_param;
+        if (target <= 16 * (begin - at)) return at + target / 16;
+        target -= 16 * (begin - at);
+        at = begin;
+        if (i == ex->n_range) break;
+        const mnd_exchange_range *r = &ex->range[i];
+        if (target <= r->count * r->cost) return on_unit(ex, at + target / r->cost);
+        target -= r->count * r->cost;
+        at += r->count;
+    }
+    return at;
+}
+
 void mnd_exchange_cut_owned(mnd_exchange *ex) {
-    mnd_exchange_cut(ex->n_param, ex->size, ex->rank, &ex->first, &ex->count);
-    const size_t end = on_unit(ex, ex->first + ex->count);
-    ex->first = on_unit(ex, ex->first);
-    ex->count = end - ex->first;
+    if (ex->n_range == 0) {
+        mnd_exchange_cut(ex->n_param, ex->size, ex->rank, &ex->first, &ex->count);
+        return;
+    }
+    size_t work = 16 * ex->n_param;
+    for (int i = 0; i < ex->n_range; i++) work += ex->range[i].count * (ex->range[i].cost - 16);
+    const size_t parts = (size_t)ex->size, q = (size_t)ex->rank;
+    ex->first = cut_at(ex, work / parts * q);
+    ex->count = (q + 1 == parts ? ex->n_param : cut_at(ex, work / parts * (q + 1))) - ex->first;
 }
 
 mnd_status mnd_exchange_private(mnd_exchange *ex, void **memory) {

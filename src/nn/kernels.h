@@ -56,6 +56,17 @@ typedef struct mnd_kernels {
        x[s] and dy[s] are the rows of segment s, which may lie anywhere. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
                         const float *const *x, const float *const *dy, float *dw, size_t stride);
+    /*
+     * forward and weight_grad for x with many zeros, like pixels: multiplications by 0 are left out
+     * where a whole tile of x is 0. The same result but for the sign of zeros (always +0) and
+     * weights that are not finite (0 times infinity is left out, too). NULL where the table has
+     * none.
+     */
+    void (*forward_pixels)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
+                           const float *x, const float *w, const float *bias, int relu, float *y);
+    void (*weight_grad_pixels)(mnd_work *work, const mnd_rows *seg, int first, int last, int n,
+                               int k, const float *const *x, const float *const *dy, float *dw,
+                               size_t stride);
 
     /* Once before conv_forward with the same work, geometry and kernel. */
     void (*conv_prepare)(mnd_work *work, const mnd_conv *g, const float *w);
@@ -104,14 +115,16 @@ typedef struct mnd_kernels {
     void (*mask)(size_t n, const uint16_t *random, uint32_t threshold, float scale, float *x);
     /* c1 is 1 - b1 and so on, rounded once: 1 - 0.999F is off by 1e-5 of itself. */
     void (*adam)(size_t n, float *p, const float *g, float *m, float *v, float b1, float c1,
-                 float b2, float c2, float step, float root, float eps, float keep);
+                 float b2, float c2, float step, float root, float eps, float keep,
+                 mnd_word_sum *sum);
     void (*rmsprop)(size_t n, float *p, const float *g, float *v, float rho, float c, float lr,
-                    float eps);
-    void (*sgd)(size_t n, float *p, const float *g, float *v, float momentum, float lr,
-                float decay);
+                    float eps, mnd_word_sum *sum);
+    void (*sgd)(size_t n, float *p, const float *g, float *v, float momentum, float lr, float decay,
+                mnd_word_sum *sum);
 
     /* Floats of scratch that products of these sizes need, per thread. */
     size_t (*scratch)(int rows, int n, int k, const mnd_conv *g);
+    size_t (*scratch_pixels)(int rows, int n, int k, int n_seg);
 } mnd_kernels;
 
 /* The table in use: the best for this CPU, or what MNIST_DIST_KERNELS names. */

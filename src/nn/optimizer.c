@@ -93,19 +93,23 @@ void mnd_optimizer_begin(const mnd_optimizer *opt, double lr, int64_t t, mnd_opt
 }
 
 static void apply(const mnd_optimizer_rates *r, size_t n, float *param, const float *grad,
-                  float *slot0, float *slot1) {
+                  float *slot0, float *slot1, mnd_word_sum *sum) {
     const mnd_kernels *k = mnd_kernels_native();
     switch (r->kind) {
     case MND_ADAM:
     case MND_ADAMW:
         k->adam(n, param, grad, slot0, slot1, r->a, r->a1, r->b, r->b1, r->step, r->root,
-                r->epsilon, r->keep);
+                r->epsilon, r->keep, sum);
         return;
-    case MND_RMSPROP: k->rmsprop(n, param, grad, slot0, r->a, r->a1, r->step, r->epsilon); return;
-    case MND_SGD: k->sgd(n, param, grad, slot0, r->a, r->step, r->keep); return;
+    case MND_RMSPROP:
+        k->rmsprop(n, param, grad, slot0, r->a, r->a1, r->step, r->epsilon, sum);
+        return;
+    case MND_SGD: k->sgd(n, param, grad, slot0, r->a, r->step, r->keep, sum); return;
     case MND_N_OPTIMIZERS: return;
     }
 }
+
+enum { MAX_THREADS = 256 };
 
 typedef struct job {
     const mnd_optimizer_rates *rates;
@@ -113,33 +117,38 @@ typedef struct job {
     float *param;
     const float *grad;
     float *slot[MND_MAX_SLOTS];
+    mnd_word_sum sum[MAX_THREADS];
 } job;
 
 /* What a thread takes at a time, and what is worth waking one for. */
 enum { BLOCK = 4096, WORTH = 16 * BLOCK };
 
 static void apply_blocks(void *context, int thread, int first, int last) {
-    const job *j = context;
-    (void)thread;
+    job *j = context;
     const size_t from = (size_t)first * BLOCK;
     const size_t to = (size_t)last * BLOCK < j->n ? (size_t)last * BLOCK : j->n;
     apply(j->rates, to - from, j->param + from, j->grad + from, j->slot[0] + from,
-          j->slot[1] == NULL ? NULL : j->slot[1] + from);
+          j->slot[1] == NULL ? NULL : j->slot[1] + from, &j->sum[thread]);
 }
 
 void mnd_optimizer_apply(const mnd_optimizer_rates *rates, int threads, size_t n, float *param,
-                         const float *grad, float *const slot[MND_MAX_SLOTS]) {
+                         const float *grad, float *const slot[MND_MAX_SLOTS], mnd_word_sum *sum) {
     if (threads <= 1 || n < WORTH) {
-        apply(rates, n, param, grad, slot[0], slot[1]);
+        apply(rates, n, param, grad, slot[0], slot[1], sum);
         return;
     }
     job j = {.rates = rates, .n = n, .param = param, .grad = grad, .slot = {slot[0], slot[1]}};
     mnd_parallel(threads, (int)((n + BLOCK - 1) / BLOCK), 1, apply_blocks, &j);
+    for (int t = 0; t < threads; t++) {
+        sum->before += j.sum[t].before;
+        sum->after += j.sum[t].after;
+    }
 }
 
 void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n, float *param,
                         const float *grad, float *const slot[MND_MAX_SLOTS]) {
     mnd_optimizer_rates rates;
+    mnd_word_sum sum = {0};
     mnd_optimizer_begin(opt, lr, t, &rates);
-    apply(&rates, n, param, grad, slot[0], slot[1]);
+    apply(&rates, n, param, grad, slot[0], slot[1], &sum);
 }

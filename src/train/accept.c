@@ -89,7 +89,13 @@ static mnd_status known_answer(mnd_comm *comm, const mnd_accept_request *q, tabl
     MND_TRY(mnd_comm_split_node(comm, &node));
     MND_TRY(draw(comm, node, path, sizeof path));
     c.data = path;
-    MND_TRY(mnd_train(&c, comm, &nobody, &result));
+    status = mnd_train(&c, comm, &nobody, &result);
+    if (status == MND_MISMATCH) { /* bits that changed by themselves: all processes know */
+        add(t, "known answer", false, "%s", mnd_error());
+        status = MND_OK;
+        goto cleanup;
+    }
+    MND_TRY(status);
     const double error = fabs(result.test_loss - KNOWN_LOSS) / KNOWN_LOSS;
     if (size <= LOGICAL && strcmp(mnd_arithmetic(q->plain), "fma") == 0)
         add(t, "known answer", strcmp(result.weights_sha256, KNOWN_SHA256) == 0,

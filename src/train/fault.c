@@ -25,25 +25,27 @@ mnd_status mnd_fault_read(int rank, mnd_fault *out) {
                     text);
 }
 
-void mnd_fault_strike(const mnd_fault *fault, int64_t step, float *param, float *grad,
-                      size_t n_param, double *loss) {
+void mnd_fault_strike(const mnd_fault *fault, int64_t step, float *grad, size_t n_param,
+                      double *loss) {
     if (fault->kind == MND_FAULT_NONE || fault->step != step) return;
     switch (fault->kind) {
-    case MND_FAULT_NONE: return;
+    case MND_FAULT_NONE:
+    case MND_FAULT_FLIP: return;
     case MND_FAULT_NAN:
         for (size_t i = 0; i < n_param; i++) grad[i] = NAN;
         loss[0] = (double)NAN;
         return;
-    case MND_FAULT_FLIP: {
-        uint32_t bits;
-        memcpy(&bits, param, sizeof bits);
-        bits ^= 1U;
-        memcpy(param, &bits, sizeof bits);
-        return;
-    }
     case MND_FAULT_HANG:
         for (;;) pause();
     case MND_FAULT_STOP: (void)raise(SIGSTOP); return;
     case MND_FAULT_KILL: (void)raise(SIGKILL); return;
     }
+}
+
+void mnd_fault_flip(const mnd_fault *fault, int64_t step, float *param) {
+    uint32_t bits;
+    if (fault->kind != MND_FAULT_FLIP || fault->step != step) return;
+    memcpy(&bits, param, sizeof bits);
+    bits ^= 1U;
+    memcpy(param, &bits, sizeof bits);
 }

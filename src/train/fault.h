@@ -4,7 +4,7 @@
  * MNIST_DIST_FAULT=KIND:RANK:STEP in the environment makes rank RANK, before the exchange of step
  * STEP (counted from 1 over the whole run),
  *   nan   turn its gradient and loss into NaN,
- *   flip  flip the lowest bit of its first parameter,
+ *   flip  flip the lowest bit of the first parameter it sees, after that step,
  *   hang  stay in place for ever, as a read from a dead file system does,
  *   stop  send itself SIGSTOP,
  *   kill  send itself SIGKILL.
@@ -33,8 +33,9 @@ typedef struct mnd_fault {
 
 /* Reads the environment for this rank; MND_USAGE if it makes no sense. */
 MND_CHECKED mnd_status mnd_fault_read(int rank, mnd_fault *out);
-/* Lets it happen if `step` is its step. */
-void mnd_fault_strike(const mnd_fault *fault, int64_t step, float *param, float *grad,
-                      size_t n_param, double *loss);
+/* Let it happen if `step` is its step: before the exchange, and after the update. */
+void mnd_fault_strike(const mnd_fault *fault, int64_t step, float *grad, size_t n_param,
+                      double *loss);
+void mnd_fault_flip(const mnd_fault *fault, int64_t step, float *param);
 
 #endif

@@ -12,8 +12,10 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
     mnd_exchange_range range[MND_MAX_LAYERS];
     const int n = mnd_model_owned(st->model, owned);
     for (int i = 0; i < n; i++)
-        range[i] = (mnd_exchange_range){
-            .first = owned[i].first, .count = owned[i].count, .unit = owned[i].unit};
+        range[i] = (mnd_exchange_range){.first = owned[i].first,
+                                        .count = owned[i].count,
+                                        .unit = owned[i].unit,
+                                        .cost = owned[i].cost};
     const mnd_exchange_owned offer = {
         .bytes = mnd_model_shared_size(st->model), .n_range = n, .range = range};
     const mnd_status status =
@@ -41,18 +43,23 @@ void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *cor
 }
 
 static void update(void *context, size_t first, size_t count, const float *grad) {
-    const mnd_stepper *st = context;
+    mnd_stepper *st = context;
     float *slot[MND_MAX_SLOTS] = {NULL};
     for (int s = 0; s < mnd_optimizer_slots(st->optimizer->kind); s++)
         slot[s] = mnd_exchange_slot(st->exchange, s) + first;
     mnd_optimizer_apply(&st->rates, st->threads, count, mnd_exchange_param(st->exchange) + first,
-                        grad, slot);
+                        grad, slot, &st->sum);
 }
 
 mnd_status mnd_stepper_update(mnd_stepper *st, double lr, int64_t t, uint32_t flags,
                               uint32_t *all_flags) {
     mnd_optimizer_begin(st->optimizer, lr, t, &st->rates);
-    return mnd_exchange_step(st->exchange, update, st, flags, all_flags);
+    st->sum = (mnd_word_sum){0};
+    const mnd_status status = mnd_exchange_step(st->exchange, update, st, flags, all_flags);
+    if (st->left_known && st->sum.before != st->left) st->damaged = true;
+    st->left = st->sum.after;
+    st->left_known = true;
+    return status;
 }
 
 mnd_time_split mnd_stepper_time(const mnd_stepper *st) {

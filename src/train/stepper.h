@@ -21,6 +21,10 @@ typedef struct mnd_stepper {
     double data, compute;     /* seconds so far */
     mnd_exchange_times begin; /* of the exchange when the clocks were set to zero */
     mnd_optimizer_rates rates;
+    mnd_word_sum sum; /* of the current step */
+    uint32_t left;    /* what the step before left behind, if there was one */
+    bool left_known;
+    bool damaged; /* a step has found other words than the one before it left behind */
 } mnd_stepper;
 
 /*

@@ -26,7 +26,7 @@
 #include "stepper.h"
 
 /* What processes tell one another with every exchange. */
-enum { FLAG_STOP = 1, FLAG_NUMERIC = 2 };
+enum { FLAG_STOP = 1, FLAG_NUMERIC = 2, FLAG_DAMAGED = 4 };
 
 typedef struct run {
     const mnd_train_config *config;
@@ -520,6 +520,16 @@ cleanup:
     return status;
 }
 
+/* What this process found in its own memory. */
+static mnd_status check_memory(const run *r) {
+    if (!r->stepper.damaged) return MND_OK;
+    return mnd_fail(MND_MISMATCH,
+                    "parameters or optimizer state of rank %d on host %s are not what the step "
+                    "before left behind (noticed at step %lld): a bit was flipped in memory; the "
+                    "last good checkpoint stays: start again with --resume auto",
+                    r->rank, mnd_comm_host(r->comm), (long long)r->step);
+}
+
 /* ---------------------------------------------------------------------------------- checkpoints */
 
 static mnd_status hash_weights(const run *r, char hex[MND_SHA256_HEX]) {
@@ -533,6 +543,7 @@ static mnd_status save(run *r) {
     const mnd_train_config *c = r->config;
     if (c->checkpoint_dir == NULL) return MND_OK;
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
+    MND_TRY(mnd_comm_agree(r->comm, check_memory(r), NULL));
     for (int s = 0; s < mnd_optimizer_slots(c->optimizer.kind); s++)
         MND_TRY(mnd_exchange_gather_slot(r->exchange, s, r->slot_all[s]));
     MND_TRY(mnd_comm_allgatherv(r->comm, r->loss_sum, r->seg_bytes, r->loss_all));
@@ -601,16 +612,18 @@ static mnd_status one_step(run *r) {
     size_t stride;
     mnd_watchdog_phase(r->dog, MND_PHASE_COMPUTE, r->step + 1);
     mnd_stepper_gradient(&r->stepper, r->step_in_epoch, r->step_loss, r->step_correct);
-    mnd_fault_strike(&r->fault, r->step + 1, mnd_exchange_param(r->exchange),
-                     mnd_exchange_grad(r->exchange, &stride), mnd_model_n_param(r->model),
-                     r->step_loss);
+    mnd_fault_strike(&r->fault, r->step + 1, mnd_exchange_grad(r->exchange, &stride),
+                     mnd_model_n_param(r->model), r->step_loss);
     uint32_t flags = mnd_signals_pending() != 0 ? FLAG_STOP : 0, all = 0;
     if (!all_finite(r->step_loss, r->n_seg)) flags |= FLAG_NUMERIC;
+    if (r->stepper.damaged) flags |= FLAG_DAMAGED;
     r->rate = mnd_schedule_rate(&r->schedule, r->step);
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step + 1);
     mnd_status status = mnd_stepper_update(&r->stepper, r->rate, r->step + 1, flags, &all);
     if (status != MND_OK) return status;
+    if ((all & FLAG_DAMAGED) != 0) return mnd_comm_agree(r->comm, check_memory(r), NULL);
     if ((all & FLAG_NUMERIC) != 0) return explain_numeric(r);
+    mnd_fault_flip(&r->fault, r->step + 1, mnd_exchange_param(r->exchange));
     for (int s = 0; s < r->n_seg; s++) {
         r->loss_sum[s] += r->step_loss[s];
         r->correct[s] += r->step_correct[s];
@@ -646,6 +659,8 @@ static void show_progress(const run *r, double begin, int64_t first_step) {
 }
 
 static mnd_status check_replicas(run *r) {
+    const mnd_status status = mnd_comm_agree(r->comm, check_memory(r), NULL);
+    if (status != MND_OK) return status;
     return mnd_replica_check(r->comm, r->exchange, mnd_model_n_param(r->model),
                              mnd_optimizer_slots(r->config->optimizer.kind), r->step);
 }

@@ -46,6 +46,8 @@ for exchange in allreduce shared; do
     broken stop:0:130 $exchange "rank 0 on host $host, pid [0-9]*, gives no sign of life"
 done
 broken flip:1:130 allreduce "replicas differ at step 130" "parameters of rank 1 on host $host"
+# Parameter 0 is of rank 0's slice, whoever hits it; nobody has another copy to compare.
+broken flip:1:130 shared "rank 0 on host $host are not what the step before left behind" "at step 131"
 broken nan:2:130 allreduce "NaN or infinite in epoch 2, step 130, on rank 2" "layer 2 (dense:16)"
 broken nan:0:130 shared "NaN or infinite in epoch 2, step 130, on rank 0" "layer 2 (dense:16)"
 broken kill:1:130 shared # named by mpirun itself

@@ -34,7 +34,8 @@ static void image(const problem *p, int64_t i, float *x, uint8_t *label) {
     mnd_rng rng;
     mnd_rng_start(&rng, 1, MND_RNG_TEST, (uint32_t)i, 0);
     const size_t n = mnd_shape_size(&p->input);
-    for (size_t k = 0; k < n; k++) x[k] = mnd_rng_below(&rng, 3) ? mnd_rng_uniform(&rng) : 0.0F;
+    for (size_t k = 0; k < n; k++)
+        x[k] = k / 9 % 2 == 0 && mnd_rng_below(&rng, 3) ? mnd_rng_uniform(&rng) : 0.0F;
     *label = (uint8_t)mnd_rng_below(&rng, (uint32_t)p->classes);
 }
 
@@ -82,7 +83,8 @@ static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange,
     mnd_exchange_range range[MND_MAX_LAYERS];
     const int n = mnd_model_owned(t->model, owned);
     for (int i = 0; i < n; i++)
-        range[i] = (mnd_exchange_range){owned[i].first, owned[i].count, owned[i].unit};
+        range[i] =
+            (mnd_exchange_range){owned[i].first, owned[i].count, owned[i].unit, owned[i].cost};
     const mnd_exchange_owned offer = {mnd_model_shared_size(t->model), n, range};
     MND_TRY(mnd_exchange_create(comm, exchange, logical, t->n_param, 1, &offer, &t->ex));
     size_t stride;

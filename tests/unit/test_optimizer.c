@@ -107,7 +107,17 @@ static void slices(void **state) {
     }
 }
 
-/* So does any number of threads, and the step in two parts. */
+static uint32_t words(const float *x, size_t n) {
+    uint32_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t word;
+        memcpy(&word, &x[i], sizeof word);
+        sum += word;
+    }
+    return sum;
+}
+
+/* So does any number of threads, and the step in two parts, which adds up the words it saw. */
 static void threads(void **state) {
     (void)state;
     enum { MANY = 100003 };
@@ -123,8 +133,12 @@ static void threads(void **state) {
             mnd_optimizer_step(&o, 0.01, t, MANY, one[0], g, (float *const[2]){one[1], one[2]});
             mnd_optimizer_rates rates;
             mnd_optimizer_begin(&o, 0.01, t, &rates);
-            mnd_optimizer_apply(&rates, (int)t, MANY, many[0], g,
-                                (float *const[2]){many[1], o.kind < MND_RMSPROP ? many[2] : NULL});
+            float *const slot[2] = {many[1], o.kind < MND_RMSPROP ? many[2] : NULL};
+            mnd_word_sum sum = {.before = 5, .after = 7}; /* it is added to */
+            const uint32_t before = words(many[0], 3 * MANY);
+            mnd_optimizer_apply(&rates, (int)t, MANY, many[0], g, slot, &sum);
+            assert_int_equal(sum.before, before + 5);
+            assert_int_equal(sum.after, words(many[0], 3 * MANY) + 7);
         }
         assert_memory_equal(one, many, sizeof many);
     }
