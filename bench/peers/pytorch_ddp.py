@@ -288,7 +288,9 @@ def train(opt, rank, world):
         if opt.on_demand and epoch == until:
             until += int(agree(int(sys.stdin.readline() or 0) if rank == 0 else 0))
     if rank == 0:
-        peer_data.say(event="end", images_per_second=peer_data.median(speeds),
+        # Where the first epoch is also the last there is none after the warm-up.
+        peer_data.say(event="end",
+                      images_per_second=peer_data.median(speeds or [n_global / seconds]),
                       test_accuracy=accuracy, version="PyTorch " + torch.__version__)
     if world > 1:
         dist.destroy_process_group()

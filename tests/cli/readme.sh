@@ -75,7 +75,7 @@ shape() {
         s/(process|host|thread|rank)(es|s)?\>/\1/g; s/[0-9a-f]{64}/#/g; s/[0-9][0-9.,]*/#/g
         s/ +/ /g; s/ $//' | sort -u
 }
-awk '/^\$ scripts\/run.sh$/ { inside = 1; next } /^```/ { inside = 0 } inside && !/^(\+|set-up:|$)/' README.md |
+awk '/^\$ scripts\/run.sh$/ { inside = 1; next } /^```/ { inside = 0 } inside && !/^(\+|set-up:|data\/|$)/' README.md |
     shape >"$work/shown"
 shape <"$work/run.out" >"$work/printed"
 [ "$(wc -l <"$work/shown")" -gt 10 ]
@@ -83,4 +83,10 @@ if ! comm -23 "$work/shown" "$work/printed" | diff - /dev/null; then
     complain "README.md shows the lines above; the program prints none of that shape:"
     cat "$work/printed"
 fi
+
+# The stages that the README's run of the tests went through are those that there are.
+awk '/^\$ scripts\/test.sh$/ { inside = 1; next } /^```/ { inside = 0 } inside && $2 == "ok" { print $1 }' \
+    README.md >"$work/shown"
+scripts/test.sh --list | awk '{ print $1 }' | diff "$work/shown" - ||
+    complain "README.md: the stages of scripts/test.sh are others"
 exit "$bad"
