@@ -1,46 +1,56 @@
 /* checkpoint_aside.c - keeps the checkpoints of an earlier run out of the way of a new one. */
 #include <dirent.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "mnist_dist/checkpoint.h"
 
 /* "ckpt-00000938.h5" or "latest" */
-static bool is_checkpoint(const char *name) {
+static int is_checkpoint(const struct dirent *entry) {
+    const char *name = entry->d_name;
     const size_t n = strlen(name);
     return strcmp(name, "latest") == 0 ||
            (n > 8 && strncmp(name, "ckpt-", 5) == 0 && strcmp(name + n - 3, ".h5") == 0);
 }
 
+/* Makes the first folder "earlier-1", "earlier-2", ... that is not there yet. */
+static mnd_status make_folder(const char *dir, char *made, size_t size) {
+    for (int k = 1;; k++) {
+        const int n = snprintf(made, size, "%s/earlier-%d", dir, k);
+        if (n < 0 || (size_t)n >= size) return mnd_fail(MND_RANGE, "%s: the path is too long", dir);
+        if (mkdir(made, 0777) == 0) return MND_OK;
+        if (errno != EEXIST) return mnd_fail(MND_IO, "%s: %s", made, strerror(errno));
+    }
+}
+
+static mnd_status move(const char *dir, const char *folder, const char *name) {
+    char from[4096], to[4096];
+    const int a = snprintf(from, sizeof from, "%s/%s", dir, name);
+    const int b = snprintf(to, sizeof to, "%s/%s", folder, name);
+    if (a < 0 || (size_t)a >= sizeof from || b < 0 || (size_t)b >= sizeof to)
+        return mnd_fail(MND_RANGE, "%s: the path is too long", dir);
+    if (rename(from, to) == 0) return MND_OK;
+    return mnd_fail(MND_IO, "%s: cannot move to %s: %s", from, to, strerror(errno));
+}
+
+/*
+ * The oldest first, "latest" at the end: who is killed in the middle leaves the newest checkpoint
+ * where --resume auto finds it.
+ */
 mnd_status mnd_checkpoint_set_aside(const char *dir, char *moved_to, size_t size) {
     mnd_status status = MND_OK;
+    struct dirent **entry = NULL;
     moved_to[0] = '\0';
-    DIR *d = opendir(dir);
-    if (d == NULL) {
-        if (errno == ENOENT) return MND_OK;
-        return mnd_fail(MND_IO, "%s: %s", dir, strerror(errno));
+    const int n = scandir(dir, &entry, is_checkpoint, versionsort);
+    if (n < 0) return errno == ENOENT ? MND_OK : mnd_fail(MND_IO, "%s: %s", dir, strerror(errno));
+    if (n > 0) status = make_folder(dir, moved_to, size);
+    for (int i = 0; i < n; i++) {
+        if (status == MND_OK) status = move(dir, moved_to, entry[i]->d_name);
+        free(entry[i]);
     }
-    for (const struct dirent *entry; (entry = readdir(d)) != NULL;) {
-        char from[4096], to[4096 + 256];
-        if (!is_checkpoint(entry->d_name)) continue;
-        for (int k = 1; moved_to[0] == '\0'; k++) {
-            const int n = snprintf(moved_to, size, "%s/earlier-%d", dir, k);
-            if (n < 0 || (size_t)n >= size) MND_FAIL(MND_RANGE, "%s: the path is too long", dir);
-            if (mkdir(moved_to, 0777) == 0) break;
-            if (errno != EEXIST) MND_FAIL(MND_IO, "%s: %s", moved_to, strerror(errno));
-            moved_to[0] = '\0';
-        }
-        const int a = snprintf(from, sizeof from, "%s/%s", dir, entry->d_name);
-        const int b = snprintf(to, sizeof to, "%s/%s", moved_to, entry->d_name);
-        if (a < 0 || (size_t)a >= sizeof from || b < 0 || (size_t)b >= sizeof to)
-            MND_FAIL(MND_RANGE, "%s: the path is too long", dir);
-        if (rename(from, to) != 0)
-            MND_FAIL(MND_IO, "%s: cannot move to %s: %s", from, to, strerror(errno));
-    }
-cleanup:
-    closedir(d);
+    free(entry);
     return status;
 }

@@ -37,7 +37,10 @@ ReturnToService=2
 MailProg=/bin/true
 KillWait=5
 SlurmdTimeout=6
-PartitionName=all Nodes=ALL Default=YES MaxTime=60
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=all Nodes=ALL Default=YES MaxTime=60 PriorityTier=10 PreemptMode=OFF
+PartitionName=low Nodes=ALL MaxTime=60 PriorityTier=1 GraceTime=10
 EOF
         for ((i = 1; i <= n; i++)); do
             echo "NodeName=n$i NodeAddr=10.77.0.$i CPUs=2 CoresPerSocket=2 RealMemory=4000"
