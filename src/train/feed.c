@@ -96,6 +96,17 @@ void mnd_feed_epoch(mnd_feed *feed, int64_t epoch) {
     }
 }
 
+/*
+ * Shuffled images lie all over memory, and the CPU cannot guess which comes next: without this,
+ * more than half of the time went into waiting for them.
+ */
+enum { AHEAD = 4, LINE = 64 };
+
+static void fetch(const mnd_feed *feed, int64_t at) {
+    const uint8_t *image = feed->image + (size_t)at * feed->pixels;
+    for (size_t i = 0; i < feed->pixels; i += LINE) __builtin_prefetch(image + i);
+}
+
 int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
     const int64_t begin = s * feed->batch;
     const int64_t end = begin + feed->batch < feed->images ? begin + feed->batch : feed->images;
@@ -108,6 +119,7 @@ int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
         feed->start[i] = row;
         for (int64_t k = from; k < to; k++, row++) {
             const int64_t at = shard + feed->order[shard + k];
+            if (k + AHEAD < to) fetch(feed, shard + feed->order[shard + k + AHEAD]);
             mnd_pixels(feed->pixels, feed->image + (size_t)at * feed->pixels,
                        x + (size_t)row * feed->pixels);
             feed->batch_label[row] = feed->label[at];
