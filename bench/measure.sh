@@ -19,6 +19,13 @@ trap 'rm -rf "$work"' EXIT
 
 does() { case " $parts " in *" $1 "*) return 0 ;; esac; return 1; }
 
+# A message of 1 KiB between two cores, in microseconds: cores that the host of a virtual machine moves far
+# apart take three times as long, and everything that two ranks do together suffers.
+latency() {
+    mpirun -np 2 "$build/mnist_dist" bench --model mlp16 --steps 5 --repeats 1 --messages 200 --images 2000 |
+        awk '$1 == 1024 { print "1 KiB by MPI_Allreduce " $2 " us, shared " $4 " us" }'
+}
+
 # one NAME COMMAND...: images/s of the last epoch of a training run, appended to $work/NAME
 one() {
     local name=$1
@@ -60,6 +67,7 @@ head_of_comparison() {
 
 echo "Measured $(date -u +%Y-%m-%d), $(nproc) cores, $(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)," \
     "$(mpirun --version | head -n 1), load before: $(cut -d' ' -f1-3 /proc/loadavg)"
+latency
 
 if does floor; then
     # The strictest floor: OpenBLAS 0.3.21 does not know newer AMD CPUs and would take slower kernels.
@@ -97,6 +105,7 @@ if does scaling; then
 fi
 
 if does train; then
+    latency
     printf '\n### Strong scaling of whole epochs, batch 128, beside what two cores can give at all\n\n'
     echo 'Wanted: 2 ranks at least 1.90 times 1 rank. *Two at once* are two single runs that share nothing,'
     echo 'each on a core of its own: 2.00 if the cores did not disturb each other. The three take turns.'
@@ -121,6 +130,7 @@ if does train; then
 fi
 
 if does hybrid; then
+    latency
     printf '\n### Threads against ranks, batch 128\n'
     head_of_comparison
     for model in cnn mlp512; do
@@ -154,3 +164,4 @@ if does watchdog; then
     done
 fi
 printf '\nLoad after: %s\n' "$(cut -d' ' -f1-3 /proc/loadavg)"
+latency
