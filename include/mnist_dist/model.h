@@ -203,7 +203,7 @@ double mnd_cross_entropy(const float *logits, const uint8_t *label, int n, int c
 
 /*
  * Index of the first parameter array whose gradient part 0 holds a NaN or infinity, or -1: names
- * the layer after a step went wrong. Owned ranges are left out: a NaN there is in the bias, too.
+ * the layer after a step went wrong. Of owned ranges a process sees its own share.
  */
 int mnd_model_bad_array(const mnd_model *model);
 

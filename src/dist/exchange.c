@@ -117,7 +117,12 @@ static mnd_status check_same(const mnd_exchange *ex) {
     hash = (hash ^ ex->n_param) * prime;
     hash = (hash ^ (uint64_t)ex->n_slot) * prime;
     hash = (hash ^ ex->lend) * prime;
-    for (int i = 0; i < ex->n_range; i++) hash = (hash ^ ex->range[i].first) * prime;
+    for (int i = 0; i < ex->n_range; i++) {
+        hash = (hash ^ ex->range[i].first) * prime;
+        hash = (hash ^ ex->range[i].count) * prime;
+        hash = (hash ^ ex->range[i].unit) * prime;
+        hash = (hash ^ ex->range[i].cost) * prime;
+    }
     hash ^= hash >> 32;
     const double mine = (double)(hash & UINT64_C(0xfffffffffffff)); /* exact in a double */
     double most[2] = {mine, -mine};

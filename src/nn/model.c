@@ -585,9 +585,6 @@ const float *mnd_model_forward(mnd_model *model, int n) {
 int mnd_model_bad_array(const mnd_model *model) {
     for (int i = 0; i < model->n_array; i++) {
         const mnd_param_info a = mnd_model_array(model, i);
-        if (model->layer[a.layer].shared && i + 1 < model->n_array &&
-            mnd_model_array(model, i + 1).layer == a.layer)
-            continue;
         for (size_t j = 0; j < a.count; j++)
             if (!isfinite(model->grad[a.offset + j])) return i;
     }

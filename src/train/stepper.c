@@ -1,5 +1,7 @@
 #include "stepper.h"
 
+#include <string.h>
+
 #include "mnist_dist/timer.h"
 
 static void own(void *context, size_t first, size_t count) {
@@ -60,6 +62,26 @@ mnd_status mnd_stepper_update(mnd_stepper *st, double lr, int64_t t, uint32_t fl
     st->left = st->sum.after;
     st->left_known = true;
     return status;
+}
+
+static uint32_t words(const float *x, size_t n) {
+    uint32_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t word;
+        memcpy(&word, &x[i], sizeof word);
+        sum += word;
+    }
+    return sum;
+}
+
+bool mnd_stepper_intact(mnd_stepper *st) {
+    size_t first, count;
+    mnd_exchange_slice(st->exchange, &first, &count);
+    uint32_t now = words(mnd_exchange_param(st->exchange) + first, count);
+    for (int s = 0; s < mnd_optimizer_slots(st->optimizer->kind); s++)
+        now += words(mnd_exchange_slot(st->exchange, s) + first, count);
+    if (st->left_known && now != st->left) st->damaged = true;
+    return !st->damaged;
 }
 
 mnd_time_split mnd_stepper_time(const mnd_stepper *st) {

@@ -46,6 +46,13 @@ void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *cor
 MND_CHECKED mnd_status mnd_stepper_update(mnd_stepper *st, double lr, int64_t t, uint32_t flags,
                                           uint32_t *all_flags);
 
+/*
+ * Whether this process' parameters and slots are what its last step left behind, and have been
+ * since the first. Each step looks by itself; this is for the moment before they are used
+ * otherwise.
+ */
+bool mnd_stepper_intact(mnd_stepper *st);
+
 /* Seconds since the clocks were set to zero, on this process. */
 mnd_time_split mnd_stepper_time(const mnd_stepper *st);
 void mnd_stepper_reset(mnd_stepper *st);

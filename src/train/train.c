@@ -520,9 +520,9 @@ cleanup:
     return status;
 }
 
-/* What this process found in its own memory. */
-static mnd_status check_memory(const run *r) {
-    if (!r->stepper.damaged) return MND_OK;
+/* Before the state is saved, or called the result. */
+static mnd_status check_memory(run *r) {
+    if (mnd_stepper_intact(&r->stepper)) return MND_OK;
     return mnd_fail(MND_MISMATCH,
                     "parameters or optimizer state of rank %d on host %s are not what the step "
                     "before left behind (noticed at step %lld): a bit was flipped in memory; the "
@@ -659,10 +659,10 @@ static void show_progress(const run *r, double begin, int64_t first_step) {
 }
 
 static mnd_status check_replicas(run *r) {
-    const mnd_status status = mnd_comm_agree(r->comm, check_memory(r), NULL);
-    if (status != MND_OK) return status;
-    return mnd_replica_check(r->comm, r->exchange, mnd_model_n_param(r->model),
-                             mnd_optimizer_slots(r->config->optimizer.kind), r->step);
+    const mnd_status status =
+        mnd_replica_check(r->comm, r->exchange, mnd_model_n_param(r->model),
+                          mnd_optimizer_slots(r->config->optimizer.kind), r->step);
+    return status == MND_OK ? mnd_comm_agree(r->comm, check_memory(r), NULL) : status;
 }
 
 /* Sums over logical ranks in the fixed tree, test metrics, metrics line. Collective. */

@@ -11,7 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 isolate "$@"
 epochs=100 options=() patience=240
 if [ "${MND_LONG:-}" = 1 ]; then
-    epochs=12000 options=(--time=2 --signal=B:USR1@60) patience=900
+    epochs=6000 options=(--time=2 --signal=B:USR1@60) patience=900
 fi
 prepare "$1" "$epochs" 4
 reference
