@@ -14,6 +14,8 @@ reference
 cat >held <<END
 #!/bin/sh
 [ -n "\$SLURM_RESTART_COUNT" ] || export MNIST_DIST_FAULT=hang:0:400
+# In the second, a rank crashes before the others have heard of it, as MPI_Init itself may.
+[ "\$SLURM_RESTART_COUNT/\$SLURM_PROCID" != 1/3 ] || kill -SEGV \$\$
 exec "$program" "\$@"
 END
 chmod +x held
