@@ -26,14 +26,16 @@ latency() {
         awk '$1 == 1024 { print "1 KiB by MPI_Allreduce " $2 " us, shared " $4 " us" }'
 }
 
+# rate FILE: images/s of the last epoch
+rate() { grep '"event":"epoch"' "$1" | tail -n 1 | sed 's/.*"images_per_second":\([-+0-9.e]*\).*/\1/'; }
+
 # one NAME COMMAND...: images/s of the last epoch of a training run, appended to $work/NAME
 one() {
     local name=$1
     shift
     rm -f "$work/m.jsonl"
     "$@" --metrics "$work/m.jsonl" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-    grep '"event":"epoch"' "$work/m.jsonl" | tail -n 1 |
-        sed 's/.*"images_per_second":\([-+0-9.e]*\).*/\1/' >>"$work/$name"
+    rate "$work/m.jsonl" >>"$work/$name"
 }
 
 # median FILE
@@ -48,12 +50,6 @@ compare() {
     for ((i = 0; i < repeats; i++)); do
         if ((i % 2 == 0)); then one a "${A[@]}"; one b "${B[@]}"; else one b "${B[@]}"; one a "${A[@]}"; fi
     done
-    row "$what" "$bar" "$name_a" "$name_b"
-}
-
-# row WHAT BAR NAME_A NAME_B: from $work/a and $work/b
-row() {
-    local what=$1 bar=$2 name_a=$3 name_b=$4
     paste "$work/a" "$work/b" | awk '{ print $2 / $1 }' | sort -g >"$work/ratio"
     printf '| %s | %s: %.0f | %s: %.0f | **%.3f** | %.3f to %.3f | %s |\n' "$what" "$name_a" \
         "$(median "$work/a")" "$name_b" "$(median "$work/b")" "$(median "$work/ratio")" \
@@ -91,8 +87,7 @@ two_alone() {
         taskset -c $core "${train[@]}" --model "$1" --metrics "$work/alone-$core.jsonl" >/dev/null &
     done
     wait
-    for core in 0 1; do grep '"event":"epoch"' "$work/alone-$core.jsonl" | tail -n 1; done |
-        sed 's/.*"images_per_second":\([-+0-9.e]*\).*/\1/' | awk '{ n += $1 } END { print n }' >>"$work/b"
+    for core in 0 1; do rate "$work/alone-$core.jsonl"; done | awk '{ n += $1 } END { print n }' >>"$work/b"
 }
 
 if does scaling; then

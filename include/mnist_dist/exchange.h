@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "mnist_dist/comm.h"
+#include "mnist_dist/logical.h"
 #include "mnist_dist/status.h"
 
 /* id, name, description */
@@ -38,17 +39,13 @@ typedef struct mnd_exchange_times {
 
 /*
  * For gradients that their owners compute themselves (mnd_peers in model.h; this room does not see
- * that one): memory that all processes of a node can read, and ranges of parameters in ascending
- * order whose gradient is not summed. Slices begin on multiples of `unit` after a range's first,
- * and hold equal work: `cost` (16 or more) for each parameter of a range, and 16 for each other.
+ * that one): memory that all processes of a node can read, and the ranges of parameters, in
+ * ascending order, whose gradient is not summed. Slices then hold equal cost.
  */
-typedef struct mnd_exchange_range {
-    size_t first, count, unit, cost;
-} mnd_exchange_range;
 typedef struct mnd_exchange_owned {
     size_t bytes; /* of memory for each process, the same on all; 0 for none */
     int n_range;
-    const mnd_exchange_range *range; /* (n_range), borrowed during the call */
+    const mnd_owned *range; /* (n_range), borrowed during the call */
 } mnd_exchange_owned;
 
 /*

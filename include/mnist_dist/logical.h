@@ -17,6 +17,7 @@
 #ifndef MNIST_DIST_LOGICAL_H
 #define MNIST_DIST_LOGICAL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "mnist_dist/status.h"
@@ -54,5 +55,16 @@ void mnd_tree_schedule(int logical, int n, const int *part, mnd_tree_add *add);
 
 /* The same tree over V doubles, in place of an MPI reduction; returns the sum. */
 double mnd_tree_sum(const double *value, int logical);
+
+/*
+ * Parameters [first, first + count) whose gradient is computed whole by the process that updates
+ * them, instead of being summed over processes. Processes divide a range between multiples of
+ * `unit` after its first. cost: what one of its parameters takes, gradient and update, where
+ * MND_UPDATE_COST is an update alone; never less.
+ */
+#define MND_UPDATE_COST 16
+typedef struct mnd_owned {
+    size_t first, count, unit, cost;
+} mnd_owned;
 
 #endif

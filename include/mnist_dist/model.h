@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mnist_dist/logical.h"
 #include "mnist_dist/status.h"
 
 #define MND_MAX_LAYERS 128
@@ -80,14 +81,6 @@ typedef struct mnd_peers {
 } mnd_peers;
 
 /*
- * Weights [first, first + count) of one layer; `unit` of them belong to one input. cost: what one
- * of them takes its owner, gradient and optimizer, in 16ths of an optimizer step of one parameter.
- */
-typedef struct mnd_owned {
-    size_t first, count, unit, cost;
-} mnd_owned;
-
-/*
  * Builds and checks the network; every error of a spec is found here (MND_USAGE, with the layer
  * that is wrong). Reserves workspace for `max_rows` rows in at most `max_seg` segments; max_rows =
  * 0 only checks and counts. `plain` turns fused kernels off: each layer by its plain reference.
@@ -140,7 +133,10 @@ mnd_param_info mnd_model_array(const mnd_model *model, int i);
  */
 void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_stride);
 
-/* The ranges in ascending order; returns how many (at most MND_MAX_LAYERS). */
+/*
+ * The weights of the layers that owners compute, a range each (its unit: the weights of one input),
+ * in ascending order; returns how many (at most MND_MAX_LAYERS).
+ */
 int mnd_model_owned(const mnd_model *model, mnd_owned *range);
 /* Bytes that every peer must lend for it; 0 if no range is owned. */
 size_t mnd_model_shared_size(const mnd_model *model);

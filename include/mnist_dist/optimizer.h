@@ -69,6 +69,8 @@ void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n
 typedef struct mnd_word_sum {
     uint32_t before, after;
 } mnd_word_sum;
+/* The same sum of n words that lie still. */
+uint32_t mnd_word_total(size_t n, const float *x);
 
 /* The same in two parts, for a caller that updates range after range: what hangs on lr and t, once;
  */

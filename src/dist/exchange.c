@@ -218,7 +218,7 @@ void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count)
 /* The nearest place to cut at or beside `at`. */
 static size_t on_unit(const mnd_exchange *ex, size_t at) {
     for (int i = 0; i < ex->n_range; i++) {
-        const mnd_exchange_range *r = &ex->range[i];
+        const mnd_owned *r = &ex->range[i];
         if (at > r->first && at < r->first + r->count)
             return r->first + (at - r->first + r->unit / 2) / r->unit * r->unit;
     }
@@ -230,11 +230,11 @@ static size_t cut_at(const mnd_exchange *ex, size_t target) {
     size_t at = 0;
     for (int i = 0; i <= ex->n_range; i++) {
         const size_t begin = i < ex->n_range ? ex->range[i].first : ex->n_param;
-        if (target <= 16 * (begin - at)) return at + target / 16;
-        target -= 16 * (begin - at);
+        if (target <= MND_UPDATE_COST * (begin - at)) return at + target / MND_UPDATE_COST;
+        target -= MND_UPDATE_COST * (begin - at);
         at = begin;
         if (i == ex->n_range) break;
-        const mnd_exchange_range *r = &ex->range[i];
+        const mnd_owned *r = &ex->range[i];
         if (target <= r->count * r->cost) return on_unit(ex, at + target / r->cost);
         target -= r->count * r->cost;
         at += r->count;
@@ -247,8 +247,9 @@ void mnd_exchange_cut_owned(mnd_exchange *ex) {
         mnd_exchange_cut(ex->n_param, ex->size, ex->rank, &ex->first, &ex->count);
         return;
     }
-    size_t work = 16 * ex->n_param;
-    for (int i = 0; i < ex->n_range; i++) work += ex->range[i].count * (ex->range[i].cost - 16);
+    size_t work = MND_UPDATE_COST * ex->n_param;
+    for (int i = 0; i < ex->n_range; i++)
+        work += ex->range[i].count * (ex->range[i].cost - MND_UPDATE_COST);
     const size_t parts = (size_t)ex->size, q = (size_t)ex->rank;
     ex->first = cut_at(ex, work / parts * q);
     ex->count = (q + 1 == parts ? ex->n_param : cut_at(ex, work / parts * (q + 1))) - ex->first;
@@ -318,7 +319,9 @@ cleanup:
 }
 
 void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const float *const *source,
-                             size_t first, size_t count, mnd_update_fn update, void *context) {
+                             size_t base, size_t first, size_t count, mnd_update_fn update,
+                             void *context) {
+    if (count == 0) return;
     /*
      * Looking at the clock around every block would cost as much as a tenth of it. One block a step
      * stands for all, another one each time; an interrupted one cannot stand for more than there
@@ -330,7 +333,7 @@ void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const fl
     if (++ex->sample >= blocks) ex->sample = 0;
     for (size_t i = 0, block = 0; i < count; i += MND_SUM_BLOCK, block++) {
         const size_t n = count - i < MND_SUM_BLOCK ? count - i : MND_SUM_BLOCK;
-        const float *grad = mnd_sum_block(sum, source, i, n);
+        const float *grad = mnd_sum_block(sum, source, first - base + i, n);
         if (block != ex->sample) {
             update(context, first + i, n, grad);
         } else {

@@ -379,7 +379,8 @@ static mnd_status hierarchical_step(mnd_exchange *ex, mnd_update_fn update, void
         for (int j = 0; j < x->n_node; j++)
             if (j != x->me)
                 flags |= (uint32_t)x->received[j][message(x, j, mine) - MND_LINE_FLOATS];
-        mnd_exchange_sum_update(ex, &x->sum, x->source, mine->first, mine->count, update, context);
+        mnd_exchange_sum_update(ex, &x->sum, x->source, mine->first, mine->first, mine->count,
+                                update, context);
         if (!x->everyone) MND_MPI(MPI_Startall(2 * others, param));
         MND_MPI(MPI_Waitall(x->n_request - others, to, x->outcome));
     }

@@ -30,8 +30,8 @@ struct mnd_exchange {
     int writes_param;
     size_t lend; /* bytes that owners want; 0 for none */
     int n_range;
-    mnd_exchange_range *range; /* (n_range), owned by exchange.c */
-    char **lent;               /* (size), or NULL; owned by exchange.c */
+    mnd_owned *range; /* (n_range), owned by exchange.c */
+    char **lent;      /* (size), or NULL; owned by exchange.c */
     mnd_owner_fn owner;
     void *owner_context;
     mnd_exchange_times times;
@@ -87,8 +87,12 @@ MND_CHECKED mnd_status mnd_exchange_gather_private(mnd_exchange *ex, int s, floa
 MND_CHECKED mnd_status mnd_exchange_give(mnd_exchange *ex, size_t first, size_t count);
 MND_CHECKED mnd_status mnd_exchange_gather_given(mnd_exchange *ex, int s, float *all);
 
-/* Sums and steps the range source[i][0 .. count) = parameters [first, first + count), by blocks. */
+/*
+ * Sums and steps parameters [first, first + count), by blocks; source[i] begins with parameter
+ * `base` <= first.
+ */
 void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const float *const *source,
-                             size_t first, size_t count, mnd_update_fn update, void *context);
+                             size_t base, size_t first, size_t count, mnd_update_fn update,
+                             void *context);
 
 #endif

@@ -51,7 +51,7 @@ static mnd_status shared_open(mnd_exchange *ex) {
     if (status != MND_OK) return status;
     MND_TRY(mnd_node_open(ex->comm, &x->node));
     /* What is lent comes first: the numbers of parts differ. */
-    const size_t lend = (ex->lend + 4095) / 4096 * 4096;
+    const size_t lend = mnd_align_up(ex->lend);
     MND_TRY(mnd_node_allocate(ex->comm, &x->node, ex->stride * sizeof(float),
                               lend + (size_t)ex->n_part * ex->stride * sizeof(float)));
     for (int r = 0, i = 0; r < ex->size; r++)
@@ -86,17 +86,6 @@ static mnd_status shared_publish(mnd_exchange *ex) {
     return MND_OK;
 }
 
-/* Sums and steps parameters [first, end) of the slice. */
-static void sum_and_step(mnd_exchange *ex, size_t first, size_t end, mnd_update_fn update,
-                         void *context) {
-    shared *x = ex->impl;
-    const size_t skip = first - ex->first;
-    if (first >= end) return;
-    for (int i = 0; i < ex->n_all; i++) x->source[i] += skip;
-    mnd_exchange_sum_update(ex, &x->sum, x->source, first, end - first, update, context);
-    for (int i = 0; i < ex->n_all; i++) x->source[i] -= skip;
-}
-
 static mnd_status shared_step(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
                               uint32_t *all_flags) {
     shared *x = ex->impl;
@@ -106,17 +95,17 @@ static mnd_status shared_step(mnd_exchange *ex, mnd_update_fn update, void *cont
     const size_t end = ex->first + ex->count;
     size_t at = ex->first;
     double elsewhere = 0.0;
-    if (ex->lent != NULL && ex->count > 0) {
+    if (ex->n_range > 0 && ex->count > 0) {
         ex->owner(ex->owner_context, ex->first, ex->count);
         elsewhere = mnd_now() - middle;
         ex->times.owner += elsewhere;
     }
-    for (int i = 0; i < ex->n_range && ex->lent != NULL; i++) {
-        const mnd_exchange_range *r = &ex->range[i];
+    for (int i = 0; i < ex->n_range; i++) {
+        const mnd_owned *r = &ex->range[i];
         const size_t from = r->first > at ? r->first : at;
         const size_t to = r->first + r->count < end ? r->first + r->count : end;
         if (from >= to) continue;
-        sum_and_step(ex, at, from, update, context);
+        mnd_exchange_sum_update(ex, &x->sum, x->source, ex->first, at, from - at, update, context);
         const double begin = mnd_now();
         update(context, from, to - from, ex->grad + from);
         const double seconds = mnd_now() - begin;
@@ -124,7 +113,7 @@ static mnd_status shared_step(mnd_exchange *ex, mnd_update_fn update, void *cont
         elsewhere += seconds;
         at = to;
     }
-    sum_and_step(ex, at, end, update, context);
+    mnd_exchange_sum_update(ex, &x->sum, x->source, ex->first, at, end - at, update, context);
     mnd_node_meet(&x->node, 0);
     ex->times.wait += middle - start;
     ex->times.exchange += mnd_now() - middle - elsewhere;

@@ -16,9 +16,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "mnist_dist/model.h"
 #include "mnist_dist/optimizer.h"
+
+/* The bits of a float. */
+static inline uint32_t mnd_word(float x) {
+    uint32_t word;
+    memcpy(&word, &x, sizeof word);
+    return word;
+}
 
 /* Deepest tree of partial sums over the segments of one part: 2^16 logical ranks. */
 enum { MND_TREE_DEPTH = 17 };
@@ -124,7 +132,7 @@ typedef struct mnd_kernels {
 
     /* Floats of scratch that products of these sizes need, per thread. */
     size_t (*scratch)(int rows, int n, int k, const mnd_conv *g);
-    size_t (*scratch_pixels)(int rows, int n, int k, int n_seg);
+    size_t (*scratch_pixels)(int rows, int k, int n_seg);
 } mnd_kernels;
 
 /* The table in use: the best for this CPU, or what MNIST_DIST_KERNELS names. */

@@ -69,10 +69,10 @@ struct mnd_layer {
     float *y;    /* (rows, out), borrowed from the model */
     /*
      * A dense layer whose weight gradient may be computed by the owners of its rows: where x and dy
-     * lie in every process' shared memory, in bytes. `shared` once that memory is there; dy is then
-     * this process' own.
+     * lie in every process' shared memory, in bytes, and this process' dy once that memory is
+     * there; NULL as long as nothing is shared.
      */
-    bool owners, shared;
+    bool owners;
     size_t shared_x, shared_dy;
     float *dy;
     /* of the kinds */

@@ -83,7 +83,7 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
     (void)y;
     job j = {.layer = layer, .pass = pass, .x = x, .dy = dy, .dx = dx};
     const int k = layer->in.dim[0], n = layer->out.dim[0];
-    if (!layer->shared) {
+    if (layer->dy == NULL) {
         for (int s = 0; s < pass->seg->n_seg; s++) {
             pass->x[s] = x + (ptrdiff_t)pass->seg->start[s] * k;
             pass->dy[s] = dy + (ptrdiff_t)pass->seg->start[s] * n;

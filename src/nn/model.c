@@ -12,8 +12,9 @@
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/rng.h"
+#include "parallel.h"
 
-enum { SPEC_MAX = 1024, MAX_THREADS = 256, CLASSES_MAX = 256 /* labels are bytes */ };
+enum { SPEC_MAX = 1024, CLASSES_MAX = 256 /* labels are bytes */ };
 
 struct mnd_model {
     char text[SPEC_MAX];
@@ -30,7 +31,7 @@ struct mnd_model {
     mnd_arena arena;
     float *x;    /* (max_rows, input) */
     float *d[2]; /* gradients of activations, in turn */
-    mnd_work work[MAX_THREADS];
+    mnd_work work[MND_MAX_THREADS];
     const float **seg_x, **seg_dy; /* a pointer for every segment of a weight gradient */
     char *const *shared;           /* (peers) memory of each, borrowed; NULL: none */
 };
@@ -231,7 +232,7 @@ static void choose_pixels(mnd_model *model, mnd_need *need) {
     int rows = o->max_rows, n_seg = o->max_seg;
     if (l->owners && o->peers.batch > rows) rows = (int)o->peers.batch;
     if (l->owners && o->peers.logical > n_seg) n_seg = o->peers.logical;
-    const size_t scratch = model->kernels->scratch_pixels(rows, l->out.dim[0], l->in.dim[0], n_seg);
+    const size_t scratch = model->kernels->scratch_pixels(rows, l->in.dim[0], n_seg);
     size_t *const most = &need[model->first_trained].scratch;
     if (scratch > *most) *most = scratch;
 }
@@ -324,8 +325,8 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     void *p = NULL;
     mnd_need *need = NULL;
     *out = NULL;
-    if (options->threads < 1 || options->threads > MAX_THREADS)
-        MND_FAIL(MND_USAGE, "%d threads: must be 1 to %d", options->threads, MAX_THREADS);
+    if (options->threads < 1 || options->threads > MND_MAX_THREADS)
+        MND_FAIL(MND_USAGE, "%d threads: must be 1 to %d", options->threads, MND_MAX_THREADS);
     if (classes < 1 || classes > CLASSES_MAX)
         MND_FAIL(MND_USAGE, "%d classes: must be 1 to %d", classes, CLASSES_MAX);
     MND_TRY(check_input(input));
@@ -440,7 +441,7 @@ static int product_threads(const mnd_model *model) {
    that of the layer below them. */
 static float *gradient_of(const mnd_model *model, int i, const float *taken) {
     while (model->layer[i].skip || (model->layer[i].elementwise && i > model->first_trained)) i--;
-    if (model->layer[i].shared) return model->layer[i].dy;
+    if (model->layer[i].dy != NULL) return model->layer[i].dy;
     return model->d[0] != taken ? model->d[0] : model->d[1];
 }
 
@@ -493,8 +494,9 @@ int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
             range[n++] = (mnd_owned){.first = offset,
                                      .count = l->array[0].count,
                                      .unit = (size_t)l->out.dim[0],
-                                     .cost = 16 + 16 * (size_t)model->options.peers.batch /
-                                                      (l->pixels ? PIXELS_A_STEP : ROWS_A_STEP)};
+                                     .cost = MND_UPDATE_COST +
+                                             MND_UPDATE_COST * (size_t)model->options.peers.batch /
+                                                 (l->pixels ? PIXELS_A_STEP : ROWS_A_STEP)};
         offset += l->n_param;
     }
     return n;
@@ -524,7 +526,6 @@ void mnd_model_share(mnd_model *model, char *const *memory) {
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (!l->owners) continue;
-        l->shared = true;
         l->dy = (float *)(void *)(mine + l->shared_dy);
         /* What this layer reads moves there, for all that work on it in place. */
         float *const x = (float *)(void *)(mine + l->shared_x);
@@ -555,7 +556,7 @@ void mnd_model_owned_gradient(mnd_model *model, const int *start, size_t first, 
         const size_t from = first > offset ? first - offset : 0;
         const size_t end = first + count > offset ? first + count - offset : 0;
         offset += l->n_param;
-        if (!l->shared || from >= k * n || end == 0) continue;
+        if (l->dy == NULL || from >= k * n || end == 0) continue;
         for (int p = 0; p < peers->count; p++) {
             const int begin = mnd_logical_first(peers->logical, peers->count, p);
             const float *x = (const float *)(const void *)(model->shared[p] + l->shared_x);

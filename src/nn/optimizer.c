@@ -109,15 +109,13 @@ static void apply(const mnd_optimizer_rates *r, size_t n, float *param, const fl
     }
 }
 
-enum { MAX_THREADS = 256 };
-
 typedef struct job {
     const mnd_optimizer_rates *rates;
     size_t n;
     float *param;
     const float *grad;
     float *slot[MND_MAX_SLOTS];
-    mnd_word_sum sum[MAX_THREADS];
+    mnd_word_sum sum[MND_MAX_THREADS];
 } job;
 
 /* What a thread takes at a time, and what is worth waking one for. */
@@ -151,4 +149,10 @@ void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n
     mnd_word_sum sum = {0};
     mnd_optimizer_begin(opt, lr, t, &rates);
     apply(&rates, n, param, grad, slot[0], slot[1], &sum);
+}
+
+uint32_t mnd_word_total(size_t n, const float *x) {
+    uint32_t sum = 0;
+    for (size_t i = 0; i < n; i++) sum += mnd_word(x[i]);
+    return sum;
 }

@@ -13,7 +13,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MAX_WORKERS = 255, WATCH = 4000 /* turns: some ten microseconds */, WAIT = 1000 };
+enum {
+    MAX_WORKERS = MND_MAX_THREADS - 1,
+    WATCH = 4000 /* turns: some ten microseconds */,
+    WAIT = 1000
+};
 
 typedef struct loop {
     mnd_range_fn run;

@@ -228,14 +228,12 @@ static mnd_status take_turn(bench *b, scaling *s, record *mine) {
     mnd_comm *comm = s->who->comm;
     mnd_model *model = NULL;
     mnd_exchange *exchange = NULL;
-    const mnd_model_options options = {
-        .max_rows = s->feed.max_rows,
-        .max_seg = 1,
-        .training = true,
-        .plain = c->plain,
-        .threads = c->threads,
-        .peers = mnd_feed_peers(&s->feed, mnd_comm_nodes(comm) == 1 ? s->who->ranks : 1, b->rank,
-                                s->feed.max_rows)};
+    const mnd_model_options options = {.max_rows = s->feed.max_rows,
+                                       .max_seg = 1,
+                                       .training = true,
+                                       .plain = c->plain,
+                                       .threads = c->threads,
+                                       .peers = mnd_feed_peers(&s->feed, comm, s->feed.max_rows)};
     status = mnd_model_create(c->model, &b->input, b->classes, &options, &model);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
     mnd_stepper st = {

@@ -70,11 +70,12 @@ void mnd_feed_free(mnd_feed *feed) {
     *feed = (mnd_feed){0};
 }
 
-mnd_peers mnd_feed_peers(const mnd_feed *feed, int size, int rank, int least) {
-    const int64_t logical = feed->logical;
+mnd_peers mnd_feed_peers(const mnd_feed *feed, const mnd_comm *comm, int least) {
+    const int64_t logical = feed->logical, size = mnd_comm_size(comm);
+    if (mnd_comm_nodes(comm) > 1) return (mnd_peers){0};
     const int64_t most = (feed->batch + logical - 1) / logical * ((logical + size - 1) / size);
-    return (mnd_peers){.count = size,
-                       .rank = rank,
+    return (mnd_peers){.count = (int)size,
+                       .rank = mnd_comm_rank(comm),
                        .logical = feed->logical,
                        .batch = feed->batch,
                        .max_rows = most > least ? (int)most : least};
@@ -127,13 +128,8 @@ int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
         }
     }
     feed->start[feed->n_seg] = row;
-    int all = 0;
-    for (int l = 0; l < feed->logical; l++) {
-        feed->all_start[l] = all;
-        all += (int)(mnd_tickets_before(end, feed->logical, l) -
-                     mnd_tickets_before(begin, feed->logical, l));
-    }
-    feed->all_start[feed->logical] = all;
+    feed->begin = begin;
+    feed->end = end;
     *batch = (mnd_batch){.rows = &feed->seg,
                          .label = feed->batch_label,
                          .sample = feed->batch_sample,
@@ -141,4 +137,15 @@ int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
                          .epoch = feed->epoch,
                          .scale = 1.0F / (float)(end - begin)};
     return end - begin;
+}
+
+const int *mnd_feed_all_start(mnd_feed *feed) {
+    int row = 0;
+    for (int l = 0; l < feed->logical; l++) {
+        feed->all_start[l] = row;
+        row += (int)(mnd_tickets_before(feed->end, feed->logical, l) -
+                     mnd_tickets_before(feed->begin, feed->logical, l));
+    }
+    feed->all_start[feed->logical] = row;
+    return feed->all_start;
 }

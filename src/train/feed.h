@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "mnist_dist/comm.h"
 #include "mnist_dist/dataset.h"
 #include "mnist_dist/model.h"
 
@@ -23,7 +24,8 @@ typedef struct mnd_feed {
     int *start;             /* (n_seg + 1) of the current step; owned */
     int *part, n_part;      /* (n_part + 1) in segments; owned */
     mnd_rows seg;
-    int *all_start;         /* (logical + 1) rows of every logical rank, counted through; owned */
+    int *all_start;         /* (logical + 1), of mnd_feed_all_start; owned */
+    int64_t begin, end;     /* tickets of the current step */
     uint8_t *batch_label;   /* (max_rows), owned */
     uint32_t *batch_sample; /* (max_rows), owned */
     uint32_t epoch;
@@ -41,10 +43,10 @@ MND_CHECKED mnd_status mnd_feed_plan(mnd_feed *feed, int64_t images, size_t pixe
 void mnd_feed_free(mnd_feed *feed);
 
 /*
- * What a model needs to know of the processes `size` of which this is `rank`, if all of them share
- * memory; none of them has room for fewer than `least` rows.
+ * What a model needs to know of the processes of `comm`, which share the feed's logical ranks: none
+ * unless all of them are on one node. None has room for fewer than `least` rows.
  */
-mnd_peers mnd_feed_peers(const mnd_feed *feed, int size, int rank, int least);
+mnd_peers mnd_feed_peers(const mnd_feed *feed, const mnd_comm *comm, int least);
 
 int64_t mnd_feed_steps(const mnd_feed *feed); /* in an epoch */
 /* Shuffles for an epoch, counted from 1. */
@@ -54,5 +56,8 @@ void mnd_feed_epoch(mnd_feed *feed, int64_t epoch);
  * Returns the samples of the global batch.
  */
 int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch);
+/* First row of every logical rank in that step, counted through over all processes: (logical + 1).
+ */
+const int *mnd_feed_all_start(mnd_feed *feed);
 
 #endif

@@ -1,25 +1,17 @@
 #include "stepper.h"
 
-#include <string.h>
-
 #include "mnist_dist/timer.h"
 
 static void own(void *context, size_t first, size_t count) {
     const mnd_stepper *st = context;
-    mnd_model_owned_gradient(st->model, st->feed->all_start, first, count);
+    mnd_model_owned_gradient(st->model, mnd_feed_all_start(st->feed), first, count);
 }
 
 mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange) {
-    mnd_owned owned[MND_MAX_LAYERS];
-    mnd_exchange_range range[MND_MAX_LAYERS];
-    const int n = mnd_model_owned(st->model, owned);
-    for (int i = 0; i < n; i++)
-        range[i] = (mnd_exchange_range){.first = owned[i].first,
-                                        .count = owned[i].count,
-                                        .unit = owned[i].unit,
-                                        .cost = owned[i].cost};
-    const mnd_exchange_owned offer = {
-        .bytes = mnd_model_shared_size(st->model), .n_range = n, .range = range};
+    mnd_owned range[MND_MAX_LAYERS];
+    const mnd_exchange_owned offer = {.bytes = mnd_model_shared_size(st->model),
+                                      .n_range = mnd_model_owned(st->model, range),
+                                      .range = range};
     const mnd_status status =
         mnd_exchange_create(comm, exchange, st->feed->logical, mnd_model_n_param(st->model),
                             mnd_optimizer_slots(st->optimizer->kind), &offer, &st->exchange);
@@ -64,22 +56,12 @@ mnd_status mnd_stepper_update(mnd_stepper *st, double lr, int64_t t, uint32_t fl
     return status;
 }
 
-static uint32_t words(const float *x, size_t n) {
-    uint32_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t word;
-        memcpy(&word, &x[i], sizeof word);
-        sum += word;
-    }
-    return sum;
-}
-
 bool mnd_stepper_intact(mnd_stepper *st) {
     size_t first, count;
     mnd_exchange_slice(st->exchange, &first, &count);
-    uint32_t now = words(mnd_exchange_param(st->exchange) + first, count);
+    uint32_t now = mnd_word_total(count, mnd_exchange_param(st->exchange) + first);
     for (int s = 0; s < mnd_optimizer_slots(st->optimizer->kind); s++)
-        now += words(mnd_exchange_slot(st->exchange, s) + first, count);
+        now += mnd_word_total(count, mnd_exchange_slot(st->exchange, s) + first);
     if (st->left_known && now != st->left) st->damaged = true;
     return !st->damaged;
 }

@@ -285,8 +285,7 @@ static mnd_status prepare(run *r) {
         .training = true,
         .plain = c->plain,
         .threads = c->threads,
-        .peers = mnd_feed_peers(&r->feed, mnd_comm_nodes(r->comm) == 1 ? r->size : 1, r->rank,
-                                MND_EVALUATE_CHUNK)};
+        .peers = mnd_feed_peers(&r->feed, r->comm, MND_EVALUATE_CHUNK)};
     MND_TRY(mnd_model_create(c->model, &r->input, r->info.classes, &options, &r->model));
     MND_TRY(allocate(r));
 cleanup:

@@ -79,13 +79,10 @@ static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange,
                                        .peers = peers};
     MND_TRY(mnd_model_create(p->spec, &p->input, p->classes, &options, &t->model));
     t->n_param = mnd_model_n_param(t->model);
-    mnd_owned owned[MND_MAX_LAYERS];
-    mnd_exchange_range range[MND_MAX_LAYERS];
-    const int n = mnd_model_owned(t->model, owned);
-    for (int i = 0; i < n; i++)
-        range[i] =
-            (mnd_exchange_range){owned[i].first, owned[i].count, owned[i].unit, owned[i].cost};
-    const mnd_exchange_owned offer = {mnd_model_shared_size(t->model), n, range};
+    mnd_owned range[MND_MAX_LAYERS];
+    const mnd_exchange_owned offer = {.bytes = mnd_model_shared_size(t->model),
+                                      .n_range = mnd_model_owned(t->model, range),
+                                      .range = range};
     MND_TRY(mnd_exchange_create(comm, exchange, logical, t->n_param, 1, &offer, &t->ex));
     size_t stride;
     float *grad = mnd_exchange_grad(t->ex, &stride);

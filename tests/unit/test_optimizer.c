@@ -107,14 +107,12 @@ static void slices(void **state) {
     }
 }
 
-static uint32_t words(const float *x, size_t n) {
-    uint32_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t word;
-        memcpy(&word, &x[i], sizeof word);
-        sum += word;
-    }
-    return sum;
+/* Bits as integers, modulo 2^32. */
+static void word_total(void **state) {
+    (void)state;
+    static const float x[] = {1.0F, -0.0F, -2.0F, 0.0F};
+    assert_int_equal(mnd_word_total(0, x), 0);
+    assert_int_equal(mnd_word_total(4, x), (uint32_t)(0x3f800000U + 0x80000000U + 0xc0000000U));
 }
 
 /* So does any number of threads, and the step in two parts, which adds up the words it saw. */
@@ -135,10 +133,10 @@ static void threads(void **state) {
             mnd_optimizer_begin(&o, 0.01, t, &rates);
             float *const slot[2] = {many[1], o.kind < MND_RMSPROP ? many[2] : NULL};
             mnd_word_sum sum = {.before = 5, .after = 7}; /* it is added to */
-            const uint32_t before = words(many[0], 3 * MANY);
+            const uint32_t before = mnd_word_total(3 * MANY, many[0]);
             mnd_optimizer_apply(&rates, (int)t, MANY, many[0], g, slot, &sum);
             assert_int_equal(sum.before, before + 5);
-            assert_int_equal(sum.after, words(many[0], 3 * MANY) + 7);
+            assert_int_equal(sum.after, mnd_word_total(3 * MANY, many[0]) + 7);
         }
         assert_memory_equal(one, many, sizeof many);
     }
@@ -208,8 +206,9 @@ static void names_and_slots(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_steps), cmocka_unit_test(slices), cmocka_unit_test(threads),
-        cmocka_unit_test(descends),   cmocka_unit_test(packs),  cmocka_unit_test(names_and_slots),
+        cmocka_unit_test(many_steps),      cmocka_unit_test(slices),   cmocka_unit_test(word_total),
+        cmocka_unit_test(threads),         cmocka_unit_test(descends), cmocka_unit_test(packs),
+        cmocka_unit_test(names_and_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
