@@ -16,10 +16,11 @@ const mnd_kernels *mnd_kernels_at(int i) {
     int n = 0;
 #ifdef MND_X86_KERNELS
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    const bool bmi = __builtin_cpu_supports("bmi");
+    if (bmi && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         usable[n++] = &mnd_kernels_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (bmi && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         usable[n++] = &mnd_kernels_avx2;
 #endif
     usable[n++] = &mnd_kernels_openblas;

@@ -64,18 +64,6 @@ typedef struct mnd_kernels {
        x[s] and dy[s] are the rows of segment s, which may lie anywhere. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
                         const float *const *x, const float *const *dy, float *dw, size_t stride);
-    /*
-     * forward and weight_grad for x with many zeros, like pixels: multiplications by 0 are left out
-     * where a whole tile of x is 0. The same result but for the sign of zeros (always +0) and
-     * weights that are not finite (0 times infinity is left out, too). NULL where the table has
-     * none.
-     */
-    void (*forward_pixels)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                           const float *x, const float *w, const float *bias, int relu, float *y);
-    void (*weight_grad_pixels)(mnd_work *work, const mnd_rows *seg, int first, int last, int n,
-                               int k, const float *const *x, const float *const *dy, float *dw,
-                               size_t stride);
-
     /* Once before conv_forward with the same work, geometry and kernel. */
     void (*conv_prepare)(mnd_work *work, const mnd_conv *g, const float *w);
     /* One image: y (oh, ow, n) from x (h, w, c). */
@@ -132,7 +120,6 @@ typedef struct mnd_kernels {
 
     /* Floats of scratch that products of these sizes need, per thread. */
     size_t (*scratch)(int rows, int n, int k, const mnd_conv *g);
-    size_t (*scratch_pixels)(int rows, int k, int n_seg);
 } mnd_kernels;
 
 /* The table in use: the best for this CPU, or what MNIST_DIST_KERNELS names. */

@@ -59,7 +59,6 @@ struct mnd_layer {
     bool relu;         /* a following relu is done by this layer's forward */
     bool skip;         /* forward and backward are done by an earlier layer */
     bool skip_forward; /* forward alone is */
-    bool pixels;       /* dense: the input is the data's, with many zeros */
     int n_array;
     mnd_param_info array[MND_LAYER_ARRAYS];
     int fan_in, fan_out;

@@ -38,10 +38,8 @@ static void forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const int k = l->in.dim[0], n = l->out.dim[0];
-    const mnd_kernels *kernels = j->pass->kernels;
-    (l->pixels ? kernels->forward_pixels
-               : kernels->forward)(&j->pass->work[thread], j->pass->seg, first, last, n, k, j->x,
-                                   l->param, l->param + l->array[0].count, l->relu, j->y);
+    j->pass->kernels->forward(&j->pass->work[thread], j->pass->seg, first, last, n, k, j->x,
+                              l->param, l->param + l->array[0].count, l->relu, j->y);
 }
 
 static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
@@ -59,10 +57,9 @@ static void input_range(void *context, int thread, int first, int last) {
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
-    const mnd_kernels *kernels = j->pass->kernels;
-    (l->pixels ? kernels->weight_grad_pixels : kernels->weight_grad)(
-        &j->pass->work[thread], j->pass->seg, j->from + first, j->from + last, l->out.dim[0],
-        l->in.dim[0], j->pass->x, j->pass->dy, l->grad, j->pass->grad_stride);
+    j->pass->kernels->weight_grad(&j->pass->work[thread], j->pass->seg, j->from + first,
+                                  j->from + last, l->out.dim[0], l->in.dim[0], j->pass->x,
+                                  j->pass->dy, l->grad, j->pass->grad_stride);
 }
 
 void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int first, int last) {

@@ -221,22 +221,6 @@ static void choose_owned(mnd_model *model, mnd_need *need) {
     }
 }
 
-/* A dense layer on the data itself: most of an image of a digit is background. */
-static void choose_pixels(mnd_model *model, mnd_need *need) {
-    mnd_layer *l = &model->layer[model->first_trained];
-    const mnd_model_options *o = &model->options;
-    if (l->ops != &mnd_layer_dense || model->kernels->forward_pixels == NULL) return;
-    /* Finding them takes as long as some columns do. */
-    if (l->out.dim[0] < 64) return;
-    l->pixels = true;
-    int rows = o->max_rows, n_seg = o->max_seg;
-    if (l->owners && o->peers.batch > rows) rows = (int)o->peers.batch;
-    if (l->owners && o->peers.logical > n_seg) n_seg = o->peers.logical;
-    const size_t scratch = model->kernels->scratch_pixels(rows, l->in.dim[0], n_seg);
-    size_t *const most = &need[model->first_trained].scratch;
-    if (scratch > *most) *most = scratch;
-}
-
 /* Shares activation buffers among layers that work in place. */
 static void share(mnd_model *model) {
     int wanted = 0; /* what earlier layers still want of the current buffer */
@@ -343,7 +327,6 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     MND_TRY(plan(model, need));
     fuse(model);
     choose_owned(model, need);
-    choose_pixels(model, need);
     share(model);
     if (options->max_rows > 0) MND_TRY(reserve(model, need));
     *out = model;
@@ -491,12 +474,13 @@ int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
     for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
         if (l->owners)
-            range[n++] = (mnd_owned){.first = offset,
-                                     .count = l->array[0].count,
-                                     .unit = (size_t)l->out.dim[0],
-                                     .cost = MND_UPDATE_COST +
-                                             MND_UPDATE_COST * (size_t)model->options.peers.batch /
-                                                 (l->pixels ? PIXELS_A_STEP : ROWS_A_STEP)};
+            range[n++] =
+                (mnd_owned){.first = offset,
+                            .count = l->array[0].count,
+                            .unit = (size_t)l->out.dim[0],
+                            .cost = MND_UPDATE_COST +
+                                    MND_UPDATE_COST * (size_t)model->options.peers.batch /
+                                        (i == model->first_trained ? PIXELS_A_STEP : ROWS_A_STEP)};
         offset += l->n_param;
     }
     return n;
