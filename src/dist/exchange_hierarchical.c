@@ -13,7 +13,8 @@
  *              parameters back: two messages each way, (N - 1) / N (M + 1) slices, and a Nth of the
  *              optimizer's work and state.
  *
- * The first is as cheap for two nodes and wins where latency counts, the second for more nodes.
+ * The first is as cheap for two nodes and wins where latency counts, the second where there is much
+ * to send. In between both are timed when the exchange is opened: the network decides.
  * Nodes may have unequal numbers of processes (the smallest node's number takes part in the
  * messages), and ranks may be dealt out to nodes in any way: M then grows, the bits stay.
  */
@@ -30,12 +31,15 @@
 #include "node.h"
 
 /*
- * Floats that a network moves in the time that a message costs by itself: 80 KB, as 10 Gbit/s in 65
- * us, which is about what TCP takes. Between four hosts with 0.1 and 1 ms of delay, 13 k parameters
- * were up to a third faster by the first way and 100 k parameters up to twice as fast by the
- * second.
+ * Differences, in floats sent by a process, that need no timing: 4 KB take less than a message
+ * costs by itself on any network, 1 MB more.
  */
-enum { LATENCY_FLOATS = 20480, TAG_PARTS = 1, TAG_PARAM = 2 };
+enum { SURELY_LATENCY = 1024, SURELY_VOLUME = 262144 };
+
+enum { TAG_PARTS = 1, TAG_PARAM = 2, TAG_TRIAL = 3 };
+
+/* Turns of each way that are timed, after some that open connections and windows. */
+enum { TRIALS = 6, TRIAL_WARM_UP = 3 };
 
 /* A range of parameters that node k steps, and the messages about it. */
 typedef struct range {
@@ -47,7 +51,9 @@ typedef struct hierarchical {
     mnd_node node;
     mnd_comm *peers; /* owned: the counterparts of this process */
     int n_node, me;  /* nodes, and which is this one */
+    int slices;      /* of a node: the smallest node's number of processes */
     int active;      /* whether this process has a slice */
+    size_t slice_first, slice;
     int everyone;
     /* The parts of all nodes in the order of the tree. */
     int n_all, n_own;
@@ -148,44 +154,107 @@ static void find_sources(mnd_exchange *ex, hierarchical *x, const place *place_o
     }
 }
 
-/* Slices, ranges and the memory of the messages. Nothing here needs another process. */
-static mnd_status cut(mnd_exchange *ex, hierarchical *x, const place *place_of) {
-    mnd_status status = MND_OK;
-    void *p = NULL;
-    int most = 0, slices = ex->size, largest = 0;
+/* Who has which slice. */
+static void cut_slices(mnd_exchange *ex, hierarchical *x, const place *place_of) {
+    int largest = 0;
+    x->slices = ex->size;
     for (int j = 0; j < x->n_node; j++) {
         int ranks = 0, runs = 0;
         for (int r = 0; r < ex->size; r++) {
             ranks += place_of[r].node == j;
             runs += place_of[r].node == j && (r == 0 || place_of[r - 1].node != j);
         }
-        if (x->parts_of[j] > most) most = x->parts_of[j];
-        if (ranks < slices) slices = ranks;
+        if (ranks < x->slices) x->slices = ranks;
         if (ranks > largest) largest = ranks;
         if (runs > 1)
             snprintf(ex->note, sizeof ex->note,
                      "neighbouring ranks run on different nodes, so that nodes cannot sum before "
                      "they send: start with mpirun --map-by core or srun --distribution=block");
     }
-    if (ex->note[0] == '\0' && largest > slices)
+    if (ex->note[0] == '\0' && largest > x->slices)
         snprintf(ex->note, sizeof ex->note,
-                 "nodes have %d to %d ranks: only %d of each take part in the exchange", slices,
-                 largest, slices);
-    x->active = x->node.rank < slices;
-    size_t slice_first = 0, slice = 0;
-    if (x->active) mnd_exchange_cut(ex->n_param, slices, x->node.rank, &slice_first, &slice);
-    const double typical = (double)ex->n_param / slices, n = x->n_node;
-    x->everyone =
-        (n - 1) * most * typical <= (n - 1) / n * (most + 1) * typical + (double)LATENCY_FLOATS;
+                 "nodes have %d to %d ranks: only %d of each take part in the exchange", x->slices,
+                 largest, x->slices);
+    x->active = x->node.rank < x->slices;
+    if (x->active)
+        mnd_exchange_cut(ex->n_param, x->slices, x->node.rank, &x->slice_first, &x->slice);
+}
 
+static mnd_status reserve_requests(hierarchical *x) {
+    mnd_status status = MND_OK;
+    void *p = NULL;
+    MND_TRY(mnd_alloc(&p, 4 * (size_t)x->n_node, sizeof *x->request, "exchange"));
+    x->request = p;
+    MND_TRY(mnd_alloc(&p, 4 * (size_t)x->n_node, sizeof *x->outcome, "exchange"));
+    x->outcome = p;
+cleanup:
+    return status;
+}
+
+/* `count` floats to and from every counterpart at once. */
+static mnd_status trial(const hierarchical *x, int count, float *to, float *from) {
+    mnd_status status = MND_OK;
+    MPI_Comm comm = mnd_comm_handle(x->peers);
+    MPI_Request *next = x->request;
+    int me;
+    MND_MPI(MPI_Comm_rank(comm, &me));
+    for (int k = 1; k < x->n_node; k++, from += count)
+        MND_MPI(MPI_Irecv(from, count, MPI_FLOAT, (me + x->n_node - k) % x->n_node, TAG_TRIAL, comm,
+                          next++));
+    for (int k = 1; k < x->n_node; k++)
+        MND_MPI(MPI_Isend(to, count, MPI_FLOAT, (me + k) % x->n_node, TAG_TRIAL, comm, next++));
+    MND_MPI(MPI_Waitall(2 * (x->n_node - 1), x->request, x->outcome));
+cleanup:
+    return status;
+}
+
+/* Which way the parts go; the same everywhere. */
+static mnd_status choose_way(mnd_exchange *ex, hierarchical *x) {
+    mnd_status status = MND_OK;
+    void *memory = NULL;
+    size_t most = 0;
+    for (int j = 0; j < x->n_node; j++)
+        if ((size_t)x->parts_of[j] > most) most = (size_t)x->parts_of[j];
+    const size_t n = (size_t)x->n_node, slice = ex->n_param / (size_t)x->slices + 1;
+    const double whole = (double)(n - 1) * (double)most * (double)slice;
+    const double more = whole - (double)(n - 1) / (double)n * (double)(most + 1) * (double)slice;
+    x->everyone = more <= SURELY_LATENCY;
+    if (x->everyone || more >= SURELY_VOLUME) return MND_OK;
+    const size_t part = most * (slice / n + 1) + MND_LINE_FLOATS;
+    const size_t all = most * slice + MND_LINE_FLOATS;
+    double seconds[2] = {0}; /* everyone, in ranges */
+    if (x->active) status = mnd_alloc(&memory, n * all, sizeof(float), "messages on trial");
+    MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
+    float *const to = memory, *const from = to + all;
+    for (int t = 0; x->active && t < TRIAL_WARM_UP + TRIALS; t++) {
+        const double start = mnd_now();
+        MND_TRY(trial(x, (int)all, to, from));
+        const double middle = mnd_now();
+        MND_TRY(trial(x, (int)part, to, from));
+        MND_TRY(trial(x, (int)(slice / n + 1), to, from));
+        if (t < TRIAL_WARM_UP) continue;
+        seconds[0] += middle - start;
+        seconds[1] += mnd_now() - middle;
+    }
+    MND_TRY(mnd_comm_max_f64(ex->comm, seconds, 2));
+    x->everyone = seconds[0] <= seconds[1];
+cleanup:
+    mnd_free(memory);
+    return status;
+}
+
+/* Ranges and the memory of the messages. Nothing here needs another process. */
+static mnd_status cut(mnd_exchange *ex, hierarchical *x, const place *place_of) {
+    mnd_status status = MND_OK;
+    void *p = NULL;
     MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->range, "exchange"));
     x->range = p;
     for (int k = 0; k < x->n_node; k++) {
         range *r = &x->range[k];
-        *r = (range){.first = slice_first, .count = slice};
+        *r = (range){.first = x->slice_first, .count = x->slice};
         if (x->everyone) continue;
-        mnd_exchange_cut(slice, x->n_node, k, &r->first, &r->count);
-        r->first += slice_first;
+        mnd_exchange_cut(x->slice, x->n_node, k, &r->first, &r->count);
+        r->first += x->slice_first;
     }
     ex->first = x->range[x->me].first;
     ex->count = x->range[x->me].count;
@@ -212,10 +281,6 @@ static mnd_status cut(mnd_exchange *ex, hierarchical *x, const place *place_of) 
     }
     MND_TRY(mnd_alloc(&p, (size_t)x->n_all, sizeof *x->source, "exchange"));
     x->source = p;
-    MND_TRY(mnd_alloc(&p, 4 * (size_t)x->n_node, sizeof *x->request, "exchange"));
-    x->request = p;
-    MND_TRY(mnd_alloc(&p, 4 * (size_t)x->n_node, sizeof *x->outcome, "exchange"));
-    x->outcome = p;
     MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->rank_of, "exchange"));
     x->rank_of = p;
     for (int r = 0, n_peer = 0; r < ex->size; r++)
@@ -284,9 +349,13 @@ static mnd_status hierarchical_open(mnd_exchange *ex) {
     for (int r = 0; r < ex->size; r++)
         if (place_of[r].node >= x->n_node) x->n_node = place_of[r].node + 1;
     x->me = place_of[ex->rank].node;
+    cut_slices(ex, x, place_of);
     status = find_parts(ex, x, place_of);
-    if (status == MND_OK) status = cut(ex, x, place_of);
+    if (status == MND_OK) status = reserve_requests(x);
     MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
+    MND_TRY(mnd_comm_split(ex->comm, x->active ? x->node.rank : ex->size, &x->peers));
+    MND_TRY(choose_way(ex, x));
+    MND_TRY(mnd_comm_agree(ex->comm, cut(ex, x, place_of), NULL));
     MND_TRY(mnd_node_allocate(ex->comm, &x->node, ex->stride * sizeof(float),
                               (size_t)ex->n_part * ex->stride * sizeof(float)));
     ex->param = (float *)(void *)x->node.common;
@@ -300,7 +369,6 @@ static mnd_status hierarchical_open(mnd_exchange *ex) {
     /* Of a slice that every node steps, the first node's processes have it to give. */
     const int gives = !x->everyone || x->me == 0;
     MND_TRY(mnd_exchange_give(ex, ex->first, gives ? ex->count : 0));
-    MND_TRY(mnd_comm_split(ex->comm, x->active ? x->node.rank : ex->size, &x->peers));
     MND_TRY(mnd_comm_agree(ex->comm, connect(ex, x), NULL));
     mnd_node_meet(&x->node, 0);
 cleanup:

@@ -11,7 +11,8 @@
 #include "mnist_dist/memory.h"
 #include "mnist_dist/rng.h"
 
-enum { STEPS = 3, MAX_N = 40000 };
+/* More than any network is asked about: see SURELY_VOLUME in exchange_hierarchical.c. */
+enum { STEPS = 3, SOME = 40000, MAX_N = 10 * SOME };
 
 /* Gradient of logical rank l at step t: sizes differ, so that every other order shows. */
 static float leaf(int l, int t, size_t i) {
@@ -125,7 +126,7 @@ static void sums_bit_by_bit(const char *name) {
     check(name, size, 1000);
     check(name, 8, 1000);
     check(name, 13, 13002);
-    check(name, size, MAX_N);
+    check(name, size, SOME);
 }
 
 static void refused(const char *name, int v, size_t n, int n_slot, mnd_status expected,
@@ -163,7 +164,8 @@ static void hierarchical(void **state) {
         assert_everywhere(mnd_comm_split(world, 0, &pretended) == MND_OK && set);
         const char *name = i % 2 == 0 ? "hierarchical" : "auto";
         check(name, 13, 37);
-        check(name, mnd_comm_size(world), MAX_N);
+        check(name, mnd_comm_size(world), SOME);
+        if (i == 0 || i == 2) check(name, mnd_comm_size(world), MAX_N);
         if (i == 1) check(name, 8, 1000);
         mnd_comm_finish(&pretended);
         assert_everywhere(unsetenv("MND_TEST_NODES") == 0);
