@@ -6,6 +6,9 @@
  * fused multiply-adds over the inner index in ascending order, begun at its bias or at zero. The
  * result therefore depends neither on the vector width, nor on tiling, nor on the number of rows
  * computed along with it: rows, threads and CPUs may be regrouped at will without a bit changing.
+ * Products of dense layers may leave out multiplications by 0. With finite weights and inputs that
+ * shows in no bit, since all their sums end with + 0; where one is not finite, whether a result is
+ * infinite or NaN or left alone by it may hang on the grouping.
  *
  * The table "openblas" computes the same products by cblas_sgemm, one call a segment: the plain
  * reference, and what runs on a CPU without fused multiply-add.

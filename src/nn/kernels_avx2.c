@@ -10,6 +10,7 @@
 #define MND_FMA(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define MND_NONZERO(v)                                                                             \
     ((unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)(v), _mm256_setzero_ps(), _CMP_NEQ_UQ)))
+#define LEAST_SAMPLES 2
 
 extern const mnd_kernels KERNELS_TABLE;
 

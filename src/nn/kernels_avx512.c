@@ -10,6 +10,7 @@
 #define NV_MAX 4
 #define MND_FMA(a, b, c) ((vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define MND_NONZERO(v) _mm512_cmp_ps_mask((__m512)(v), _mm512_setzero_ps(), _CMP_NEQ_UQ)
+#define LEAST_SAMPLES 12
 
 extern const mnd_kernels KERNELS_TABLE;
 

@@ -2,10 +2,10 @@
 #ifndef MNIST_DIST_NN_PARALLEL_H
 #define MNIST_DIST_NN_PARALLEL_H
 
-/* Does items [first, last) as thread `thread`. */
 /* Most threads of a loop. */
 enum { MND_MAX_THREADS = 256 };
 
+/* Does items [first, last) as thread `thread`. */
 typedef void (*mnd_range_fn)(void *context, int thread, int first, int last);
 
 /*
