@@ -197,8 +197,7 @@ static mnd_status trial(const hierarchical *x, int count, float *to, float *from
     mnd_status status = MND_OK;
     MPI_Comm comm = mnd_comm_handle(x->peers);
     MPI_Request *next = x->request;
-    int me;
-    MND_MPI(MPI_Comm_rank(comm, &me));
+    const int me = mnd_comm_rank(x->peers);
     for (int k = 1; k < x->n_node; k++, from += count)
         MND_MPI(MPI_Irecv(from, count, MPI_FLOAT, (me + x->n_node - k) % x->n_node, TAG_TRIAL, comm,
                           next++));
