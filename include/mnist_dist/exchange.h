@@ -28,10 +28,10 @@
 typedef struct mnd_exchange mnd_exchange; /* opaque */
 
 /*
- * Seconds that steps have taken since the exchange was created: waiting for the last process'
- * gradient to be complete (where the algorithm can tell, "allreduce" cannot), moving and summing,
- * updating (estimated from a sample of the blocks where it is fused with the sum), and in the
- * mnd_owner_fn.
+ * Seconds that steps have taken since the exchange was created: waiting for the last process
+ * in mnd_exchange_meet and for its gradient to be complete (where the algorithm can tell,
+ * "allreduce" cannot), moving and summing, updating (estimated from a sample of the blocks where it
+ * is fused with the sum), and in the mnd_owner_fn.
  */
 typedef struct mnd_exchange_times {
     double exchange, update, wait, owner;
@@ -82,6 +82,11 @@ float *mnd_exchange_slot(mnd_exchange *ex, int s);
  * the algorithm does without: then all gradients are summed.
  */
 char *const *mnd_exchange_lent(const mnd_exchange *ex);
+/*
+ * Where memory was lent: what each process wrote to it before, all see afterwards. Collective; all
+ * call it as often between two steps. Time counts as wait.
+ */
+void mnd_exchange_meet(mnd_exchange *ex);
 /* The slice [first, first + count) whose parameters this process updates. */
 void mnd_exchange_slice(const mnd_exchange *ex, size_t *first, size_t *count);
 mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex);

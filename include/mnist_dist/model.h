@@ -71,6 +71,10 @@ MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, cha
  * instead of (others) * (owned weights). (Krizhevsky, "One weird trick for parallelizing
  * convolutional neural networks", 2014, cuts dense layers for the same reason.) A model picks the
  * layers for which it pays; their weights are its owned ranges.
+ *
+ * In the same spirit, neighbours take the products of such layers together where that pays: each
+ * does a range of the columns for the rows of all of them, and so reads a part of the weights
+ * instead of all. It writes its columns into the others' rows. No sum is cut, so no bit changes.
  */
 typedef struct mnd_peers {
     int count;     /* processes that share memory, with this one; below 2 for none */
@@ -142,10 +146,12 @@ int mnd_model_owned(const mnd_model *model, mnd_owned *range);
 size_t mnd_model_shared_size(const mnd_model *model);
 /*
  * From now on owners compute. memory[p]: what peer p lent, as all peers see it, aligned to 64 bytes
- * (the array is borrowed, too). mnd_model_gradient then leaves owned ranges out. Call it before
- * mnd_model_input.
+ * (the array is borrowed, too). mnd_model_gradient then leaves owned ranges out and calls
+ * meet(context), on all peers equally often: a barrier among them after which each sees what the
+ * others wrote. Call it before mnd_model_input.
  */
-void mnd_model_share(mnd_model *model, char *const *memory);
+typedef void mnd_meet_fn(void *context);
+void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, void *context);
 /*
  * The gradient of the owned ranges within parameters [first, first + count), summed over all rows
  * of all peers, into gradient part 0; first and the end lie on units. `start` (logical + 1): rows
@@ -171,6 +177,8 @@ typedef struct mnd_batch {
     const uint32_t *sample; /* (rows) index of each sample in the training set: keys its dropout */
     uint64_t seed;
     uint32_t epoch;
+    const int *all_start; /* (logical ranks + 1) of all peers: rows of each in this step, counted
+                             through over all; NULL without peers */
     float scale; /* weight of one sample in the gradient: 1 / samples in the global batch */
 } mnd_batch;
 
@@ -178,7 +186,8 @@ typedef struct mnd_batch {
  * Forward, loss, backward: writes the gradient of `scale` * sum of the samples' losses, one buffer
  * a part. loss_sum (n_seg) gets each segment's sum of losses, correct (n_seg) its number of right
  * answers (the first largest logit counts as the answer). Allocates nothing.
- * A row's bits depend on its own values, the parameters and its segment alone.
+ * A row's bits depend on its own values, the parameters and its segment alone. Collective over
+ * the peers after mnd_model_share.
  */
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct);

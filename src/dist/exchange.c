@@ -175,6 +175,12 @@ float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride) {
 
 char *const *mnd_exchange_lent(const mnd_exchange *ex) { return ex->lent; }
 
+void mnd_exchange_meet(mnd_exchange *ex) {
+    const double begin = mnd_now();
+    ex->ops->meet(ex);
+    ex->times.wait += mnd_now() - begin;
+}
+
 void mnd_exchange_set_owner(mnd_exchange *ex, mnd_owner_fn owner, void *context) {
     ex->owner = owner;
     ex->owner_context = context;

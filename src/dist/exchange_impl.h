@@ -52,6 +52,7 @@ struct mnd_exchange_ops {
     mnd_status (*step)(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
                        uint32_t *all_flags);
     mnd_status (*gather)(mnd_exchange *ex, int s, float *all);
+    void (*meet)(mnd_exchange *ex); /* of an algorithm that lends; sets no error */
 };
 
 #define MND_EXCHANGE_DECLARE(id, name, text) extern const mnd_exchange_ops mnd_exchange_ops_##id;

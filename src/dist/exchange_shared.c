@@ -86,6 +86,11 @@ static mnd_status shared_publish(mnd_exchange *ex) {
     return MND_OK;
 }
 
+static void shared_meet(mnd_exchange *ex) {
+    shared *x = ex->impl;
+    (void)mnd_node_meet(&x->node, 0);
+}
+
 static mnd_status shared_step(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
                               uint32_t *all_flags) {
     shared *x = ex->impl;
@@ -127,4 +132,5 @@ const mnd_exchange_ops mnd_exchange_ops_SHARED = {
     .publish = shared_publish,
     .step = shared_step,
     .gather = mnd_exchange_gather_given,
+    .meet = shared_meet,
 };

@@ -51,18 +51,32 @@ typedef struct mnd_conv {
     int h, w, c, kh, kw, stride, oh, ow, n;
 } mnd_conv;
 
+/*
+ * Columns [from, to) of a product y (m, n) of x (m, k) with something. Its rows come in groups that
+ * lie anywhere: rows [start[g], start[g + 1]) of x are at x[g] and those of y at y[g].
+ */
+typedef struct mnd_product {
+    int n_group;
+    const int *start; /* (n_group + 1) */
+    const float *const *x;
+    float *const *y;
+    int k, n;
+    int from, to;
+} mnd_product;
+
 typedef struct mnd_kernels {
     const char *name;
     int lanes;  /* floats in a vector */
+    int panel;  /* columns that forward and input_grad do at a time: cut there, no work is lost */
     bool whole; /* bits hang on how many rows a call computes: products are never cut for threads */
 
-    /* y (m, n) = x (m, k) w (k, n) + bias (n; NULL for none), negative values to zero if relu.
-       Rows [first, last) of the batch; `seg` are the batch's segments. */
-    void (*forward)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                    const float *x, const float *w, const float *bias, int relu, float *y);
-    /* dx (m, k) = dy (m, n) w^T, rows [first, last). */
-    void (*input_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                       const float *dy, const float *w, float *dx);
+    /* Rows [first, last) of p, w (k, n): y = x w + bias (n; NULL for none), negative values to zero
+       if relu. */
+    void (*forward)(mnd_work *work, const mnd_product *p, int first, int last, const float *w,
+                    const float *bias, int relu);
+    /* Rows [first, last) of p, w (n, k): y = x w^T. Of a dense layer, dx from dy and its weights.
+     */
+    void (*input_grad)(mnd_work *work, const mnd_product *p, int first, int last, const float *w);
     /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride.
        x[s] and dy[s] are the rows of segment s, which may lie anywhere. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,

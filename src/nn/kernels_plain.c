@@ -9,41 +9,47 @@
 
 extern const mnd_kernels mnd_kernels_openblas;
 
-/* The rows of segment s that lie in [first, last). */
-static int clip(const mnd_rows *seg, int s, int first, int last, int *row) {
-    const int from = seg->start[s] > first ? seg->start[s] : first;
-    const int to = seg->start[s + 1] < last ? seg->start[s + 1] : last;
-    *row = from;
+/* The rows of group g that lie in [first, last): how many, and the first in the group. */
+static int clip(const mnd_product *p, int g, int first, int last, int *row) {
+    const int from = p->start[g] > first ? p->start[g] : first;
+    const int to = p->start[g + 1] < last ? p->start[g + 1] : last;
+    *row = from - p->start[g];
     return to > from ? to - from : 0;
 }
 
-static void forward(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                    const float *x, const float *w, const float *bias, int relu, float *y) {
+/* y (m, columns; rows ldy apart) = x (m, k) w (k, columns; ldw) + bias. */
+static void sums(int m, int columns, int k, const float *x, const float *w, int ldw,
+                 const float *bias, int relu, float *y, int ldy) {
+    for (int i = 0; i < m && bias != NULL; i++)
+        memcpy(y + (ptrdiff_t)i * ldy, bias, (size_t)columns * sizeof *y);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, columns, k, 1.0F, x, k, w, ldw,
+                bias != NULL ? 1.0F : 0.0F, y, ldy);
+    for (int i = 0; i < m && relu; i++, y += ldy)
+        for (int j = 0; j < columns; j++) y[j] = y[j] <= 0.0F ? 0.0F : y[j]; /* NaN passes */
+}
+
+static void forward(mnd_work *work, const mnd_product *p, int first, int last, const float *w,
+                    const float *bias, int relu) {
     (void)work;
-    for (int s = 0; s < seg->n_seg; s++) {
+    for (int g = 0; g < p->n_group; g++) {
         int row;
-        const int m = clip(seg, s, first, last, &row);
-        if (m == 0) continue;
-        float *out = y + (ptrdiff_t)row * n;
-        for (int i = 0; i < m && bias != NULL; i++)
-            memcpy(out + (ptrdiff_t)i * n, bias, (size_t)n * sizeof *out);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1.0F,
-                    x + (ptrdiff_t)row * k, k, w, n, bias != NULL ? 1.0F : 0.0F, out, n);
-        if (relu)
-            for (ptrdiff_t i = 0; i < (ptrdiff_t)m * n; i++)
-                out[i] = out[i] <= 0.0F ? 0.0F : out[i]; /* NaN passes */
+        const int m = clip(p, g, first, last, &row);
+        if (m > 0)
+            sums(m, p->to - p->from, p->k, p->x[g] + (ptrdiff_t)row * p->k, w + p->from, p->n,
+                 bias != NULL ? bias + p->from : NULL, relu,
+                 p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
     }
 }
 
-static void input_grad(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                       const float *dy, const float *w, float *dx) {
+static void input_grad(mnd_work *work, const mnd_product *p, int first, int last, const float *w) {
     (void)work;
-    for (int s = 0; s < seg->n_seg; s++) {
+    for (int g = 0; g < p->n_group; g++) {
         int row;
-        const int m = clip(seg, s, first, last, &row);
+        const int m = clip(p, g, first, last, &row);
         if (m > 0)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, k, n, 1.0F,
-                        dy + (ptrdiff_t)row * n, n, w, n, 0.0F, dx + (ptrdiff_t)row * k, k);
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, p->to - p->from, p->k, 1.0F,
+                        p->x[g] + (ptrdiff_t)row * p->k, p->k, w + (ptrdiff_t)p->from * p->k, p->k,
+                        0.0F, p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
     }
 }
 
@@ -90,11 +96,8 @@ static void conv_prepare(mnd_work *work, const mnd_conv *g, const float *w) {
 
 static void conv_forward(mnd_work *work, const mnd_conv *g, const float *x, const float *w,
                          const float *bias, int relu, float *y) {
-    const int positions = g->oh * g->ow, k = g->kh * g->kw * g->c;
-    const int start[2] = {0, positions}, part[2] = {0, 1};
-    const mnd_rows all = {.n_seg = 1, .start = start, .n_part = 1, .part = part};
     im2col(g, x, work->scratch);
-    forward(work, &all, 0, positions, g->n, k, work->scratch, w, bias, relu, y);
+    sums(g->oh * g->ow, g->n, g->kh * g->kw * g->c, work->scratch, w, g->n, bias, relu, y, g->n);
 }
 
 static void conv_weight_grad(mnd_work *work, const mnd_conv *g, int first, int last, const float *x,
@@ -118,6 +121,7 @@ static size_t scratch(int rows, int n, int k, const mnd_conv *g) {
 const mnd_kernels mnd_kernels_openblas = {
     .name = "openblas",
     .lanes = 1,
+    .panel = 1,
     .whole = true,
     .forward = forward,
     .input_grad = input_grad,

@@ -9,6 +9,19 @@
 
 typedef struct mnd_layer mnd_layer;
 
+/*
+ * Processes that share memory and take a product of all their rows together, each a range of its
+ * columns: see mnd_peers.
+ */
+typedef struct mnd_team {
+    const mnd_peers *peers;
+    char *const *memory; /* (peers->count) of each */
+    const int *start;    /* (peers->logical + 1) rows of every logical rank */
+    mnd_meet_fn *meet;
+    void *context;
+    bool met; /* and since then nothing was written that others read */
+} mnd_team;
+
 /* One forward or backward pass over the batch. */
 typedef struct mnd_pass {
     const mnd_kernels *kernels;
@@ -20,6 +33,9 @@ typedef struct mnd_pass {
     const mnd_batch *batch; /* NULL at inference */
     size_t grad_stride;     /* from one part's gradient to the next */
     const float **x, **dy;  /* room for a pointer a segment */
+    float **y;              /* the same */
+    int *group;             /* and for where each begins, and the end */
+    mnd_team *team;         /* NULL: alone */
 } mnd_pass;
 
 /* Where a layer says in `plan` what it needs. Bytes; the model hands out the buffers. */
@@ -72,8 +88,10 @@ struct mnd_layer {
      * there; NULL as long as nothing is shared.
      */
     bool owners;
-    size_t shared_x, shared_dy;
+    size_t shared_x, shared_dy, shared_y;
     float *dy;
+    /* Among how many processes columns of y and of dx are dealt out; 1: each does its own rows. */
+    int share_y, share_dx;
     /* of the kinds */
     float rate;        /* dropout */
     mnd_conv geometry; /* conv (with its padding inside h and w), pools (c = n) */

@@ -2,8 +2,11 @@
 #include <string.h>
 
 #include "layer.h"
+#include "mnist_dist/logical.h"
 #include "parallel.h"
 #include "tree.h"
+
+enum { LINE = 16 /* floats of a cache line */ };
 
 static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
                        mnd_need *need) {
@@ -29,30 +32,95 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
 typedef struct job {
     const mnd_layer *layer;
     const mnd_pass *pass;
+    mnd_product product;
     const float *x, *dy;
-    float *y, *dx;
     int from; /* first row of the weight gradient */
 } job;
+
+/* ---------------------------------------------------------------------- forward, input gradient */
+
+/* This process' rows alone: those of a segment together where bits hang on that. */
+static void own_rows(const mnd_pass *pass, const float *x, float *y, mnd_product *p) {
+    const mnd_rows *seg = pass->seg;
+    const int groups = pass->kernels->whole ? seg->n_seg : 1;
+    for (int g = 0; g <= groups; g++) pass->group[g] = groups == 1 ? g * pass->rows : seg->start[g];
+    for (int g = 0; g < groups; g++) {
+        pass->x[g] = x + (ptrdiff_t)pass->group[g] * p->k;
+        pass->y[g] = y + (ptrdiff_t)pass->group[g] * p->n;
+    }
+    p->n_group = groups;
+    p->to = p->n;
+}
+
+/*
+ * The rows of `share` neighbours, and the columns of them that this process does. x and y: where
+ * they lie in its own memory, and so in everybody's.
+ */
+static void team_rows(const mnd_pass *pass, int share, const float *x, float *y, mnd_product *p) {
+    const mnd_peers *peers = pass->team->peers;
+    const int me = peers->rank % share, leader = peers->rank - me;
+    char *const mine = pass->team->memory[peers->rank];
+    const ptrdiff_t x_at = (const char *)x - mine, y_at = (char *)y - mine;
+    pass->group[0] = 0;
+    for (int g = 0; g < share; g++) {
+        const int first = mnd_logical_first(peers->logical, peers->count, leader + g);
+        const int last = mnd_logical_first(peers->logical, peers->count, leader + g + 1);
+        pass->group[g + 1] = pass->group[g] + pass->team->start[last] - pass->team->start[first];
+        pass->x[g] = (const float *)(const void *)(pass->team->memory[leader + g] + x_at);
+        pass->y[g] = (float *)(void *)(pass->team->memory[leader + g] + y_at);
+    }
+    p->n_group = share;
+    const int panels = (p->n + pass->kernels->panel - 1) / pass->kernels->panel;
+    const int64_t unit = panels % share == 0 ? pass->kernels->panel : LINE;
+    const int64_t units = (p->n + unit - 1) / unit;
+    const int64_t to = units * (me + 1) / share * unit;
+    p->from = (int)(units * me / share * unit);
+    p->to = to < p->n ? (int)to : p->n;
+}
+
+static void meet(mnd_team *team) {
+    if (!team->met) team->meet(team->context);
+    team->met = true;
+}
+
+/* y from x, or dx from dy, by `run`. */
+static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int n,
+                     const float *x, float *y, int grain, mnd_range_fn run) {
+    job j = {.layer = layer,
+             .pass = pass,
+             .product = {.start = pass->group, .x = pass->x, .y = pass->y, .k = k, .n = n}};
+    mnd_team *const team = share > 1 ? pass->team : NULL;
+    if (team == NULL) {
+        own_rows(pass, x, y, &j.product);
+    } else {
+        meet(team);
+        team_rows(pass, share, x, y, &j.product);
+    }
+    mnd_parallel(pass->product_threads, pass->group[j.product.n_group], grain, run, &j);
+    if (team != NULL) {
+        team->met = false;
+        meet(team);
+    }
+}
 
 static void forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
-    const int k = l->in.dim[0], n = l->out.dim[0];
-    j->pass->kernels->forward(&j->pass->work[thread], j->pass->seg, first, last, n, k, j->x,
-                              l->param, l->param + l->array[0].count, l->relu, j->y);
+    j->pass->kernels->forward(&j->pass->work[thread], &j->product, first, last, l->param,
+                              l->param + l->array[0].count, l->relu);
 }
 
 static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
-    job j = {.layer = layer, .pass = pass, .x = x, .y = y};
-    mnd_parallel(pass->product_threads, pass->rows, 6, forward_range, &j);
+    multiply(layer, pass, layer->share_y, layer->in.dim[0], layer->out.dim[0], x, y, 6,
+             forward_range);
 }
 
 static void input_range(void *context, int thread, int first, int last) {
     const job *j = context;
-    const mnd_layer *l = j->layer;
-    j->pass->kernels->input_grad(&j->pass->work[thread], j->pass->seg, first, last, l->out.dim[0],
-                                 l->in.dim[0], j->dy, l->param, j->dx);
+    j->pass->kernels->input_grad(&j->pass->work[thread], &j->product, first, last, j->layer->param);
 }
+
+/* ------------------------------------------------------------------------------ weight gradient */
 
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
@@ -78,7 +146,7 @@ static void bias_leaf(void *context, int s, float *out) {
 static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
                      float *dy, float *dx) {
     (void)y;
-    job j = {.layer = layer, .pass = pass, .x = x, .dy = dy, .dx = dx};
+    job j = {.layer = layer, .pass = pass, .x = x, .dy = dy};
     const int k = layer->in.dim[0], n = layer->out.dim[0];
     if (layer->dy == NULL) {
         for (int s = 0; s < pass->seg->n_seg; s++) {
@@ -89,7 +157,7 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
     }
     mnd_tree_over_segments(pass->seg, (size_t)n, layer->state, bias_leaf, &j, pass->kernels->add,
                            layer->grad + layer->array[0].count, pass->grad_stride);
-    if (dx != NULL) mnd_parallel(pass->product_threads, pass->rows, 16, input_range, &j);
+    if (dx != NULL) multiply(layer, pass, layer->share_dx, n, k, dy, dx, 16, input_range);
 }
 
 const mnd_layer_ops mnd_layer_dense = {

@@ -32,8 +32,10 @@ struct mnd_model {
     float *x;    /* (max_rows, input) */
     float *d[2]; /* gradients of activations, in turn */
     mnd_work work[MND_MAX_THREADS];
-    const float **seg_x, **seg_dy; /* a pointer for every segment of a weight gradient */
-    char *const *shared;           /* (peers) memory of each, borrowed; NULL: none */
+    const float **seg_x, **seg_dy; /* a pointer for every segment of a product */
+    float **seg_y;
+    int *group;    /* and where its rows begin */
+    mnd_team team; /* memory NULL: none */
 };
 
 /* ------------------------------------------------------------------------------------ the spec */
@@ -203,6 +205,23 @@ static mnd_status plan(mnd_model *model, mnd_need *need) {
 }
 
 /*
+ * Among how many neighbours the columns of a product (rows, n) of (rows, k) are dealt out: as many
+ * as their number and that of columns allow without making one of them do a tenth more than its
+ * share; if they read and write less of others' memory than they save of the other factor (k, n).
+ */
+static int team_size(const mnd_peers *p, int panel, int k, int n) {
+    const double rows = (double)p->batch / p->count, panels = ceil((double)n / panel);
+    int best = 1;
+    for (int c = 2; c <= p->count; c++) {
+        const double widest = ceil(ceil((double)n / c) / panel);
+        if (p->count % c == 0 && widest * c <= 1.1 * panels &&
+            (c - 1) * rows * (k + (double)n / c) < (double)k * n * (1.0 - 1.0 / c))
+            best = c;
+    }
+    return best;
+}
+
+/*
  * Which weights are computed by their owners: see mnd_peers. Not where the bits hang on how many
  * rows a product has.
  */
@@ -215,6 +234,8 @@ static void choose_owned(mnd_model *model, mnd_need *need) {
         const double k = l->in.dim[0], n = l->out.dim[0];
         if ((double)p->batch * (k / p->count + n) > k * n || p->batch > INT_MAX / 2) continue;
         l->owners = true;
+        l->share_y = team_size(p, model->kernels->panel, l->in.dim[0], l->out.dim[0]);
+        l->share_dx = team_size(p, model->kernels->panel, l->out.dim[0], l->in.dim[0]);
         const size_t scratch =
             model->kernels->scratch((int)p->batch, l->out.dim[0], l->in.dim[0], NULL);
         if (scratch > need[i].scratch) need[i].scratch = scratch;
@@ -274,8 +295,8 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     if (model->options.training) bytes = grown(bytes, 2, d);
     int segments = model->options.max_seg;
     if (model->options.peers.logical > segments) segments = model->options.peers.logical;
-    const size_t pointers = mnd_align_up((size_t)segments * sizeof(float *));
-    bytes = grown(bytes, 2, pointers);
+    const size_t pointers = mnd_align_up(((size_t)segments + 1) * sizeof(float *));
+    bytes = grown(bytes, 4, pointers);
     bytes = grown(bytes, threads, mnd_align_up(scratch * sizeof(float)));
     mnd_status status = mnd_arena_create(&model->arena, bytes, "the model's workspace");
     if (status != MND_OK) return status;
@@ -296,6 +317,8 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
         for (int i = 0; i < 2; i++) model->d[i] = mnd_arena_take(&model->arena, d);
     model->seg_x = mnd_arena_take(&model->arena, pointers);
     model->seg_dy = mnd_arena_take(&model->arena, pointers);
+    model->seg_y = mnd_arena_take(&model->arena, pointers);
+    model->group = mnd_arena_take(&model->arena, pointers);
     for (size_t t = 0; t < threads; t++)
         model->work[t] = (mnd_work){
             .scratch = mnd_arena_take(&model->arena, scratch * sizeof(float)), .size = scratch};
@@ -399,13 +422,22 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
 
 float *mnd_model_input(mnd_model *model) { return model->x; }
 
+/* A layer has written what others may read, or was the last to meet them. */
+static void written(const mnd_pass *pass, int share) {
+    if (pass->team != NULL && share <= 1) pass->team->met = false;
+}
+
 static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
     const float *x = model->x;
+    written(pass, 1);
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
         if (l->copies) memcpy(l->y, x, (size_t)pass->rows * mnd_shape_size(&l->in) * sizeof *x);
-        if (!l->skip_forward) l->ops->forward(l, pass, x, l->y);
+        if (!l->skip_forward) {
+            l->ops->forward(l, pass, x, l->y);
+            written(pass, l->share_y);
+        }
         x = l->y;
     }
     return x;
@@ -431,6 +463,7 @@ static float *gradient_of(const mnd_model *model, int i, const float *taken) {
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct) {
     const mnd_rows *seg = batch->rows;
+    model->team.start = batch->all_start;
     const mnd_pass pass = {.kernels = model->kernels,
                            .work = model->work,
                            .threads = model->options.threads,
@@ -440,7 +473,10 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                            .batch = batch,
                            .grad_stride = model->grad_stride,
                            .x = model->seg_x,
-                           .dy = model->seg_dy};
+                           .dy = model->seg_dy,
+                           .y = model->seg_y,
+                           .group = model->group,
+                           .team = model->team.memory != NULL ? &model->team : NULL};
     const float *logits = run_forward(model, &pass);
     float *dy = gradient_of(model, model->n_layer - 1, NULL);
     for (int s = 0; s < seg->n_seg; s++) {
@@ -450,12 +486,14 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                                         seg->start[s + 1] - seg->start[s], model->classes,
                                         batch->scale, dy + at, &correct[s]);
     }
+    written(&pass, 1);
     for (int i = model->n_layer - 1; i >= model->first_trained; i--) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
         float *dx = dy;
         if (!l->elementwise) dx = i > model->first_trained ? gradient_of(model, i - 1, dy) : NULL;
         l->ops->backward(l, &pass, input_of(model, i), l->y, dy, dx);
+        written(&pass, l->share_dx);
         if (dx != NULL) dy = dx;
     }
 }
@@ -466,7 +504,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
  * How many rows a weight's gradient sums in the time that Adam takes for it (measured: AVX-512,
  * Zen 5), of dense inputs and of digits. Only how evenly the work is dealt out hangs on them.
  */
-enum { ROWS_A_STEP = 67, PIXELS_A_STEP = 100 };
+enum { ROWS_A_STEP = 38, PIXELS_A_STEP = 63 };
 
 int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
     int n = 0;
@@ -486,16 +524,27 @@ int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
     return n;
 }
 
-/* Where x and dy of the owned layers lie, one after the other; returns the bytes of all. */
+/* Whether what layer i leaves behind is, with all that work on it in place, read by an owned one.
+ */
+static bool read_by_owned(const mnd_layer *layer, int n_layer, int i) {
+    for (i++; i < n_layer && (layer[i].skip || (layer[i].elementwise && !layer[i].copies)); i++) {
+    }
+    return i < n_layer && layer[i].owners;
+}
+
+/* Where x and dy of the owned layers lie, and shared y, one after the other; returns the bytes. */
 static size_t lay_out(mnd_layer *layer, int n_layer, size_t rows) {
     size_t bytes = 0;
     for (int i = 0; i < n_layer; i++) {
         mnd_layer *l = &layer[i];
         if (!l->owners) continue;
+        const size_t out = mnd_align_up(rows * mnd_shape_size(&l->out) * sizeof(float));
         l->shared_x = bytes;
         bytes += mnd_align_up(rows * mnd_shape_size(&l->in) * sizeof(float));
         l->shared_dy = bytes;
-        bytes += mnd_align_up(rows * mnd_shape_size(&l->out) * sizeof(float));
+        bytes += out;
+        l->shared_y = bytes;
+        if (l->share_y > 1 && !read_by_owned(layer, n_layer, i)) bytes += out;
     }
     return bytes;
 }
@@ -504,19 +553,30 @@ size_t mnd_model_shared_size(const mnd_model *model) {
     return lay_out(model->layer, model->n_layer, (size_t)model->options.peers.max_rows);
 }
 
-void mnd_model_share(mnd_model *model, char *const *memory) {
-    char *mine = memory[model->options.peers.rank];
-    model->shared = memory;
+/* From layer i on, what was in buffer `old` is at `now`. */
+static void move(mnd_model *model, int i, const float *old, float *now) {
+    if (model->x == old) model->x = now;
+    for (; i < model->n_layer; i++)
+        if (model->layer[i].y == old) model->layer[i].y = now;
+}
+
+void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, void *context) {
+    char *const mine = memory[model->options.peers.rank];
+    model->team = (mnd_team){
+        .peers = &model->options.peers, .memory = memory, .meet = meet, .context = context};
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (!l->owners) continue;
         l->dy = (float *)(void *)(mine + l->shared_dy);
-        /* What this layer reads moves there, for all that work on it in place. */
-        float *const x = (float *)(void *)(mine + l->shared_x);
-        const float *const old = input_of(model, i);
-        if (model->x == old) model->x = x;
-        for (int j = 0; j < i; j++)
-            if (model->layer[j].y == old) model->layer[j].y = x;
+        move(model, 0, input_of(model, i), (float *)(void *)(mine + l->shared_x));
+        if (l->share_y > 1 && !read_by_owned(model->layer, model->n_layer, i))
+            move(model, i, l->y, (float *)(void *)(mine + l->shared_y));
+    }
+    /* What others write of dx must lie there, too. */
+    for (int i = model->first_trained + 1; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        const float *dx = gradient_of(model, i - 1, NULL);
+        if (dx == model->d[0] || dx == model->d[1]) l->share_dx = 1;
     }
 }
 
@@ -543,8 +603,8 @@ void mnd_model_owned_gradient(mnd_model *model, const int *start, size_t first, 
         if (l->dy == NULL || from >= k * n || end == 0) continue;
         for (int p = 0; p < peers->count; p++) {
             const int begin = mnd_logical_first(peers->logical, peers->count, p);
-            const float *x = (const float *)(const void *)(model->shared[p] + l->shared_x);
-            const float *dy = (const float *)(const void *)(model->shared[p] + l->shared_dy);
+            const float *x = (const float *)(const void *)(model->team.memory[p] + l->shared_x);
+            const float *dy = (const float *)(const void *)(model->team.memory[p] + l->shared_dy);
             for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
                 const size_t row = (size_t)(start[s] - start[begin]);
                 model->seg_x[s] = x + row * k;
@@ -563,7 +623,10 @@ const float *mnd_model_forward(mnd_model *model, int n) {
                            .threads = model->options.threads,
                            .product_threads = product_threads(model),
                            .seg = &seg,
-                           .rows = n};
+                           .rows = n,
+                           .x = model->seg_x,
+                           .y = model->seg_y,
+                           .group = model->group};
     return run_forward(model, &pass);
 }
 

@@ -128,24 +128,16 @@ int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
         }
     }
     feed->start[feed->n_seg] = row;
-    feed->begin = begin;
-    feed->end = end;
+    for (int l = 0; l < feed->logical; l++)
+        feed->all_start[l + 1] =
+            feed->all_start[l] + (int)(mnd_tickets_before(end, feed->logical, l) -
+                                       mnd_tickets_before(begin, feed->logical, l));
     *batch = (mnd_batch){.rows = &feed->seg,
+                         .all_start = feed->all_start,
                          .label = feed->batch_label,
                          .sample = feed->batch_sample,
                          .seed = feed->seed,
                          .epoch = feed->epoch,
                          .scale = 1.0F / (float)(end - begin)};
     return end - begin;
-}
-
-const int *mnd_feed_all_start(mnd_feed *feed) {
-    int row = 0;
-    for (int l = 0; l < feed->logical; l++) {
-        feed->all_start[l] = row;
-        row += (int)(mnd_tickets_before(feed->end, feed->logical, l) -
-                     mnd_tickets_before(feed->begin, feed->logical, l));
-    }
-    feed->all_start[feed->logical] = row;
-    return feed->all_start;
 }

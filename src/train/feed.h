@@ -24,8 +24,7 @@ typedef struct mnd_feed {
     int *start;             /* (n_seg + 1) of the current step; owned */
     int *part, n_part;      /* (n_part + 1) in segments; owned */
     mnd_rows seg;
-    int *all_start;         /* (logical + 1), of mnd_feed_all_start; owned */
-    int64_t begin, end;     /* tickets of the current step */
+    int *all_start;         /* (logical + 1) of the current step, of all processes; owned */
     uint8_t *batch_label;   /* (max_rows), owned */
     uint32_t *batch_sample; /* (max_rows), owned */
     uint32_t epoch;
@@ -56,8 +55,4 @@ void mnd_feed_epoch(mnd_feed *feed, int64_t epoch);
  * Returns the samples of the global batch.
  */
 int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch);
-/* First row of every logical rank in that step, counted through over all processes: (logical + 1).
- */
-const int *mnd_feed_all_start(mnd_feed *feed);
-
 #endif

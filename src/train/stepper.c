@@ -4,7 +4,14 @@
 
 static void own(void *context, size_t first, size_t count) {
     const mnd_stepper *st = context;
-    mnd_model_owned_gradient(st->model, mnd_feed_all_start(st->feed), first, count);
+    mnd_model_owned_gradient(st->model, st->feed->all_start, first, count);
+}
+
+static void meet(void *context) {
+    mnd_stepper *st = context;
+    mnd_watchdog_phase(st->dog, MND_PHASE_WAIT, st->step);
+    mnd_exchange_meet(st->exchange);
+    mnd_watchdog_phase(st->dog, MND_PHASE_COMPUTE, st->step);
 }
 
 mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange) {
@@ -20,7 +27,7 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
     float *grad = mnd_exchange_grad(st->exchange, &stride);
     mnd_model_bind(st->model, mnd_exchange_param(st->exchange), grad, stride);
     if (mnd_exchange_lent(st->exchange) != NULL) {
-        mnd_model_share(st->model, mnd_exchange_lent(st->exchange));
+        mnd_model_share(st->model, mnd_exchange_lent(st->exchange), meet, st);
         mnd_exchange_set_owner(st->exchange, own, st);
     }
     return MND_OK;
@@ -30,10 +37,10 @@ void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *cor
     mnd_batch batch;
     const double t0 = mnd_now();
     (void)mnd_feed_batch(st->feed, s, mnd_model_input(st->model), &batch);
-    const double t1 = mnd_now();
+    const double t1 = mnd_now(), waited = mnd_exchange_time(st->exchange).wait;
     mnd_model_gradient(st->model, &batch, loss, correct);
     st->data += t1 - t0;
-    st->compute += mnd_now() - t1;
+    st->compute += mnd_now() - t1 - (mnd_exchange_time(st->exchange).wait - waited);
 }
 
 static void update(void *context, size_t first, size_t count, const float *grad) {

@@ -10,6 +10,7 @@
 #include "mnist_dist/model.h"
 #include "mnist_dist/optimizer.h"
 #include "mnist_dist/train.h"
+#include "mnist_dist/watchdog.h"
 
 /* All pointers are borrowed. */
 typedef struct mnd_stepper {
@@ -18,6 +19,8 @@ typedef struct mnd_stepper {
     mnd_exchange *exchange;
     const mnd_optimizer *optimizer;
     int threads;
+    mnd_watchdog *dog;        /* told of waits within a step; NULL: nobody is */
+    int64_t step;             /* which step it is told; set before each */
     double data, compute;     /* seconds so far */
     mnd_exchange_times begin; /* of the exchange when the clocks were set to zero */
     mnd_optimizer_rates rates;
@@ -36,7 +39,7 @@ MND_CHECKED mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const c
 
 /*
  * Step s of the epoch up to this process' gradient; loss and correct as in mnd_model_gradient.
- * Not collective.
+ * Collective, though nothing tells of a process that does not come but the watchdog.
  */
 void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *correct);
 /*

@@ -480,8 +480,11 @@ static mnd_status set_up(run *r) {
         memcpy(r->loss_sum, ckpt.loss_sum + r->first, (size_t)r->n_seg * sizeof *r->loss_sum);
         memcpy(r->correct, ckpt.correct + r->first, (size_t)r->n_seg * sizeof *r->correct);
     }
-    r->stepper = (mnd_stepper){
-        .feed = &r->feed, .model = r->model, .optimizer = &c->optimizer, .threads = c->threads};
+    r->stepper = (mnd_stepper){.feed = &r->feed,
+                               .model = r->model,
+                               .optimizer = &c->optimizer,
+                               .threads = c->threads,
+                               .dog = r->dog};
     MND_TRY(mnd_stepper_join(&r->stepper, r->comm, c->exchange));
     r->exchange = r->stepper.exchange;
     if (mnd_exchange_note(r->exchange)[0] != '\0') warn(r, "%s", mnd_exchange_note(r->exchange));
@@ -609,6 +612,7 @@ static mnd_status explain_numeric(run *r) {
 
 static mnd_status one_step(run *r) {
     size_t stride;
+    r->stepper.step = r->step + 1;
     mnd_watchdog_phase(r->dog, MND_PHASE_COMPUTE, r->step + 1);
     mnd_stepper_gradient(&r->stepper, r->step_in_epoch, r->step_loss, r->step_correct);
     mnd_fault_strike(&r->fault, r->step + 1, mnd_exchange_grad(r->exchange, &stride),

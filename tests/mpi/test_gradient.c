@@ -25,6 +25,8 @@ typedef struct problem {
 static const problem problems[] = {
     {"dense:19,relu,dropout:0.3,dense:7", {1, {11}}, 7},
     {"dense:96,relu,dropout:0.3,dense:64,sigmoid,dense:5", {1, {161}}, 5}, /* owners compute */
+    /* and columns are dealt out */
+    {"dense:256,relu,dropout:0.3,dense:384,relu,dense:256,relu,dense:5", {1, {161}}, 5},
     {"conv:6:3,maxpool:2,flatten,dense:24,relu,dropout:0.2,dense:10", {3, {12, 13, 1}}, 10},
     {"conv:4:3:same,relu,conv:8:3:s2,tanh,avgpool:2,flatten,dense:5", {3, {11, 10, 2}}, 5},
 };
@@ -61,6 +63,8 @@ static void own(void *context, size_t first, size_t count) {
     mnd_model_owned_gradient(t->model, t->all_start, first, count);
 }
 
+static void meet(void *ex) { mnd_exchange_meet(ex); }
+
 /* Collective over `comm`. */
 static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange, const problem *p,
                                int logical, int64_t batch) {
@@ -88,7 +92,7 @@ static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange,
     float *grad = mnd_exchange_grad(t->ex, &stride);
     mnd_model_bind(t->model, mnd_exchange_param(t->ex), grad, stride);
     if (mnd_exchange_lent(t->ex) != NULL) {
-        mnd_model_share(t->model, mnd_exchange_lent(t->ex));
+        mnd_model_share(t->model, mnd_exchange_lent(t->ex), meet, t->ex);
         mnd_exchange_set_owner(t->ex, own, t);
     }
     t->n_part = mnd_tree_parts(logical, t->first, t->last, t->part);
@@ -144,6 +148,7 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
                              .sample = sample,
                              .seed = 12,
                              .epoch = 2,
+                             .all_start = t->all_start,
                              .scale = 1.0F / (float)(to - from)};
     mnd_model_gradient(t->model, &batch, loss + t->first, correct + t->first);
     uint32_t flags = 0;
@@ -208,7 +213,8 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     const int owned = mnd_model_owned(many.model, range);
     const int lent = mnd_exchange_lent(many.ex) != NULL;
     const int expected = owned > 0 && strcmp(mnd_exchange_name(many.ex), "shared") == 0;
-    if (p == &problems[1]) assert_everywhere((owned > 0) == (mnd_comm_size(world) > 1));
+    if (p == &problems[1] || p == &problems[2])
+        assert_everywhere((owned > 0) == (mnd_comm_size(world) > 1));
     assert_everywhere(lent == expected);
     float *want = need(many.n_param * sizeof *want);
     int64_t used[IMAGES] = {0}, used_alone[IMAGES] = {0};
@@ -263,6 +269,7 @@ static void automatic(void **state) {
                     epoch("auto", &problems[i], logical[v], batches[b]);
     epoch("auto", &problems[0], 13, 5);
     epoch("auto", &problems[0], size, 2); /* most processes idle */
+    epoch("auto", &problems[2], 13, 5);
 }
 
 static void every_exchange(void **state) {
