@@ -46,6 +46,8 @@ typedef struct mnd_exchange_owned {
     size_t bytes; /* of memory for each process, the same on all; 0 for none */
     int n_range;
     const mnd_owned *range; /* (n_range), borrowed during the call */
+    int groups;             /* a divisor of the number of processes: slices lie in the order of the
+                               ranks' remainders by it; 1: of ranks */
 } mnd_exchange_owned;
 
 /*

@@ -126,7 +126,7 @@ typedef struct mnd_param_info {
     const char *name; /* "kernel" or "bias" */
     int ndim;
     int64_t dim[4];
-    size_t offset, count; /* in floats, in the parameter buffer */
+    size_t offset, count; /* in floats, one array after another; see mnd_model_keep */
 } mnd_param_info;
 int mnd_model_n_array(const mnd_model *model);
 mnd_param_info mnd_model_array(const mnd_model *model, int i);
@@ -142,13 +142,20 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
  * in ascending order; returns how many (at most MND_MAX_LAYERS).
  */
 int mnd_model_owned(const mnd_model *model, mnd_owned *range);
+/*
+ * Among how many neighbours columns are dealt out, and into how many pieces the weights of such
+ * layers are kept, once memory is shared; 1: none. Piece c of all of them is for the processes
+ * whose rank leaves the remainder c.
+ */
+int mnd_model_pieces(const mnd_model *model);
 /* Bytes that every peer must lend for it; 0 if no range is owned. */
 size_t mnd_model_shared_size(const mnd_model *model);
 /*
- * From now on owners compute. memory[p]: what peer p lent, as all peers see it, aligned to 64 bytes
- * (the array is borrowed, too). mnd_model_gradient then leaves owned ranges out and calls
- * meet(context), on all peers equally often: a barrier among them after which each sees what the
- * others wrote. Call it before mnd_model_input.
+ * From now on owners compute, and parameters and gradients are kept in another order: see
+ * mnd_model_keep. Call it between mnd_model_bind and the first use of either. memory[p]: what peer
+ * p lent, as all peers see it, aligned to 64 bytes (the array is borrowed, too). mnd_model_gradient
+ * then leaves owned ranges out and calls meet(context), on all peers equally often: a barrier among
+ * them after which each sees what the others wrote. Call it before mnd_model_input.
  */
 typedef void mnd_meet_fn(void *context);
 void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, void *context);
@@ -159,6 +166,15 @@ void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, v
  * mnd_model_gradient, and none may begin the next before all are done with this.
  */
 void mnd_model_owned_gradient(mnd_model *model, const int *start, size_t first, size_t count);
+
+/*
+ * All parameters, or whatever there is one of for each (gradients, optimizer slots), from the order
+ * that mnd_param_info describes to the one in which the model keeps them in memory, and back. The
+ * two are the same, unless memory is shared: then weights whose columns are dealt out are kept in
+ * pieces of columns, so that what a process uses most lies together, and is its own.
+ */
+void mnd_model_keep(const mnd_model *model, const float *described, float *kept);
+void mnd_model_describe(const mnd_model *model, const float *kept, float *described);
 
 /*
  * Initial values, into the bound parameters: kernels uniform in +-sqrt(6/(fan_in+fan_out)) (Glorot

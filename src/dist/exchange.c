@@ -89,8 +89,12 @@ static mnd_status plan(mnd_comm *comm, const char *name, int logical, size_t n_p
     if (ex->part == NULL || ex->part_begin == NULL || ex->given == NULL || ex->range == NULL)
         MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
     if (ranges > 0) {
+        if (owned->groups < 1 || size % owned->groups != 0)
+            MND_FAIL(MND_RANGE, "exchange: %d processes cannot form %d groups", size,
+                     owned->groups);
         ex->lend = owned->bytes;
         ex->n_range = owned->n_range;
+        ex->groups = owned->groups;
         memcpy(ex->range, owned->range, ranges * sizeof *ex->range);
     }
     int n = 0;
@@ -117,6 +121,7 @@ static mnd_status check_same(const mnd_exchange *ex) {
     hash = (hash ^ ex->n_param) * prime;
     hash = (hash ^ (uint64_t)ex->n_slot) * prime;
     hash = (hash ^ ex->lend) * prime;
+    hash = (hash ^ (uint64_t)ex->groups) * prime;
     for (int i = 0; i < ex->n_range; i++) {
         hash = (hash ^ ex->range[i].first) * prime;
         hash = (hash ^ ex->range[i].count) * prime;
@@ -256,7 +261,9 @@ void mnd_exchange_cut_owned(mnd_exchange *ex) {
     size_t work = MND_UPDATE_COST * ex->n_param;
     for (int i = 0; i < ex->n_range; i++)
         work += ex->range[i].count * (ex->range[i].cost - MND_UPDATE_COST);
-    const size_t parts = (size_t)ex->size, q = (size_t)ex->rank;
+    const size_t parts = (size_t)ex->size;
+    const size_t q =
+        (size_t)(ex->rank % ex->groups * (ex->size / ex->groups) + ex->rank / ex->groups);
     ex->first = cut_at(ex, work / parts * q);
     ex->count = (q + 1 == parts ? ex->n_param : cut_at(ex, work / parts * (q + 1))) - ex->first;
 }

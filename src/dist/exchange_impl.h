@@ -29,7 +29,7 @@ struct mnd_exchange {
     size_t first, count; /* the slice this process updates */
     int writes_param;
     size_t lend; /* bytes that owners want; 0 for none */
-    int n_range;
+    int n_range, groups;
     mnd_owned *range; /* (n_range), owned by exchange.c */
     char **lent;      /* (size), or NULL; owned by exchange.c */
     mnd_owner_fn owner;

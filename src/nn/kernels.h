@@ -70,17 +70,22 @@ typedef struct mnd_kernels {
     int panel;  /* columns that forward and input_grad do at a time: cut there, no work is lost */
     bool whole; /* bits hang on how many rows a call computes: products are never cut for threads */
 
-    /* Rows [first, last) of p, w (k, n): y = x w + bias (n; NULL for none), negative values to zero
-       if relu. */
+    /* Rows [first, last) of p: y = x w + bias, negative values to zero if relu. Of w (k, n; rows
+       ldw apart) and bias (n; NULL for none) only the columns of p are there: w[0] is that of row
+       0, column p->from. */
     void (*forward)(mnd_work *work, const mnd_product *p, int first, int last, const float *w,
-                    const float *bias, int relu);
-    /* Rows [first, last) of p, w (n, k): y = x w^T. Of a dense layer, dx from dy and its weights.
-     */
-    void (*input_grad)(mnd_work *work, const mnd_product *p, int first, int last, const float *w);
+                    int ldw, const float *bias, int relu);
+    /* Rows [first, last) of p: y = x w^T; of a dense layer, dx from dy and its weights. w (n, k)
+       lies in pieces of `wide` columns, `apart` from each other; wide divides k, and unless it is
+       k, 64 divides it. */
+    void (*input_grad)(mnd_work *work, const mnd_product *p, int first, int last, const float *w,
+                       int wide, ptrdiff_t apart);
     /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride.
-       x[s] and dy[s] are the rows of segment s, which may lie anywhere. */
+       x[s] and dy[s] are the rows of segment s, which may lie anywhere; those of dy are ldy
+       apart. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                        const float *const *x, const float *const *dy, float *dw, size_t stride);
+                        const float *const *x, const float *const *dy, int ldy, float *dw,
+                        size_t stride);
     /* Once before conv_forward with the same work, geometry and kernel. */
     void (*conv_prepare)(mnd_work *work, const mnd_conv *g, const float *w);
     /* One image: y (oh, ow, n) from x (h, w, c). */

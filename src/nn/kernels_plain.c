@@ -29,33 +29,34 @@ static void sums(int m, int columns, int k, const float *x, const float *w, int 
 }
 
 static void forward(mnd_work *work, const mnd_product *p, int first, int last, const float *w,
-                    const float *bias, int relu) {
+                    int ldw, const float *bias, int relu) {
     (void)work;
     for (int g = 0; g < p->n_group; g++) {
         int row;
         const int m = clip(p, g, first, last, &row);
         if (m > 0)
-            sums(m, p->to - p->from, p->k, p->x[g] + (ptrdiff_t)row * p->k, w + p->from, p->n,
-                 bias != NULL ? bias + p->from : NULL, relu,
+            sums(m, p->to - p->from, p->k, p->x[g] + (ptrdiff_t)row * p->k, w, ldw, bias, relu,
                  p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
     }
 }
 
-static void input_grad(mnd_work *work, const mnd_product *p, int first, int last, const float *w) {
+static void input_grad(mnd_work *work, const mnd_product *p, int first, int last, const float *w,
+                       int wide, ptrdiff_t apart) {
     (void)work;
     for (int g = 0; g < p->n_group; g++) {
         int row;
         const int m = clip(p, g, first, last, &row);
-        if (m > 0)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, p->to - p->from, p->k, 1.0F,
-                        p->x[g] + (ptrdiff_t)row * p->k, p->k, w + (ptrdiff_t)p->from * p->k, p->k,
-                        0.0F, p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
+        for (int k = 0; k < p->k && m > 0; k += wide)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, p->to - p->from, wide, 1.0F,
+                        p->x[g] + (ptrdiff_t)row * p->k + k, p->k,
+                        w + k / wide * apart + (ptrdiff_t)p->from * wide, wide, k > 0 ? 1.0F : 0.0F,
+                        p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
     }
 }
 
 typedef struct product {
     const mnd_rows *seg;
-    int first, last, n, k;
+    int first, last, n, k, ldy;
     const float *const *x, *const *dy;
 } product;
 
@@ -66,12 +67,14 @@ static void weight_leaf(void *context, int s, float *dw) {
         memset(dw, 0, (size_t)(p->last - p->first) * (size_t)p->n * sizeof *dw);
     else
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, p->last - p->first, p->n, m, 1.0F,
-                    p->x[s] + p->first, p->k, p->dy[s], p->n, 0.0F, dw, p->n);
+                    p->x[s] + p->first, p->k, p->dy[s], p->ldy, 0.0F, dw, p->n);
 }
 
 static void weight_grad(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                        const float *const *x, const float *const *dy, float *dw, size_t stride) {
-    product p = {.seg = seg, .first = first, .last = last, .n = n, .k = k, .x = x, .dy = dy};
+                        const float *const *x, const float *const *dy, int ldy, float *dw,
+                        size_t stride) {
+    product p = {
+        .seg = seg, .first = first, .last = last, .n = n, .k = k, .ldy = ldy, .x = x, .dy = dy};
     mnd_tree_over_segments(seg, (size_t)(last - first) * (size_t)n, work->scratch, weight_leaf, &p,
                            add, dw + (ptrdiff_t)first * n, stride);
 }

@@ -78,8 +78,16 @@ struct mnd_layer {
     int n_array;
     mnd_param_info array[MND_LAYER_ARRAYS];
     int fan_in, fan_out;
-    float *param, *grad; /* of this layer, borrowed; kernel first, then bias */
+    float *param, *grad; /* of this layer's kernel, borrowed; the bias follows but where cut */
+    float *bias, *bias_grad;
     size_t n_param;
+    /*
+     * A dense kernel (k, n) may be kept in `pieces` by its columns, (k, n / pieces) each and
+     * `apart` from each other. Offsets of the first piece and of the bias among the parameters if
+     * it is cut into `cut`, which it is once memory is shared; until then there is one piece.
+     */
+    int pieces, cut;
+    size_t apart, kernel_at, bias_at;
     void *state; /* need.state bytes, borrowed from the model */
     float *y;    /* (rows, out), borrowed from the model */
     /*
@@ -90,8 +98,7 @@ struct mnd_layer {
     bool owners;
     size_t shared_x, shared_dy, shared_y;
     float *dy;
-    /* Among how many processes columns of y and of dx are dealt out; 1: each does its own rows. */
-    int share_y, share_dx;
+    int share_dx; /* among how many processes columns of dx are dealt out; those of y: pieces */
     /* of the kinds */
     float rate;        /* dropout */
     mnd_conv geometry; /* conv (with its padding inside h and w), pools (c = n) */
@@ -113,10 +120,11 @@ mnd_status mnd_layer_fail(const mnd_layer *layer, const char *format, ...) MND_P
 /* Bytes of state of a convolution, fused or not: known once the model has decided. */
 size_t mnd_conv_state(const mnd_layer *layer, int rows, int threads);
 /*
- * Rows [first, last) of a dense layer's weight gradient from all segments of pass->seg, whose
- * inputs and output gradients are at pass->x and pass->dy.
+ * Rows [first, last) of a piece of a dense layer's weight gradient from all segments of pass->seg,
+ * whose inputs and output gradients are at pass->x and pass->dy.
  */
-void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int first, int last);
+void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int piece, int first,
+                           int last);
 /* Declares kernel and bias. */
 void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim, int64_t bias);
 

@@ -22,6 +22,7 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
     layer->out = (mnd_shape){.ndim = 1, .dim = {n}};
     layer->fan_in = k;
     layer->fan_out = n;
+    layer->pieces = layer->cut = layer->share_dx = 1;
     mnd_layer_params(layer, 2, (const int64_t[]){k, n}, n);
     need->scratch = kernels->scratch(rows, n, k, NULL);
     /* the tree of bias gradients */
@@ -33,8 +34,8 @@ typedef struct job {
     const mnd_layer *layer;
     const mnd_pass *pass;
     mnd_product product;
-    const float *x, *dy;
-    int from; /* first row of the weight gradient */
+    const float *dy;
+    int piece, from; /* of the weight gradient: which piece, and its first row */
 } job;
 
 /* ---------------------------------------------------------------------- forward, input gradient */
@@ -70,8 +71,9 @@ static void team_rows(const mnd_pass *pass, int share, const float *x, float *y,
         pass->y[g] = (float *)(void *)(pass->team->memory[leader + g] + y_at);
     }
     p->n_group = share;
-    const int panels = (p->n + pass->kernels->panel - 1) / pass->kernels->panel;
-    const int64_t unit = panels % share == 0 ? pass->kernels->panel : LINE;
+    /* Whole panels if that is even. */
+    const int panel = pass->kernels->panel;
+    const int64_t unit = p->n % (panel * share) == 0 ? panel : LINE;
     const int64_t units = (p->n + unit - 1) / unit;
     const int64_t to = units * (me + 1) / share * unit;
     p->from = (int)(units * me / share * unit);
@@ -106,18 +108,28 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
 static void forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
-    j->pass->kernels->forward(&j->pass->work[thread], &j->product, first, last, l->param,
-                              l->param + l->array[0].count, l->relu);
+    const int wide = j->product.n / l->pieces;
+    mnd_product p = j->product;
+    /* Own rows need all pieces, the team's just those of the columns. */
+    for (int piece = p.from / wide; piece * wide < j->product.to; piece++) {
+        p.from = piece * wide;
+        p.to = p.from + wide;
+        j->pass->kernels->forward(&j->pass->work[thread], &p, first, last,
+                                  l->param + (size_t)piece * l->apart, wide, l->bias + p.from,
+                                  l->relu);
+    }
 }
 
 static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
-    multiply(layer, pass, layer->share_y, layer->in.dim[0], layer->out.dim[0], x, y, 6,
+    multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y, 6,
              forward_range);
 }
 
 static void input_range(void *context, int thread, int first, int last) {
     const job *j = context;
-    j->pass->kernels->input_grad(&j->pass->work[thread], &j->product, first, last, j->layer->param);
+    const mnd_layer *l = j->layer;
+    j->pass->kernels->input_grad(&j->pass->work[thread], &j->product, first, last, l->param,
+                                 l->out.dim[0] / l->pieces, (ptrdiff_t)l->apart);
 }
 
 /* ------------------------------------------------------------------------------ weight gradient */
@@ -125,13 +137,16 @@ static void input_range(void *context, int thread, int first, int last) {
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
+    const int n = l->out.dim[0];
     j->pass->kernels->weight_grad(&j->pass->work[thread], j->pass->seg, j->from + first,
-                                  j->from + last, l->out.dim[0], l->in.dim[0], j->pass->x,
-                                  j->pass->dy, l->grad, j->pass->grad_stride);
+                                  j->from + last, n / l->pieces, l->in.dim[0], j->pass->x,
+                                  j->pass->dy, n, l->grad + (size_t)j->piece * l->apart,
+                                  j->pass->grad_stride);
 }
 
-void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int first, int last) {
-    job j = {.layer = layer, .pass = pass, .from = first};
+void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int piece, int first,
+                           int last) {
+    job j = {.layer = layer, .pass = pass, .piece = piece, .from = first};
     mnd_parallel(pass->product_threads, last - first, 6, weight_range, &j);
 }
 
@@ -146,17 +161,17 @@ static void bias_leaf(void *context, int s, float *out) {
 static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
                      float *dy, float *dx) {
     (void)y;
-    job j = {.layer = layer, .pass = pass, .x = x, .dy = dy};
+    job j = {.layer = layer, .pass = pass, .dy = dy};
     const int k = layer->in.dim[0], n = layer->out.dim[0];
     if (layer->dy == NULL) {
         for (int s = 0; s < pass->seg->n_seg; s++) {
             pass->x[s] = x + (ptrdiff_t)pass->seg->start[s] * k;
             pass->dy[s] = dy + (ptrdiff_t)pass->seg->start[s] * n;
         }
-        mnd_dense_weight_grad(layer, pass, 0, k);
+        mnd_dense_weight_grad(layer, pass, 0, 0, k);
     }
     mnd_tree_over_segments(pass->seg, (size_t)n, layer->state, bias_leaf, &j, pass->kernels->add,
-                           layer->grad + layer->array[0].count, pass->grad_stride);
+                           layer->bias_grad, pass->grad_stride);
     if (dx != NULL) multiply(layer, pass, layer->share_dx, n, k, dy, dx, 16, input_range);
 }
 

@@ -26,6 +26,7 @@ struct mnd_model {
     const mnd_kernels *kernels;
     size_t n_param;
     int first_trained;   /* the first layer with parameters */
+    int cut;             /* into how many pieces some kernels are once memory is shared */
     float *param, *grad; /* borrowed */
     size_t grad_stride;
     mnd_arena arena;
@@ -205,20 +206,67 @@ static mnd_status plan(mnd_model *model, mnd_need *need) {
 }
 
 /*
- * Among how many neighbours the columns of a product (rows, n) of (rows, k) are dealt out: as many
- * as their number and that of columns allow without making one of them do a tenth more than its
- * share; if they read and write less of others' memory than they save of the other factor (k, n).
+ * Whether `c` neighbours save time by dealing out columns of a product (rows, n) of (rows, k): if
+ * none of them does a tenth more than its share, and all read and write less of others' memory than
+ * they save of the other factor (k, n).
  */
-static int team_size(const mnd_peers *p, int panel, int k, int n) {
+static bool worth_sharing(const mnd_peers *p, int c, int panel, int k, int n) {
     const double rows = (double)p->batch / p->count, panels = ceil((double)n / panel);
-    int best = 1;
+    const double widest = ceil(ceil((double)n / c) / panel);
+    return p->count % c == 0 && widest * c <= 1.1 * panels &&
+           (c - 1) * rows * (k + (double)n / c) < (double)k * n * (1.0 - 1.0 / c);
+}
+
+/* Pieces are some of these columns. */
+enum { PIECE = 128 };
+
+/* Cuts as much of the weights of owned layers into pieces as pays, all into as many. */
+static void choose_pieces(mnd_model *model) {
+    const mnd_peers *p = &model->options.peers;
+    const int panel = model->kernels->panel;
+    double most = 0.0;
+    model->cut = 1;
     for (int c = 2; c <= p->count; c++) {
-        const double widest = ceil(ceil((double)n / c) / panel);
-        if (p->count % c == 0 && widest * c <= 1.1 * panels &&
-            (c - 1) * rows * (k + (double)n / c) < (double)k * n * (1.0 - 1.0 / c))
-            best = c;
+        double weights = 0.0;
+        int ranges = model->n_layer;
+        for (int i = 0; i < model->n_layer; i++) {
+            mnd_layer *l = &model->layer[i];
+            const int k = l->in.dim[0], n = l->out.dim[0];
+            if (!l->owners || n % (c * PIECE) != 0 || !worth_sharing(p, c, panel, k, n)) continue;
+            weights += (double)k * n;
+            ranges += c;
+        }
+        if (weights == 0.0 || weights < most || ranges > MND_MAX_LAYERS) continue;
+        most = weights;
+        model->cut = c;
     }
-    return best;
+    size_t in_group = 0, at = 0;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        const int k = l->in.dim[0], n = l->out.dim[0];
+        if (!l->owners || n % (model->cut * PIECE) != 0 || model->cut == 1 ||
+            !worth_sharing(p, model->cut, panel, k, n))
+            continue;
+        l->cut = model->cut;
+        l->kernel_at = in_group;
+        in_group += (size_t)k * (size_t)(n / l->cut);
+    }
+    /* All layers' first pieces, then their second ones and so on, then everything else. */
+    at = in_group * (size_t)model->cut;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        if (l->n_array == 0) continue;
+        if (l->cut > 1) {
+            l->apart = in_group;
+        } else {
+            l->kernel_at = at;
+            at += l->array[0].count;
+        }
+        l->bias_at = at;
+        at += l->array[1].count;
+        for (int c = 2; c <= p->count && l->owners; c++)
+            if (worth_sharing(p, c, panel, l->out.dim[0], l->in.dim[0])) l->share_dx = c;
+    }
 }
 
 /*
@@ -227,6 +275,7 @@ static int team_size(const mnd_peers *p, int panel, int k, int n) {
  */
 static void choose_owned(mnd_model *model, mnd_need *need) {
     const mnd_peers *p = &model->options.peers;
+    model->cut = 1;
     if (p->count < 2 || !model->options.training || model->kernels->whole) return;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
@@ -234,12 +283,11 @@ static void choose_owned(mnd_model *model, mnd_need *need) {
         const double k = l->in.dim[0], n = l->out.dim[0];
         if ((double)p->batch * (k / p->count + n) > k * n || p->batch > INT_MAX / 2) continue;
         l->owners = true;
-        l->share_y = team_size(p, model->kernels->panel, l->in.dim[0], l->out.dim[0]);
-        l->share_dx = team_size(p, model->kernels->panel, l->out.dim[0], l->in.dim[0]);
         const size_t scratch =
             model->kernels->scratch((int)p->batch, l->out.dim[0], l->in.dim[0], NULL);
         if (scratch > need[i].scratch) need[i].scratch = scratch;
     }
+    choose_pieces(model);
 }
 
 /* Shares activation buffers among layers that work in place. */
@@ -396,13 +444,54 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
     model->param = param;
     model->grad = grad;
     model->grad_stride = grad_stride;
-    size_t offset = 0;
+    const bool cut = model->team.memory != NULL;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
-        l->param = param + offset;
-        l->grad = grad == NULL ? NULL : grad + offset;
-        offset += l->n_param;
+        if (l->n_array == 0) continue;
+        const size_t kernel = cut ? l->kernel_at : l->array[0].offset;
+        const size_t bias = cut ? l->bias_at : l->array[1].offset;
+        l->param = param + kernel;
+        l->bias = param + bias;
+        l->grad = grad == NULL ? NULL : grad + kernel;
+        l->bias_grad = grad == NULL ? NULL : grad + bias;
     }
+}
+
+/*
+ * Where parameter j of a layer is kept, counted from the first of all, and how many more of its
+ * followers lie behind it.
+ */
+static size_t kept_at(const mnd_model *model, const mnd_layer *l, size_t j, size_t *count) {
+    const size_t kernel = l->array[0].count;
+    if (j >= kernel) {
+        *count = l->n_param - j;
+        return (size_t)(l->bias - model->param) + j - kernel;
+    }
+    const size_t first = (size_t)(l->param - model->param);
+    *count = kernel - j;
+    if (l->pieces <= 1) return first + j;
+    const size_t n = (size_t)l->out.dim[0], wide = n / (size_t)l->pieces;
+    *count = wide - j % wide;
+    return first + j % n / wide * l->apart + j / n * wide + j % wide;
+}
+
+/* Copies all parameters, to where they are kept or from there. */
+static void rearrange(const mnd_model *model, const float *from, float *to, bool keep) {
+    for (int i = 0; i < model->n_layer; i++) {
+        const mnd_layer *l = &model->layer[i];
+        for (size_t j = 0, count; j < l->n_param; j += count) {
+            const size_t kept = kept_at(model, l, j, &count), at = l->array[0].offset + j;
+            memcpy(to + (keep ? kept : at), from + (keep ? at : kept), count * sizeof *to);
+        }
+    }
+}
+
+void mnd_model_keep(const mnd_model *model, const float *described, float *kept) {
+    rearrange(model, described, kept, true);
+}
+
+void mnd_model_describe(const mnd_model *model, const float *kept, float *described) {
+    rearrange(model, kept, described, false);
 }
 
 void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
@@ -413,10 +502,13 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
         mnd_rng_start(&rng, seed, MND_RNG_INIT, (uint32_t)i, 0);
         const float limit = sqrtf(6.0F / (float)(l->fan_in + l->fan_out));
         const float deviation = sqrtf(2.0F / (float)l->fan_in);
-        for (size_t j = 0; j < l->array[0].count; j++)
-            l->param[j] = init == MND_INIT_HE ? deviation * mnd_rng_normal(&rng)
-                                              : limit * (2.0F * mnd_rng_uniform(&rng) - 1.0F);
-        memset(l->param + l->array[0].count, 0, l->array[1].count * sizeof(float));
+        for (size_t j = 0, count; j < l->array[0].count; j += count) {
+            float *const to = model->param + kept_at(model, l, j, &count);
+            for (size_t q = 0; q < count; q++)
+                to[q] = init == MND_INIT_HE ? deviation * mnd_rng_normal(&rng)
+                                            : limit * (2.0F * mnd_rng_uniform(&rng) - 1.0F);
+        }
+        memset(l->bias, 0, l->array[1].count * sizeof(float));
     }
 }
 
@@ -436,7 +528,7 @@ static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
         if (l->copies) memcpy(l->y, x, (size_t)pass->rows * mnd_shape_size(&l->in) * sizeof *x);
         if (!l->skip_forward) {
             l->ops->forward(l, pass, x, l->y);
-            written(pass, l->share_y);
+            written(pass, l->pieces);
         }
         x = l->y;
     }
@@ -506,23 +598,32 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
  */
 enum { ROWS_A_STEP = 38, PIXELS_A_STEP = 63 };
 
+static mnd_owned owned_range(const mnd_layer *l, int piece, bool pixels, int64_t batch) {
+    const size_t per_step = pixels ? PIXELS_A_STEP : ROWS_A_STEP;
+    return (mnd_owned){.first = l->kernel_at + (size_t)piece * l->apart,
+                       .count = l->array[0].count / (size_t)l->cut,
+                       .unit = (size_t)(l->out.dim[0] / l->cut),
+                       .cost = MND_UPDATE_COST + MND_UPDATE_COST * (size_t)batch / per_step};
+}
+
 int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
+    const mnd_peers *peers = &model->options.peers;
     int n = 0;
-    size_t offset = 0;
-    for (int i = 0; i < model->n_layer; i++) {
+    for (int piece = 0; piece < model->cut; piece++)
+        for (int i = 0; i < model->n_layer; i++) {
+            const mnd_layer *l = &model->layer[i];
+            if (!l->owners || piece >= l->cut || (model->cut > 1 && l->cut == 1)) continue;
+            range[n++] = owned_range(l, piece, i == model->first_trained, peers->batch);
+        }
+    for (int i = 0; i < model->n_layer && model->cut > 1; i++) {
         const mnd_layer *l = &model->layer[i];
-        if (l->owners)
-            range[n++] =
-                (mnd_owned){.first = offset,
-                            .count = l->array[0].count,
-                            .unit = (size_t)l->out.dim[0],
-                            .cost = MND_UPDATE_COST +
-                                    MND_UPDATE_COST * (size_t)model->options.peers.batch /
-                                        (i == model->first_trained ? PIXELS_A_STEP : ROWS_A_STEP)};
-        offset += l->n_param;
+        if (l->owners && l->cut == 1)
+            range[n++] = owned_range(l, 0, i == model->first_trained, peers->batch);
     }
     return n;
 }
+
+int mnd_model_pieces(const mnd_model *model) { return model->cut; }
 
 /* Whether what layer i leaves behind is, with all that work on it in place, read by an owned one.
  */
@@ -544,7 +645,7 @@ static size_t lay_out(mnd_layer *layer, int n_layer, size_t rows) {
         l->shared_dy = bytes;
         bytes += out;
         l->shared_y = bytes;
-        if (l->share_y > 1 && !read_by_owned(layer, n_layer, i)) bytes += out;
+        if (l->cut > 1 && !read_by_owned(layer, n_layer, i)) bytes += out;
     }
     return bytes;
 }
@@ -564,12 +665,14 @@ void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, v
     char *const mine = memory[model->options.peers.rank];
     model->team = (mnd_team){
         .peers = &model->options.peers, .memory = memory, .meet = meet, .context = context};
+    mnd_model_bind(model, model->param, model->grad, model->grad_stride);
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (!l->owners) continue;
+        l->pieces = l->cut;
         l->dy = (float *)(void *)(mine + l->shared_dy);
         move(model, 0, input_of(model, i), (float *)(void *)(mine + l->shared_x));
-        if (l->share_y > 1 && !read_by_owned(model->layer, model->n_layer, i))
+        if (l->cut > 1 && !read_by_owned(model->layer, model->n_layer, i))
             move(model, i, l->y, (float *)(void *)(mine + l->shared_y));
     }
     /* What others write of dx must lie there, too. */
@@ -577,6 +680,24 @@ void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, v
         mnd_layer *l = &model->layer[i];
         const float *dx = gradient_of(model, i - 1, NULL);
         if (dx == model->d[0] || dx == model->d[1]) l->share_dx = 1;
+    }
+}
+
+/* seg_x and seg_dy, from a column of it on, of all logical ranks. */
+static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *start,
+                              size_t column) {
+    const mnd_peers *peers = &model->options.peers;
+    const size_t k = (size_t)l->in.dim[0], n = (size_t)l->out.dim[0];
+    for (int p = 0; p < peers->count; p++) {
+        const int begin = mnd_logical_first(peers->logical, peers->count, p);
+        const char *const memory = model->team.memory[p];
+        const float *x = (const float *)(const void *)(memory + l->shared_x);
+        const float *dy = (const float *)(const void *)(memory + l->shared_dy) + column;
+        for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
+            const size_t row = (size_t)(start[s] - start[begin]);
+            model->seg_x[s] = x + row * k;
+            model->seg_dy[s] = dy + row * n;
+        }
     }
 }
 
@@ -593,25 +714,19 @@ void mnd_model_owned_gradient(mnd_model *model, const int *start, size_t first, 
                            .grad_stride = model->grad_stride,
                            .x = model->seg_x,
                            .dy = model->seg_dy};
-    size_t offset = 0;
     for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
-        const size_t k = mnd_shape_size(&l->in), n = mnd_shape_size(&l->out);
-        const size_t from = first > offset ? first - offset : 0;
-        const size_t end = first + count > offset ? first + count - offset : 0;
-        offset += l->n_param;
-        if (l->dy == NULL || from >= k * n || end == 0) continue;
-        for (int p = 0; p < peers->count; p++) {
-            const int begin = mnd_logical_first(peers->logical, peers->count, p);
-            const float *x = (const float *)(const void *)(model->team.memory[p] + l->shared_x);
-            const float *dy = (const float *)(const void *)(model->team.memory[p] + l->shared_dy);
-            for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
-                const size_t row = (size_t)(start[s] - start[begin]);
-                model->seg_x[s] = x + row * k;
-                model->seg_dy[s] = dy + row * n;
-            }
+        for (int piece = 0; l->dy != NULL && piece < l->pieces; piece++) {
+            const size_t k = (size_t)l->in.dim[0], n = (size_t)l->out.dim[0];
+            const size_t wide = n / (size_t)l->pieces;
+            const size_t offset = l->kernel_at + (size_t)piece * l->apart;
+            const size_t from = first > offset ? first - offset : 0;
+            const size_t end = first + count > offset ? first + count - offset : 0;
+            if (from >= k * wide || end == 0) continue;
+            point_at_all_rows(model, l, start, (size_t)piece * wide);
+            mnd_dense_weight_grad(l, &pass, piece, (int)(from / wide),
+                                  (int)((end < k * wide ? end : k * wide) / wide));
         }
-        mnd_dense_weight_grad(l, &pass, (int)(from / n), (int)((end < k * n ? end : k * n) / n));
     }
 }
 
@@ -631,10 +746,13 @@ const float *mnd_model_forward(mnd_model *model, int n) {
 }
 
 int mnd_model_bad_array(const mnd_model *model) {
-    for (int i = 0; i < model->n_array; i++) {
-        const mnd_param_info a = mnd_model_array(model, i);
-        for (size_t j = 0; j < a.count; j++)
-            if (!isfinite(model->grad[a.offset + j])) return i;
+    for (int i = 0, a = 0; i < model->n_layer; a += model->layer[i++].n_array) {
+        const mnd_layer *l = &model->layer[i];
+        for (size_t j = 0, count; j < l->n_param; j += count) {
+            const float *const grad = model->grad + kept_at(model, l, j, &count);
+            for (size_t q = 0; q < count; q++)
+                if (!isfinite(grad[q])) return a + (j + q >= l->array[0].count);
+        }
     }
     return -1;
 }

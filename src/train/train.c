@@ -60,6 +60,7 @@ typedef struct run {
     int64_t n_history, history_room;
 
     double rate;                    /* of the current step */
+    float *described;               /* (n_param) for mnd_model_describe, owned */
     mnd_checkpoint saved;           /* filled once, then only its figures change; rank 0 */
     float *slot_all[MND_MAX_SLOTS]; /* rank 0: whole slots, owned */
     double *loss_all;               /* (logical), owned */
@@ -268,6 +269,8 @@ static mnd_status allocate(run *r) {
     r->history_room = r->config->epochs > r->epoch ? r->config->epochs : r->epoch;
     MND_TRY(mnd_alloc(&p, (size_t)r->history_room + 1, sizeof *r->history, "the history"));
     r->history = p;
+    MND_TRY(mnd_alloc(&p, mnd_model_n_param(r->model), sizeof *r->described, "the parameters"));
+    r->described = p;
 cleanup:
     return status;
 }
@@ -301,7 +304,8 @@ static mnd_status fill_state(run *r, const mnd_checkpoint *ckpt) {
         if (ckpt == NULL)
             mnd_model_initialize(r->model, r->config->init, r->config->seed);
         else
-            status = mnd_snapshot_load(r->model, ckpt, param);
+            status = mnd_snapshot_load(r->model, ckpt, r->described);
+        if (ckpt != NULL && status == MND_OK) mnd_model_keep(r->model, r->described, param);
     }
     mnd_exchange_slice(r->exchange, &first, &count);
     const int slots = mnd_optimizer_slots(r->config->optimizer.kind);
@@ -314,9 +318,10 @@ static mnd_status fill_state(run *r, const mnd_checkpoint *ckpt) {
             if (ckpt->slot[s].dim[0] != n || ckpt->slot[s].ndim != 1)
                 status =
                     mnd_fail(MND_MISMATCH, "the checkpoint's optimizer state has another size");
-            else
-                memcpy(mnd_exchange_slot(r->exchange, s) + first, ckpt->slot[s].data + first,
-                       count * sizeof(float));
+            if (status != MND_OK) break;
+            mnd_model_keep(r->model, ckpt->slot[s].data, r->described);
+            memcpy(mnd_exchange_slot(r->exchange, s) + first, r->described + first,
+                   count * sizeof(float));
         }
     }
     status = mnd_comm_agree(r->comm, status, NULL);
@@ -346,8 +351,7 @@ static mnd_status prepare_checkpoints(run *r) {
         MND_FAIL(MND_IO, "%s: cannot write checkpoints there: %s", c->checkpoint_dir,
                  strerror(errno));
     MND_TRY(lock_folder(r));
-    MND_TRY(mnd_snapshot_describe(r->model, &r->input, r->info.classes,
-                                  mnd_exchange_param(r->exchange), k));
+    MND_TRY(mnd_snapshot_describe(r->model, &r->input, r->info.classes, r->described, k));
     k->n_slot = mnd_optimizer_slots(c->optimizer.kind);
     MND_TRY(mnd_alloc(&p, (size_t)k->n_slot, sizeof *k->slot, "the checkpoint"));
     k->slot = p;
@@ -534,9 +538,10 @@ static mnd_status check_memory(run *r) {
 
 /* ---------------------------------------------------------------------------------- checkpoints */
 
+/* Also leaves the parameters in r->described. */
 static mnd_status hash_weights(const run *r, char hex[MND_SHA256_HEX]) {
-    return mnd_sha256_buffer(mnd_exchange_param(r->exchange),
-                             mnd_model_n_param(r->model) * sizeof(float), hex);
+    mnd_model_describe(r->model, mnd_exchange_param(r->exchange), r->described);
+    return mnd_sha256_buffer(r->described, mnd_model_n_param(r->model) * sizeof(float), hex);
 }
 
 /* Brings the state to rank 0, which writes it. Collective. */
@@ -546,8 +551,10 @@ static mnd_status save(run *r) {
     if (c->checkpoint_dir == NULL) return MND_OK;
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
     MND_TRY(mnd_comm_agree(r->comm, check_memory(r), NULL));
-    for (int s = 0; s < mnd_optimizer_slots(c->optimizer.kind); s++)
-        MND_TRY(mnd_exchange_gather_slot(r->exchange, s, r->slot_all[s]));
+    for (int s = 0; s < mnd_optimizer_slots(c->optimizer.kind); s++) {
+        MND_TRY(mnd_exchange_gather_slot(r->exchange, s, r->described));
+        if (r->rank == 0) mnd_model_describe(r->model, r->described, r->slot_all[s]);
+    }
     MND_TRY(mnd_comm_allgatherv(r->comm, r->loss_sum, r->seg_bytes, r->loss_all));
     MND_TRY(mnd_comm_allgatherv(r->comm, r->correct, r->seg_bytes, r->correct_all));
     if (r->rank == 0) {
@@ -838,6 +845,7 @@ cleanup:
     mnd_feed_free(&r.feed);
     mnd_model_destroy(&r.model);
     mnd_exchange_destroy(&r.exchange);
+    mnd_free(r.described);
     for (int s = 0; s < MND_MAX_SLOTS; s++) mnd_free(r.slot_all[s]);
     mnd_free(r.saved.array);
     mnd_free(r.saved.slot);

@@ -86,7 +86,8 @@ static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange,
     mnd_owned range[MND_MAX_LAYERS];
     const mnd_exchange_owned offer = {.bytes = mnd_model_shared_size(t->model),
                                       .n_range = mnd_model_owned(t->model, range),
-                                      .range = range};
+                                      .range = range,
+                                      .groups = mnd_model_pieces(t->model)};
     MND_TRY(mnd_exchange_create(comm, exchange, logical, t->n_param, 1, &offer, &t->ex));
     size_t stride;
     float *grad = mnd_exchange_grad(t->ex, &stride);
@@ -216,7 +217,12 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     if (p == &problems[1] || p == &problems[2])
         assert_everywhere((owned > 0) == (mnd_comm_size(world) > 1));
     assert_everywhere(lent == expected);
-    float *want = need(many.n_param * sizeof *want);
+    const int size = mnd_comm_size(world);
+    if (p == &problems[2])
+        assert_everywhere(mnd_model_pieces(many.model) == (size % 2 == 0   ? 2
+                                                           : size % 3 == 0 ? 3
+                                                                           : 1));
+    float *want = need(many.n_param * sizeof *want), *got = need(many.n_param * sizeof *got);
     int64_t used[IMAGES] = {0}, used_alone[IMAGES] = {0};
     double worst = 0;
     int same = 1, failed = 0;
@@ -229,7 +235,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
             failed = 1;
         whole(p, logical, from, to, want, &loss_whole, &correct_whole);
 
-        const float *got = mnd_exchange_param(many.ex);
+        mnd_model_describe(many.model, mnd_exchange_param(many.ex), got);
         same = same && memcmp(got, mnd_exchange_param(one.ex), many.n_param * sizeof *got) == 0;
         worst = fmax(worst, distance(got, want, many.n_param));
         for (int l = many.first; l < many.last; l++)
@@ -252,6 +258,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     for (int i = 0; i < IMAGES; i++) once = once && used[i] == 1;
     assert_everywhere(once);
     mnd_free(want);
+    mnd_free(got);
     close_trainer(&many);
     close_trainer(&one);
     mnd_comm_finish(&alone);
