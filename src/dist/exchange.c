@@ -226,19 +226,18 @@ void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count)
     *count = end - begin;
 }
 
-/* The nearest place to cut at or beside `at`. */
-static size_t on_unit(const mnd_exchange *ex, size_t at) {
-    for (int i = 0; i < ex->n_range; i++) {
-        const mnd_owned *r = &ex->range[i];
-        if (at > r->first && at < r->first + r->count)
-            return r->first + (at - r->first + r->unit / 2) / r->unit * r->unit;
-    }
-    return at;
+/* The place to cut an owned range where its first part is `target` work, or near. */
+static size_t cut_range(const mnd_owned *r, size_t target, size_t slice) {
+    /* What there is to prepare for a few units is not worth it. */
+    const size_t few = slice / 32;
+    if (target <= few) return r->first;
+    if (r->count * r->cost - target <= few) return r->first + r->count;
+    return r->first + (target / r->cost + r->unit / 2) / r->unit * r->unit;
 }
 
-/* Where the work up to parameter `at` is `target`, or more by less than a parameter. */
-static size_t cut_at(const mnd_exchange *ex, size_t target) {
-    size_t at = 0;
+/* Where the work up to a parameter is that of `q` slices, or near. */
+static size_t cut_at(const mnd_exchange *ex, size_t slice, size_t q) {
+    size_t at = 0, target = slice * q;
     for (int i = 0; i <= ex->n_range; i++) {
         const size_t begin = i < ex->n_range ? ex->range[i].first : ex->n_param;
         if (target <= MND_UPDATE_COST * (begin - at)) return at + target / MND_UPDATE_COST;
@@ -246,7 +245,7 @@ static size_t cut_at(const mnd_exchange *ex, size_t target) {
         at = begin;
         if (i == ex->n_range) break;
         const mnd_owned *r = &ex->range[i];
-        if (target <= r->count * r->cost) return on_unit(ex, at + target / r->cost);
+        if (target <= r->count * r->cost) return cut_range(r, target, slice);
         target -= r->count * r->cost;
         at += r->count;
     }
@@ -264,8 +263,8 @@ void mnd_exchange_cut_owned(mnd_exchange *ex) {
     const size_t parts = (size_t)ex->size;
     const size_t q =
         (size_t)(ex->rank % ex->groups * (ex->size / ex->groups) + ex->rank / ex->groups);
-    ex->first = cut_at(ex, work / parts * q);
-    ex->count = (q + 1 == parts ? ex->n_param : cut_at(ex, work / parts * (q + 1))) - ex->first;
+    ex->first = cut_at(ex, work / parts, q);
+    ex->count = (q + 1 == parts ? ex->n_param : cut_at(ex, work / parts, q + 1)) - ex->first;
 }
 
 mnd_status mnd_exchange_private(mnd_exchange *ex, void **memory) {
