@@ -1,4 +1,4 @@
-/* kernels.c - picks the table for this CPU, once. */
+/* kernels.c - picks the table for this CPU. */
 #include "kernels.h"
 
 #include <stdlib.h>
@@ -27,9 +27,16 @@ const mnd_kernels *mnd_kernels_at(int i) {
     return i >= 0 && i < n ? usable[i] : NULL;
 }
 
-const mnd_kernels *mnd_kernels_native(void) {
+static const mnd_kernels *chosen;
+
+const mnd_kernels *mnd_kernels_choose(void) {
     const char *wanted = getenv("MNIST_DIST_KERNELS");
+    chosen = mnd_kernels_at(0);
     for (int i = 0; wanted != NULL && mnd_kernels_at(i) != NULL; i++)
-        if (strcmp(mnd_kernels_at(i)->name, wanted) == 0) return mnd_kernels_at(i);
-    return mnd_kernels_at(0);
+        if (strcmp(mnd_kernels_at(i)->name, wanted) == 0) chosen = mnd_kernels_at(i);
+    return chosen;
+}
+
+const mnd_kernels *mnd_kernels_native(void) {
+    return chosen != NULL ? chosen : mnd_kernels_choose();
 }

@@ -144,8 +144,10 @@ typedef struct mnd_kernels {
     size_t (*scratch)(int rows, int n, int k, const mnd_conv *g);
 } mnd_kernels;
 
-/* The table in use: the best for this CPU, or what MNIST_DIST_KERNELS names. */
+/* The table in use: the best for this CPU, or what MNIST_DIST_KERNELS named when it was chosen. */
 const mnd_kernels *mnd_kernels_native(void);
+/* Looks anew; every new model does. Not for several threads at once. */
+const mnd_kernels *mnd_kernels_choose(void);
 /* The reference: products by OpenBLAS, loops for any CPU. */
 const mnd_kernels *mnd_kernels_plain(void);
 /* Every table that this CPU can run, the best first; NULL after the last. */

@@ -390,7 +390,7 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     model->input = *input;
     model->classes = classes;
     model->options = *options;
-    model->kernels = options->plain ? mnd_kernels_plain() : mnd_kernels_native();
+    model->kernels = options->plain ? mnd_kernels_plain() : mnd_kernels_choose();
     MND_TRY(mnd_model_spec(spec, classes, model->text, sizeof model->text));
     MND_TRY(parse(model));
     MND_TRY(mnd_alloc(&p, (size_t)model->n_layer, sizeof *need, "the model's plan"));
