@@ -138,8 +138,9 @@ mnd_param_info mnd_model_array(const mnd_model *model, int i);
 void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_stride);
 
 /*
- * The weights of the layers that owners compute, a range each (its unit: the weights of one input),
- * in ascending order; returns how many (at most MND_MAX_LAYERS).
+ * The weights of the layers that owners compute, a range for each piece of them as they are kept
+ * once memory is shared (its unit: the weights of one input in it), in ascending order; returns how
+ * many (at most MND_MAX_LAYERS).
  */
 int mnd_model_owned(const mnd_model *model, mnd_owned *range);
 /*

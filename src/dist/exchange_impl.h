@@ -64,7 +64,8 @@ MND_EXCHANGE_TABLE(MND_EXCHANGE_DECLARE)
  * slice q of `slices` is [*first, *first + *count), possibly empty.
  */
 void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count);
-/* The same for this process among all, by the cost of owned ranges and on their units. */
+/* The same for this process among all, by the cost of owned ranges, on their units, and in the
+   order of the ranks' groups. */
 void mnd_exchange_cut_owned(mnd_exchange *ex);
 
 /* One private zeroed buffer for parameters, gradient parts and whole slots; *memory is owned. */

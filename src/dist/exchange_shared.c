@@ -2,8 +2,8 @@
  * exchange_shared.c - one node: gradients lie in a shared-memory window, and so does the node's
  * single copy of the parameters. Every process sums its slice straight from its neighbours'
  * memory, a block at a time, and steps the optimizer on the block while it is in the L1 cache. Two
- * meetings a step: all gradients are there; all parameters are new. Where the model has owned
- * ranges nothing is summed: between the meetings their owner computes their gradient.
+ * meetings hold it together: all gradients are there; all parameters are new. Where the model has
+ * owned ranges nothing is summed: between the meetings their owner computes their gradient.
  */
 #include <stdlib.h>
 #include <string.h>

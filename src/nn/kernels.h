@@ -2,7 +2,7 @@
  * kernels.h - the loops that the time goes into, as a table of functions, one table a kind of CPU.
  *
  * The same source (kernels.inc) is compiled for each vector width; the best table the CPU can run
- * is picked once, at run time. In the native tables every element of a product is one chain of
+ * is picked at run time. In the native tables every element of a product is one chain of
  * fused multiply-adds over the inner index in ascending order, begun at its bias or at zero. The
  * result therefore depends neither on the vector width, nor on tiling, nor on the number of rows
  * computed along with it: rows, threads and CPUs may be regrouped at will without a bit changing.
@@ -146,7 +146,7 @@ typedef struct mnd_kernels {
 
 /* The table in use: the best for this CPU, or what MNIST_DIST_KERNELS named when it was chosen. */
 const mnd_kernels *mnd_kernels_native(void);
-/* Looks anew; every new model does. Not for several threads at once. */
+/* Looks anew; every new model that is not plain does. Not for several threads at once. */
 const mnd_kernels *mnd_kernels_choose(void);
 /* The reference: products by OpenBLAS, loops for any CPU. */
 const mnd_kernels *mnd_kernels_plain(void);

@@ -206,24 +206,26 @@ static mnd_status plan(mnd_model *model, mnd_need *need) {
 }
 
 /*
+ * Columns that kernels do at a time, or a multiple of it: pieces are some of these. The same for
+ * all kernels, so that ranks on unlike CPUs deal out the same.
+ */
+enum { PIECE = 128 };
+
+/*
  * Whether `c` neighbours save time by dealing out columns of a product (rows, n) of (rows, k): if
  * none of them does a tenth more than its share, and all read and write less of others' memory than
  * they save of the other factor (k, n).
  */
-static bool worth_sharing(const mnd_peers *p, int c, int panel, int k, int n) {
-    const double rows = (double)p->batch / p->count, panels = ceil((double)n / panel);
-    const double widest = ceil(ceil((double)n / c) / panel);
+static bool worth_sharing(const mnd_peers *p, int c, int k, int n) {
+    const double rows = (double)p->batch / p->count, panels = ceil((double)n / PIECE);
+    const double widest = ceil(ceil((double)n / c) / PIECE);
     return p->count % c == 0 && widest * c <= 1.1 * panels &&
            (c - 1) * rows * (k + (double)n / c) < (double)k * n * (1.0 - 1.0 / c);
 }
 
-/* Pieces are some of these columns. */
-enum { PIECE = 128 };
-
 /* Cuts as much of the weights of owned layers into pieces as pays, all into as many. */
 static void choose_pieces(mnd_model *model) {
     const mnd_peers *p = &model->options.peers;
-    const int panel = model->kernels->panel;
     double most = 0.0;
     model->cut = 1;
     for (int c = 2; c <= p->count; c++) {
@@ -232,7 +234,7 @@ static void choose_pieces(mnd_model *model) {
         for (int i = 0; i < model->n_layer; i++) {
             mnd_layer *l = &model->layer[i];
             const int k = l->in.dim[0], n = l->out.dim[0];
-            if (!l->owners || n % (c * PIECE) != 0 || !worth_sharing(p, c, panel, k, n)) continue;
+            if (!l->owners || n % (c * PIECE) != 0 || !worth_sharing(p, c, k, n)) continue;
             weights += (double)k * n;
             ranges += c;
         }
@@ -245,7 +247,7 @@ static void choose_pieces(mnd_model *model) {
         mnd_layer *l = &model->layer[i];
         const int k = l->in.dim[0], n = l->out.dim[0];
         if (!l->owners || n % (model->cut * PIECE) != 0 || model->cut == 1 ||
-            !worth_sharing(p, model->cut, panel, k, n))
+            !worth_sharing(p, model->cut, k, n))
             continue;
         l->cut = model->cut;
         l->kernel_at = in_group;
@@ -265,7 +267,7 @@ static void choose_pieces(mnd_model *model) {
         l->bias_at = at;
         at += l->array[1].count;
         for (int c = 2; c <= p->count && l->owners; c++)
-            if (worth_sharing(p, c, panel, l->out.dim[0], l->in.dim[0])) l->share_dx = c;
+            if (worth_sharing(p, c, l->out.dim[0], l->in.dim[0])) l->share_dx = c;
     }
 }
 
@@ -526,10 +528,8 @@ static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
         if (l->copies) memcpy(l->y, x, (size_t)pass->rows * mnd_shape_size(&l->in) * sizeof *x);
-        if (!l->skip_forward) {
-            l->ops->forward(l, pass, x, l->y);
-            written(pass, l->pieces);
-        }
+        if (!l->skip_forward) l->ops->forward(l, pass, x, l->y);
+        written(pass, l->pieces);
         x = l->y;
     }
     return x;
@@ -763,7 +763,7 @@ void mnd_pixels(size_t n, const uint8_t *in, float *out) {
     mnd_kernels_native()->from_bytes(n, in, out);
 }
 
-static bool uses_blas(bool plain) { return plain || mnd_kernels_native() == mnd_kernels_plain(); }
+static bool uses_blas(bool plain) { return plain || mnd_kernels_choose() == mnd_kernels_plain(); }
 
 static const char *openblas_name(void) {
     static char name[128];

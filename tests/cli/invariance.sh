@@ -69,35 +69,39 @@ for model in mlp512 cnn "$deep"; do
     ! diff -q "$dir/wanted" "$dir/figures" >/dev/null || fail "$model: 7 logical ranks look like 8"
 done
 
-# Resume: written on 8, goes on on 3, then 5, then 1, each time from the middle of an epoch. SIGUSR1
-# stops a run at a step's end; checkpoints every 3 steps make where it stops not matter.
-resumed=(--model cnn --epochs 6 --logical-ranks 8)
-train 2 "${resumed[@]}" --checkpoint-dir none
-mv "$dir/figures" "$dir/wanted"
+# Resume, each time on another number of processes and from the middle of an epoch. Of mlp512, 5 keep
+# the weights in one piece, 8 in four and 2 in two.
 stopped=0
-for np in 8 3 5; do
-    # The fault kills a rank in the middle of the run; what the last checkpoint holds goes on.
-    [ $np = 8 ] && step=15
-    [ $np = 3 ] && step=28
-    [ $np = 5 ] && step=49
-    code=0
-    MNIST_DIST_FAULT=kill:1:$step timeout 240 "$MPIEXEC" -n "$np" "$exe" train --data "$dir/data.h5" \
-        --batch-size 100 --seed 11 --progress never "${resumed[@]}" --checkpoint-dir "$dir/ckpt" \
-        --checkpoint-every 4 --resume auto --metrics "$dir/r.jsonl" >"$dir/out" 2>&1 || code=$?
-    [ "$code" != 0 ] || fail "the run on $np processes was not killed"
-    stopped=$((stopped + 1))
+for chain in "cnn 8 3 5" "mlp512 5 8 2"; do
+    read -r model first second third <<<"$chain"
+    resumed=(--model "$model" --epochs 6 --logical-ranks 8)
+    train 2 "${resumed[@]}" --checkpoint-dir none
+    mv "$dir/figures" "$dir/wanted"
+    rm -rf "$dir/ckpt" "$dir/r.jsonl"
+    for turn in "$first 15" "$second 28" "$third 49"; do
+        read -r np step <<<"$turn"
+        # The fault kills a rank in the middle of the run; what the last checkpoint holds goes on.
+        code=0
+        MNIST_DIST_FAULT=kill:1:$step timeout 240 "$MPIEXEC" -n "$np" "$exe" train \
+            --data "$dir/data.h5" --batch-size 100 --seed 11 --progress never "${resumed[@]}" \
+            --checkpoint-dir "$dir/ckpt" --checkpoint-every 4 --resume auto --metrics "$dir/r.jsonl" \
+            >"$dir/out" 2>&1 || code=$?
+        [ "$code" != 0 ] || fail "$model: the run on $np processes was not killed"
+        stopped=$((stopped + 1))
+    done
+    timeout 240 "$exe" train --data "$dir/data.h5" --batch-size 100 --seed 11 --progress never \
+        "${resumed[@]}" --checkpoint-dir "$dir/ckpt" --checkpoint-every 4 --resume auto \
+        --metrics "$dir/r.jsonl" >"$dir/out" 2>&1 || fail "$model: resume on 1: $(cat "$dir/out")"
+    grep -q "Resumed from .*: epoch 4, step 48" "$dir/out" ||
+        fail "$model: resumed elsewhere: $(cat "$dir/out")"
+    {
+        grep -o '"weights_sha256":"[0-9a-f]*"' "$dir/r.jsonl"
+        grep '"event":"epoch"' "$dir/r.jsonl" |
+            grep -o '"epoch":[0-9]*\|"\(val_\)\?\(loss\|accuracy\)":[^,]*'
+    } >"$dir/figures"
+    same "$model, killed on $first, $second and $third processes and finished on 1"
 done
-timeout 240 "$exe" train --data "$dir/data.h5" --batch-size 100 --seed 11 --progress never \
-    "${resumed[@]}" --checkpoint-dir "$dir/ckpt" --checkpoint-every 4 --resume auto \
-    --metrics "$dir/r.jsonl" >"$dir/out" 2>&1 || fail "resume on 1: $(cat "$dir/out")"
-grep -q "Resumed from .*: epoch 4, step 48" "$dir/out" || fail "resumed elsewhere: $(cat "$dir/out")"
-{
-    grep -o '"weights_sha256":"[0-9a-f]*"' "$dir/r.jsonl"
-    grep '"event":"epoch"' "$dir/r.jsonl" |
-        grep -o '"epoch":[0-9]*\|"\(val_\)\?\(loss\|accuracy\)":[^,]*'
-} >"$dir/figures"
-same "the run killed on 8, 3 and 5 and finished on 1"
 
-[ "$stopped" = 3 ] || fail "only $stopped runs were killed"
+[ "$stopped" = 6 ] || fail "only $stopped runs were killed"
 [ "$runs" -ge 40 ] || fail "only $runs runs"
 echo "$runs runs agree where they must"

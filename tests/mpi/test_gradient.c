@@ -26,7 +26,9 @@ static const problem problems[] = {
     {"dense:19,relu,dropout:0.3,dense:7", {1, {11}}, 7},
     {"dense:96,relu,dropout:0.3,dense:64,sigmoid,dense:5", {1, {161}}, 5}, /* owners compute */
     /* and columns are dealt out */
-    {"dense:256,relu,dropout:0.3,dense:384,relu,dense:256,relu,dense:5", {1, {161}}, 5},
+    {"dense:256,relu,dropout:0.3,dense:384,dense:256,sigmoid,dropout:0.2,dense:256,relu,dense:5",
+     {1, {161}},
+     5},
     {"conv:6:3,maxpool:2,flatten,dense:24,relu,dropout:0.2,dense:10", {3, {12, 13, 1}}, 10},
     {"conv:4:3:same,relu,conv:8:3:s2,tanh,avgpool:2,flatten,dense:5", {3, {11, 10, 2}}, 5},
 };
