@@ -32,8 +32,8 @@ typedef struct mnd_stepper {
 
 /*
  * Creates the exchange for the feed's logical ranks and binds the model to it, parameters not yet
- * set; feed, model, optimizer, threads and dog are set before, and `st` stays where it is. The caller
- * destroys the exchange. Collective.
+ * set; feed, model, optimizer, threads and dog are set before, and `st` stays where it is. The
+ * caller destroys the exchange. Collective.
  */
 MND_CHECKED mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange);
 
