@@ -107,7 +107,7 @@ say_why() {
     local status=$? log
     [ "$status" -ne 0 ] || return 0
     for log in "$work"/*.log; do
-        [ ! -s "$log" ] || printf '%s\n' "-- ${log##*/}:" "$(tail -n 40 "$log")" >&2
+        [ ! -s "$log" ] || printf '%s\n' "-- ${log##*/}:" "$(grep -v '^Epoch ' "$log" | tail -n 80)" >&2
     done
 }
 
