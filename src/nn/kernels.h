@@ -67,7 +67,6 @@ typedef struct mnd_product {
 typedef struct mnd_kernels {
     const char *name;
     int lanes;  /* floats in a vector */
-    int panel;  /* columns that forward and input_grad do at a time: cut there, no work is lost */
     bool whole; /* bits hang on how many rows a call computes: products are never cut for threads */
 
     /* Rows [first, last) of p: y = x w + bias, negative values to zero if relu. Of w (k, n; rows

@@ -124,7 +124,6 @@ static size_t scratch(int rows, int n, int k, const mnd_conv *g) {
 const mnd_kernels mnd_kernels_openblas = {
     .name = "openblas",
     .lanes = 1,
-    .panel = 1,
     .whole = true,
     .forward = forward,
     .input_grad = input_grad,

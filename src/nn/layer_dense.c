@@ -71,12 +71,9 @@ static void team_rows(const mnd_pass *pass, int share, const float *x, float *y,
         pass->y[g] = (float *)(void *)(pass->team->memory[leader + g] + y_at);
     }
     p->n_group = share;
-    /* Whole panels if that is even. */
-    const int panel = pass->kernels->panel;
-    const int64_t unit = p->n % (panel * share) == 0 ? panel : LINE;
-    const int64_t units = (p->n + unit - 1) / unit;
-    const int64_t to = units * (me + 1) / share * unit;
-    p->from = (int)(units * me / share * unit);
+    const int64_t lines = (p->n + LINE - 1) / LINE;
+    const int64_t to = lines * (me + 1) / share * LINE;
+    p->from = (int)(lines * me / share * LINE);
     p->to = to < p->n ? (int)to : p->n;
 }
 

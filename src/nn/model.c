@@ -223,38 +223,38 @@ static bool worth_sharing(const mnd_peers *p, int c, int k, int n) {
            (c - 1) * rows * (k + (double)n / c) < (double)k * n * (1.0 - 1.0 / c);
 }
 
+/* Whether the weights of a layer are cut into c pieces if any are. */
+static bool worth_cutting(const mnd_peers *p, const mnd_layer *l, int c) {
+    return l->owners && l->out.dim[0] % (c * PIECE) == 0 &&
+           worth_sharing(p, c, l->in.dim[0], l->out.dim[0]);
+}
+
 /* Cuts as much of the weights of owned layers into pieces as pays, all into as many. */
 static void choose_pieces(mnd_model *model) {
     const mnd_peers *p = &model->options.peers;
-    double most = 0.0;
-    model->cut = 1;
+    size_t most = 0;
     for (int c = 2; c <= p->count; c++) {
-        double weights = 0.0;
+        size_t weights = 0;
         int ranges = model->n_layer;
         for (int i = 0; i < model->n_layer; i++) {
-            mnd_layer *l = &model->layer[i];
-            const int k = l->in.dim[0], n = l->out.dim[0];
-            if (!l->owners || n % (c * PIECE) != 0 || !worth_sharing(p, c, k, n)) continue;
-            weights += (double)k * n;
+            if (!worth_cutting(p, &model->layer[i], c)) continue;
+            weights += model->layer[i].array[0].count;
             ranges += c;
         }
-        if (weights == 0.0 || weights < most || ranges > MND_MAX_LAYERS) continue;
+        if (weights == 0 || weights < most || ranges > MND_MAX_LAYERS) continue;
         most = weights;
         model->cut = c;
     }
-    size_t in_group = 0, at = 0;
+    size_t in_group = 0;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
-        const int k = l->in.dim[0], n = l->out.dim[0];
-        if (!l->owners || n % (model->cut * PIECE) != 0 || model->cut == 1 ||
-            !worth_sharing(p, model->cut, k, n))
-            continue;
+        if (!worth_cutting(p, l, model->cut)) continue;
         l->cut = model->cut;
         l->kernel_at = in_group;
-        in_group += (size_t)k * (size_t)(n / l->cut);
+        in_group += l->array[0].count / (size_t)l->cut;
     }
     /* All layers' first pieces, then their second ones and so on, then everything else. */
-    at = in_group * (size_t)model->cut;
+    size_t at = in_group * (size_t)model->cut;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (l->n_array == 0) continue;
@@ -612,12 +612,12 @@ int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
     for (int piece = 0; piece < model->cut; piece++)
         for (int i = 0; i < model->n_layer; i++) {
             const mnd_layer *l = &model->layer[i];
-            if (!l->owners || piece >= l->cut || (model->cut > 1 && l->cut == 1)) continue;
-            range[n++] = owned_range(l, piece, i == model->first_trained, peers->batch);
+            if (l->owners && l->cut == model->cut)
+                range[n++] = owned_range(l, piece, i == model->first_trained, peers->batch);
         }
-    for (int i = 0; i < model->n_layer && model->cut > 1; i++) {
+    for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
-        if (l->owners && l->cut == 1)
+        if (l->owners && l->cut != model->cut)
             range[n++] = owned_range(l, 0, i == model->first_trained, peers->batch);
     }
     return n;
