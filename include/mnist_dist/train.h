@@ -41,6 +41,7 @@ typedef struct mnd_train_config {
     const char *metrics; /* JSONL file, or NULL */
     double
         target_accuracy; /* stop after the epoch that reaches it on the test images; > 1: never */
+    bool keep_signals;   /* the process ends with this run: see mnd_train */
 } mnd_train_config;
 
 /* What a run is, once it is set up. Borrowed, valid during the run. */
@@ -98,7 +99,9 @@ typedef struct mnd_train_observer {
  * Trains. Returns the same status on every process: MND_OK; MND_STOPPED when a signal asked to stop
  * and the state is in a checkpoint; MND_NUMERIC when loss or gradient stopped being finite (the
  * last good checkpoint stays); otherwise what went wrong, with its explanation as mnd_error() on
- * every process. Catches SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while it runs. Collective.
+ * every process. Catches SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while it runs, and with keep_signals
+ * also after MND_OK and MND_STOPPED: launchers send a signal to one process after the other, and one
+ * that gets it last, while all leave, is not to die of it. Collective.
  */
 MND_CHECKED mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
                                  const mnd_train_observer *observer, mnd_train_result *result);

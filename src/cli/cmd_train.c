@@ -55,7 +55,8 @@ int cmd_train(int argc, char **argv) {
                           .exchange = "auto",
                           .stall_timeout = 300.0,
                           .checkpoint_dir = "checkpoints",
-                          .target_accuracy = 2.0};
+                          .target_accuracy = 2.0,
+                          .keep_signals = true};
     choices k = {.optimizer = "adam",
                  .schedule = "constant",
                  .init = "glorot",

@@ -838,7 +838,7 @@ mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
     MND_TRY(finish(&r));
 cleanup:
     mnd_watchdog_stop(&r.dog);
-    mnd_signals_release();
+    if (!config->keep_signals || (status != MND_OK && status != MND_STOPPED)) mnd_signals_release();
     mnd_metrics_close(&r.metrics);
     if (r.folder_lock >= 0) close(r.folder_lock);
     mnd_evaluator_destroy(&r.evaluator);

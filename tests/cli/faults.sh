@@ -58,7 +58,7 @@ broken kill:1:130 shared # named by mpirun itself
 # Signals: all ranks agree at a step's end, save and exit with 75; the same command goes on.
 for signal in TERM INT USR1 USR2; do
     rm -rf "$dir/ckpt" "$dir/m.jsonl"
-    "$exe" train "${run[@]}" --epochs 400 --checkpoint-dir "$dir/ckpt" --metrics "$dir/m.jsonl" \
+    "$exe" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" --metrics "$dir/m.jsonl" \
         >"$dir/out" 2>"$dir/err" &
     pid=$!
     for _ in $(seq 200); do
@@ -75,7 +75,7 @@ done
 
 # Under mpirun SIGUSR1 reaches every rank; mpirun hands the code on.
 rm -rf "$dir/ckpt" "$dir/m.jsonl"
-"$MPIEXEC" -n 3 "$exe" train "${run[@]}" --epochs 400 --checkpoint-dir "$dir/ckpt" \
+"$MPIEXEC" -n 3 "$exe" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" \
     --metrics "$dir/m.jsonl" >"$dir/out" 2>"$dir/err" &
 pid=$!
 for _ in $(seq 400); do
@@ -88,8 +88,25 @@ wait "$pid" || code=$?
 [ "$code" = 75 ] || fail "SIGUSR1 to mpirun: exit $code: $(cat "$dir/err")"
 [ "$(grep -c 'stopped by SIGUSR1' "$dir/err")" = 1 ] || fail "SIGUSR1 to mpirun: $(cat "$dir/err")"
 
+# A launcher sends it to one process after the other: those that get it, or get it again, when all are
+# about to leave do not die of it.
+rm -rf "$dir/ckpt" "$dir/m.jsonl"
+"$MPIEXEC" -n 3 "$exe" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" \
+    --metrics "$dir/m.jsonl" >"$dir/out" 2>"$dir/err" &
+pid=$!
+for _ in $(seq 400); do
+    grep -qs '"epoch":2' "$dir/m.jsonl" && break
+    sleep 0.05
+done
+mapfile -t ranks < <(pgrep -f "^$exe train .*$dir/m.jsonl")
+[ ${#ranks[@]} -eq 3 ] || fail "not 3 processes: ${ranks[*]}"
+while kill -s USR1 "${ranks[@]}" 2>/dev/null || kill -s TERM "${ranks[@]}" 2>/dev/null; do :; done
+code=0
+wait "$pid" || code=$?
+[ "$code" = 75 ] || fail "SIGUSR1 and SIGTERM again and again: exit $code: $(cat "$dir/err")"
+
 # A process that cannot come to a step's end any more: a second SIGINT ends it at once.
-MNIST_DIST_FAULT=hang:0:250 "$exe" train "${run[@]}" --epochs 400 --checkpoint-dir none \
+MNIST_DIST_FAULT=hang:0:250 "$exe" train "${run[@]}" --epochs 100000 --checkpoint-dir none \
     --metrics "$dir/i.jsonl" >"$dir/out" 2>"$dir/err" &
 pid=$!
 for _ in $(seq 200); do

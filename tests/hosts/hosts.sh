@@ -47,7 +47,7 @@ for exchange in auto allreduce hierarchical; do
 done
 
 # A host is lost in the middle.
-arguments mlp16 150
+arguments mlp16 600
 train whole h1:2
 same_facts whole.jsonl whole.jsonl "$epochs" || fail "the run that is not disturbed is not whole"
 timeout=4

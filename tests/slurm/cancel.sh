@@ -9,6 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 isolate "$@"
 prepare "$1" 100 4
 reference
+held stop # until Slurm sends CONT, which it does before TERM
 
 started=()
 for launch in srun mpirun; do
@@ -16,9 +17,10 @@ for launch in srun mpirun; do
         "${arguments[@]}")")
 done
 for job in "${started[@]}"; do
-    wait_for 90 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
+    wait_for 90 has_stopped "$job" || fail "job $job does not come to its 400th step"
     scancel "$job"
 done
+export MNIST_DIST=$program
 again=()
 for job in "${started[@]}"; do
     ends_as "$job" CANCELLED 30

@@ -10,16 +10,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 isolate "$@"
 prepare "$1" 120 6
 reference
-# The first start of a job stays in step 400 until its node is gone, however fast the machine is.
-cat >held <<END
-#!/bin/sh
-[ -n "\$SLURM_RESTART_COUNT" ] || export MNIST_DIST_FAULT=hang:0:400
-# In the second, a rank crashes before the others have heard of it, as MPI_Init itself may.
-[ "\$SLURM_RESTART_COUNT/\$SLURM_PROCID" != 1/3 ] || kill -SEGV \$\$
-exec "$program" "\$@"
-END
-chmod +x held
-export MNIST_DIST=$PWD/held
+# In the second start a rank crashes before the others have heard of it, as MPI_Init itself may.
+# shellcheck disable=SC2016 # expanded there
+held hang '[ "$SLURM_RESTART_COUNT/$SLURM_PROCID" != 1/3 ] || kill -SEGV $$'
 
 started=()
 for _ in 1 2; do

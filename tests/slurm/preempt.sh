@@ -10,9 +10,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 isolate "$@"
 prepare "$1" 100 2
 reference
+held stop # until Slurm sends CONT, which it does before TERM
 
 job=$(sbatch --parsable --partition=low --nodes=2 --ntasks-per-node=2 "$jobs/train.sbatch" "${arguments[@]}")
-wait_for 90 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
+wait_for 90 has_stopped "$job" || fail "job $job does not come to its 400th step"
 urgent=$(sbatch --parsable --partition=all --nodes=2 --exclusive --wrap 'sleep 2')
 ends_as "$urgent" COMPLETED 120
 ends_as "$job" COMPLETED 240

@@ -9,26 +9,25 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/slurm/slurm.sh
 . "$here/slurm.sh"
 isolate "$@"
-epochs=100 options=() patience=240
-if [ "${MND_LONG:-}" = 1 ]; then
-    epochs=6000 options=(--time=2 --signal=B:USR1@60) patience=900
-fi
-prepare "$1" "$epochs" 4
+options=() patience=60
+if [ "${MND_LONG:-}" = 1 ]; then options=(--time=2 --signal=B:USR1@60) patience=300; fi
+prepare "$1" 100 4
 reference
+held stop
 
 started=()
 for launch in srun mpirun; do
     started+=("$(LAUNCH=$launch sbatch --parsable --nodes=2 --ntasks-per-node=2 "${options[@]}" \
         "$jobs/train.sbatch" "${arguments[@]}")")
 done
-if [ ${#options[@]} -eq 0 ]; then
-    for job in "${started[@]}"; do
-        wait_for 90 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
-        scancel --batch --signal=USR1 "$job"
-    done
-fi
 for job in "${started[@]}"; do
-    ends_as "$job" COMPLETED "$patience"
+    wait_for 90 has_stopped "$job" || fail "job $job does not come to its 400th step"
+    [ ${#options[@]} -gt 0 ] || scancel --batch --signal=USR1 "$job"
+    wait_for "$patience" signal_waits "$job" || fail "no signal reaches the ranks of job $job"
+    kill -CONT "$(stopped_rank "$job")"
+done
+for job in "${started[@]}"; do
+    ends_as "$job" COMPLETED 240
     [ "$(job_restarts "$job")" -ge 1 ] || fail "job $job was not put back"
     grep -q '"event":"resume"' "run-$job/metrics.jsonl" || fail "job $job did not go on, it began again"
     grep -q '^== stopped with code 75' mnist_dist-"$job".log || fail "job $job did not stop in order"

@@ -101,6 +101,36 @@ prepare() {
     arguments=(--model mlp16 --epochs "$epochs" --batch-size 128 --seed 5 --logical-ranks 8)
 }
 
+# held FAULT [LINE]: the first start of every job from now on does not get beyond step 400, however fast
+# the machine is: rank 0 does FAULT there (hang or stop). LINE, of shell, goes before the program.
+held() {
+    cat >held <<END
+#!/bin/sh
+[ -n "\$SLURM_RESTART_COUNT" ] || export MNIST_DIST_FAULT=$1:0:400
+${2:-}
+exec "$program" "\$@"
+END
+    chmod +x held
+    export MNIST_DIST=$PWD/held
+}
+
+# stopped_rank JOB: the process of the job that stands still (held stop).
+stopped_rank() {
+    local process
+    for process in $(pgrep -f "^$program train .*run-$1/"); do
+        ! grep -qs '^State:.T' "/proc/$process/status" || echo "$process"
+    done
+}
+
+has_stopped() { [ -n "$(stopped_rank "$1")" ]; }
+
+# signal_waits JOB: its rank that stands still has a signal to take note of.
+signal_waits() {
+    local process
+    process=$(stopped_rank "$1")
+    [ -n "$process" ] && ! grep -qs '^ShdPnd:.0*$' "/proc/$process/status"
+}
+
 # What the jobs said, when a test fails.
 # shellcheck disable=SC2317 # called by the trap
 say_why() {
