@@ -162,11 +162,11 @@ typedef void mnd_meet_fn(void *context);
 void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, void *context);
 /*
  * The gradient of the owned ranges within parameters [first, first + count), summed over all rows
- * of all peers, into gradient part 0; first and the end lie on units. `start` (logical + 1): rows
- * of each logical rank in this step, counted through over all. All peers must be done with
- * mnd_model_gradient, and none may begin the next before all are done with this.
+ * of all peers, into gradient part 0; first and the end lie on units. All peers must be done with
+ * the step's mnd_model_gradient, whose batch is still in use, and none may begin the next before
+ * all are done with this.
  */
-void mnd_model_owned_gradient(mnd_model *model, const int *start, size_t first, size_t count);
+void mnd_model_owned_gradient(mnd_model *model, size_t first, size_t count);
 
 /*
  * All parameters, or whatever there is one of for each (gradients, optimizer slots), from the order

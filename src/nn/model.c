@@ -701,7 +701,8 @@ static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *s
     }
 }
 
-void mnd_model_owned_gradient(mnd_model *model, const int *start, size_t first, size_t count) {
+void mnd_model_owned_gradient(mnd_model *model, size_t first, size_t count) {
+    const int *const start = model->team.start;
     const mnd_peers *peers = &model->options.peers;
     const int part[2] = {0, peers->logical};
     const mnd_rows seg = {.n_seg = peers->logical, .start = start, .n_part = 1, .part = part};

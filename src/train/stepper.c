@@ -4,7 +4,7 @@
 
 static void own(void *context, size_t first, size_t count) {
     const mnd_stepper *st = context;
-    mnd_model_owned_gradient(st->model, st->feed->all_start, first, count);
+    mnd_model_owned_gradient(st->model, first, count);
 }
 
 static void meet(void *context) {

@@ -62,7 +62,7 @@ static void *need(size_t bytes) {
 
 static void own(void *context, size_t first, size_t count) {
     const trainer *t = context;
-    mnd_model_owned_gradient(t->model, t->all_start, first, count);
+    mnd_model_owned_gradient(t->model, first, count);
 }
 
 static void meet(void *ex) { mnd_exchange_meet(ex); }
