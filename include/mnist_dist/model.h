@@ -74,7 +74,9 @@ MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, cha
  *
  * In the same spirit, neighbours take the products of such layers together where that pays: each
  * does a range of the columns for the rows of all of them, and so reads a part of the weights
- * instead of all. It writes its columns into the others' rows. No sum is cut, so no bit changes.
+ * instead of all. It writes its columns into the others' rows. Layers with many inputs and few
+ * columns have outputs of two sums, over half of the inputs each, on any number of processes; of
+ * these it does one, for the rows of two. No sum is cut anywhere else, so no bit changes.
  */
 typedef struct mnd_peers {
     int count;     /* processes that share memory, with this one; below 2 for none */
@@ -138,17 +140,17 @@ mnd_param_info mnd_model_array(const mnd_model *model, int i);
 void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_stride);
 
 /*
- * The weights of the layers that owners compute, a range for each piece of them as they are kept
- * once memory is shared (its unit: the weights of one input in it), in ascending order; returns how
- * many (at most MND_MAX_LAYERS).
+ * The weights of the layers that owners compute, a range for each part of them that is dealt out
+ * (its unit: the weights of one input in it), in ascending order as they are kept once memory is
+ * shared; returns how many (at most MND_MAX_LAYERS).
  */
 int mnd_model_owned(const mnd_model *model, mnd_owned *range);
 /*
- * Among how many neighbours columns are dealt out, and into how many pieces the weights of such
- * layers are kept, once memory is shared; 1: none. Piece c of all of them is for the processes
- * whose rank leaves the remainder c.
+ * Among how many neighbours products are dealt out once memory is shared; 1: none. Weights are kept
+ * in as many pieces, or have as many ranges, and number c of all of them is for the processes whose
+ * rank leaves the remainder c.
  */
-int mnd_model_pieces(const mnd_model *model);
+int mnd_model_groups(const mnd_model *model);
 /* Bytes that every peer must lend for it; 0 if no range is owned. */
 size_t mnd_model_shared_size(const mnd_model *model);
 /*

@@ -53,14 +53,14 @@ typedef struct mnd_conv {
 
 /*
  * Columns [from, to) of a product y (m, n) of x (m, k) with something. Its rows come in groups that
- * lie anywhere: rows [start[g], start[g + 1]) of x are at x[g] and those of y at y[g].
+ * lie anywhere: rows [start[g], start[g + 1]) of x are at x[g], ldx apart, and those of y at y[g].
  */
 typedef struct mnd_product {
     int n_group;
     const int *start; /* (n_group + 1) */
     const float *const *x;
     float *const *y;
-    int k, n;
+    int k, ldx, n;
     int from, to;
 } mnd_product;
 
@@ -120,7 +120,9 @@ typedef struct mnd_kernels {
     void (*column_sum)(int m, int n, const float *d,
                        float *sum);                  /* sum (n) += columns of d (m, n) */
     void (*add)(size_t n, const float *x, float *y); /* y += x */
-    void (*exponential)(size_t n, float *x);         /* x = exp(x), x <= 0 or small */
+    /* y += x, then negative values to zero if relu. */
+    void (*join)(size_t n, const float *x, int relu, float *y);
+    void (*exponential)(size_t n, float *x); /* x = exp(x), x <= 0 or small */
     void (*sigmoid)(size_t n, float *x);
     void (*tanh)(size_t n, float *x);
     void (*from_bytes)(size_t n, const uint8_t *in, float *out); /* out = in / 255 */

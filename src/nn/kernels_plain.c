@@ -17,12 +17,12 @@ static int clip(const mnd_product *p, int g, int first, int last, int *row) {
     return to > from ? to - from : 0;
 }
 
-/* y (m, columns; rows ldy apart) = x (m, k) w (k, columns; ldw) + bias. */
-static void sums(int m, int columns, int k, const float *x, const float *w, int ldw,
+/* y (m, columns; rows ldy apart) = x (m, k; ldx) w (k, columns; ldw) + bias. */
+static void sums(int m, int columns, int k, const float *x, int ldx, const float *w, int ldw,
                  const float *bias, int relu, float *y, int ldy) {
     for (int i = 0; i < m && bias != NULL; i++)
         memcpy(y + (ptrdiff_t)i * ldy, bias, (size_t)columns * sizeof *y);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, columns, k, 1.0F, x, k, w, ldw,
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, columns, k, 1.0F, x, ldx, w, ldw,
                 bias != NULL ? 1.0F : 0.0F, y, ldy);
     for (int i = 0; i < m && relu; i++, y += ldy)
         for (int j = 0; j < columns; j++) y[j] = y[j] <= 0.0F ? 0.0F : y[j]; /* NaN passes */
@@ -35,8 +35,8 @@ static void forward(mnd_work *work, const mnd_product *p, int first, int last, c
         int row;
         const int m = clip(p, g, first, last, &row);
         if (m > 0)
-            sums(m, p->to - p->from, p->k, p->x[g] + (ptrdiff_t)row * p->k, w, ldw, bias, relu,
-                 p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
+            sums(m, p->to - p->from, p->k, p->x[g] + (ptrdiff_t)row * p->ldx, p->ldx, w, ldw, bias,
+                 relu, p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
     }
 }
 
@@ -48,7 +48,7 @@ static void input_grad(mnd_work *work, const mnd_product *p, int first, int last
         const int m = clip(p, g, first, last, &row);
         for (int k = 0; k < p->k && m > 0; k += wide)
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, p->to - p->from, wide, 1.0F,
-                        p->x[g] + (ptrdiff_t)row * p->k + k, p->k,
+                        p->x[g] + (ptrdiff_t)row * p->ldx + k, p->ldx,
                         w + k / wide * apart + (ptrdiff_t)p->from * wide, wide, k > 0 ? 1.0F : 0.0F,
                         p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
     }
@@ -100,7 +100,8 @@ static void conv_prepare(mnd_work *work, const mnd_conv *g, const float *w) {
 static void conv_forward(mnd_work *work, const mnd_conv *g, const float *x, const float *w,
                          const float *bias, int relu, float *y) {
     im2col(g, x, work->scratch);
-    sums(g->oh * g->ow, g->n, g->kh * g->kw * g->c, work->scratch, w, g->n, bias, relu, y, g->n);
+    const int k = g->kh * g->kw * g->c;
+    sums(g->oh * g->ow, g->n, k, work->scratch, k, w, g->n, bias, relu, y, g->n);
 }
 
 static void conv_weight_grad(mnd_work *work, const mnd_conv *g, int first, int last, const float *x,

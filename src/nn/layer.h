@@ -59,6 +59,12 @@ typedef struct mnd_layer_ops {
                      float *dy, float *dx);
 } mnd_layer_ops;
 
+/*
+ * Columns that kernels do at a time, or a multiple of it: what is dealt out is some of these. The
+ * same for all kernels, so that ranks on unlike CPUs deal out the same.
+ */
+enum { MND_PIECE = 128 };
+
 enum { MND_LAYER_ARGS = 4, MND_LAYER_ARRAYS = 2, MND_LAYER_TEXT = 64 };
 
 struct mnd_layer {
@@ -88,6 +94,15 @@ struct mnd_layer {
      */
     int pieces, cut;
     size_t apart, kernel_at, bias_at;
+    /*
+     * A deep and narrow dense layer, whose columns cannot be dealt out, has outputs of two sums,
+     * that over inputs [0, half) and that over the rest, whoever computes them; 0: of one. The
+     * second lies in `extra` (rows, n) until it is added. `share_halves`: among how many processes
+     * they are dealt out; where extra then is in every process' shared memory, in bytes.
+     */
+    int half, share_halves;
+    float *extra;
+    size_t shared_extra;
     void *state; /* need.state bytes, borrowed from the model */
     float *y;    /* (rows, out), borrowed from the model */
     /*

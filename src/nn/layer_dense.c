@@ -6,7 +6,12 @@
 #include "parallel.h"
 #include "tree.h"
 
-enum { LINE = 16 /* floats of a cache line */ };
+enum { LINE = 16 /* floats of a cache line */, DEEP = 4096 /* inputs of two sums */ };
+
+/* Of the tree of bias gradients. */
+static size_t tree_floats(const mnd_layer *layer) {
+    return (size_t)MND_TREE_DEPTH * (size_t)layer->out.dim[0];
+}
 
 static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
                        mnd_need *need) {
@@ -22,11 +27,13 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
     layer->out = (mnd_shape){.ndim = 1, .dim = {n}};
     layer->fan_in = k;
     layer->fan_out = n;
-    layer->pieces = layer->cut = layer->share_dx = 1;
+    layer->pieces = layer->cut = layer->share_dx = layer->share_halves = 1;
+    if (k >= DEEP && n < 2 * MND_PIECE && !kernels->whole)
+        layer->half = (k / 2 + LINE - 1) / LINE * LINE;
     mnd_layer_params(layer, 2, (const int64_t[]){k, n}, n);
     need->scratch = kernels->scratch(rows, n, k, NULL);
-    /* the tree of bias gradients */
-    need->state = (size_t)MND_TREE_DEPTH * (size_t)n * sizeof(float);
+    need->state = tree_floats(layer) * sizeof(float);
+    if (layer->half > 0) need->state += (size_t)rows * (size_t)n * sizeof(float);
     return MND_OK;
 }
 
@@ -36,6 +43,9 @@ typedef struct job {
     mnd_product product;
     const float *dy;
     int piece, from; /* of the weight gradient: which piece, and its first row */
+    int half;        /* of the outputs: which of their sums */
+    const float *second;
+    float *y;
 } job;
 
 /* ---------------------------------------------------------------------- forward, input gradient */
@@ -46,7 +56,7 @@ static void own_rows(const mnd_pass *pass, const float *x, float *y, mnd_product
     const int groups = pass->kernels->whole ? seg->n_seg : 1;
     for (int g = 0; g <= groups; g++) pass->group[g] = groups == 1 ? g * pass->rows : seg->start[g];
     for (int g = 0; g < groups; g++) {
-        pass->x[g] = x + (ptrdiff_t)pass->group[g] * p->k;
+        pass->x[g] = x + (ptrdiff_t)pass->group[g] * p->ldx;
         pass->y[g] = y + (ptrdiff_t)pass->group[g] * p->n;
     }
     p->n_group = groups;
@@ -55,11 +65,15 @@ static void own_rows(const mnd_pass *pass, const float *x, float *y, mnd_product
 
 /*
  * The rows of `share` neighbours, and the columns of them that this process does. x and y: where
- * they lie in its own memory, and so in everybody's.
+ * they lie in its own memory, and so in everybody's. Those who do the same half lie together, so
+ * that columns of dx belong to weights of one's own.
  */
-static void team_rows(const mnd_pass *pass, int share, const float *x, float *y, mnd_product *p) {
+static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, const float *x,
+                      float *y, mnd_product *p) {
     const mnd_peers *peers = pass->team->peers;
     const int me = peers->rank % share, leader = peers->rank - me;
+    const int halves = share % layer->share_halves == 0 ? layer->share_halves : 1;
+    const int part = me % halves * (share / halves) + me / halves;
     char *const mine = pass->team->memory[peers->rank];
     const ptrdiff_t x_at = (const char *)x - mine, y_at = (char *)y - mine;
     pass->group[0] = 0;
@@ -72,8 +86,8 @@ static void team_rows(const mnd_pass *pass, int share, const float *x, float *y,
     }
     p->n_group = share;
     const int64_t lines = (p->n + LINE - 1) / LINE;
-    const int64_t to = lines * (me + 1) / share * LINE;
-    p->from = (int)(lines * me / share * LINE);
+    const int64_t to = lines * (part + 1) / share * LINE;
+    p->from = (int)(lines * part / share * LINE);
     p->to = to < p->n ? (int)to : p->n;
 }
 
@@ -85,15 +99,16 @@ static void meet(mnd_team *team) {
 /* y from x, or dx from dy, by `run`. */
 static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int n,
                      const float *x, float *y, int grain, mnd_range_fn run) {
-    job j = {.layer = layer,
-             .pass = pass,
-             .product = {.start = pass->group, .x = pass->x, .y = pass->y, .k = k, .n = n}};
+    job j = {
+        .layer = layer,
+        .pass = pass,
+        .product = {.start = pass->group, .x = pass->x, .y = pass->y, .k = k, .ldx = k, .n = n}};
     mnd_team *const team = share > 1 ? pass->team : NULL;
     if (team == NULL) {
         own_rows(pass, x, y, &j.product);
     } else {
         meet(team);
-        team_rows(pass, share, x, y, &j.product);
+        team_rows(layer, pass, share, x, y, &j.product);
     }
     mnd_parallel(pass->product_threads, pass->group[j.product.n_group], grain, run, &j);
     if (team != NULL) {
@@ -117,7 +132,64 @@ static void forward_range(void *context, int thread, int first, int last) {
     }
 }
 
+static void half_range(void *context, int thread, int first, int last) {
+    const job *j = context;
+    const mnd_layer *l = j->layer;
+    j->pass->kernels->forward(&j->pass->work[thread], &j->product, first, last,
+                              l->param + (ptrdiff_t)j->half * l->half * j->product.n, j->product.n,
+                              j->half == 0 ? l->bias : NULL, 0);
+}
+
+static void join_range(void *context, int thread, int first, int last) {
+    const job *j = context;
+    const size_t n = (size_t)j->product.n, at = (size_t)first * n;
+    (void)thread;
+    j->pass->kernels->join((size_t)(last - first) * n, j->second + at, j->layer->relu, j->y + at);
+}
+
+/*
+ * Two sums, of own rows or one of them of two neighbours' rows: the weights of its half are then
+ * nobody else's. The neighbour's rows of it go to his `extra` or come from him.
+ */
+static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
+    mnd_team *const team = layer->share_halves > 1 ? pass->team : NULL;
+    const int me = team != NULL ? team->peers->rank % 2 : 0;
+    float *const second =
+        layer->extra != NULL ? layer->extra : (float *)layer->state + tree_floats(layer);
+    job j = {.layer = layer, .pass = pass, .second = second, .y = y};
+    if (team != NULL) meet(team);
+    for (int h = 0; h < 2; h++) {
+        if (team != NULL && h != me) continue;
+        const int from = h * layer->half, k = layer->in.dim[0];
+        j.half = h;
+        j.product = (mnd_product){.start = pass->group,
+                                  .x = pass->x,
+                                  .y = pass->y,
+                                  .k = h == 0 ? layer->half : k - from,
+                                  .ldx = k,
+                                  .n = layer->out.dim[0]};
+        if (team == NULL) {
+            own_rows(pass, x + from, h == 0 ? y : second, &j.product);
+        } else {
+            team_rows(layer, pass, 2, x + from, second, &j.product);
+            pass->y[me] = y;
+            j.product.from = 0;
+            j.product.to = j.product.n;
+        }
+        mnd_parallel(pass->product_threads, pass->group[j.product.n_group], 6, half_range, &j);
+    }
+    if (team != NULL) {
+        team->met = false;
+        meet(team);
+    }
+    mnd_parallel(pass->product_threads, pass->rows, 6, join_range, &j);
+}
+
 static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
+    if (layer->half > 0) {
+        forward_halves(layer, pass, x, y);
+        return;
+    }
     multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y, 6,
              forward_range);
 }

@@ -27,6 +27,7 @@ struct mnd_model {
     size_t n_param;
     int first_trained;   /* the first layer with parameters */
     int cut;             /* into how many pieces some kernels are once memory is shared */
+    int groups;          /* of processes that do the same part of products */
     float *param, *grad; /* borrowed */
     size_t grad_stride;
     mnd_arena arena;
@@ -206,27 +207,27 @@ static mnd_status plan(mnd_model *model, mnd_need *need) {
 }
 
 /*
- * Columns that kernels do at a time, or a multiple of it: pieces are some of these. The same for
- * all kernels, so that ranks on unlike CPUs deal out the same.
- */
-enum { PIECE = 128 };
-
-/*
  * Whether `c` neighbours save time by dealing out columns of a product (rows, n) of (rows, k): if
  * none of them does a tenth more than its share, and all read and write less of others' memory than
  * they save of the other factor (k, n).
  */
 static bool worth_sharing(const mnd_peers *p, int c, int k, int n) {
-    const double rows = (double)p->batch / p->count, panels = ceil((double)n / PIECE);
-    const double widest = ceil(ceil((double)n / c) / PIECE);
+    const double rows = (double)p->batch / p->count, panels = ceil((double)n / MND_PIECE);
+    const double widest = ceil(ceil((double)n / c) / MND_PIECE);
     return p->count % c == 0 && widest * c <= 1.1 * panels &&
            (c - 1) * rows * (k + (double)n / c) < (double)k * n * (1.0 - 1.0 / c);
 }
 
 /* Whether the weights of a layer are cut into c pieces if any are. */
 static bool worth_cutting(const mnd_peers *p, const mnd_layer *l, int c) {
-    return l->owners && l->out.dim[0] % (c * PIECE) == 0 &&
+    return l->owners && l->out.dim[0] % (c * MND_PIECE) == 0 &&
            worth_sharing(p, c, l->in.dim[0], l->out.dim[0]);
+}
+
+/* Whether pairs of neighbours save time by dealing out the two sums of a layer's outputs. */
+static bool worth_halving(const mnd_peers *p, const mnd_layer *l) {
+    const double rows = (double)p->batch / p->count, k = l->in.dim[0], n = l->out.dim[0];
+    return l->owners && l->half > 0 && p->count % 2 == 0 && rows * (k / 2 + n) < k / 2 * n;
 }
 
 /* Cuts as much of the weights of owned layers into pieces as pays, all into as many. */
@@ -245,9 +246,12 @@ static void choose_pieces(mnd_model *model) {
         most = weights;
         model->cut = c;
     }
+    model->groups = model->cut;
     size_t in_group = 0;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
+        if (model->cut == 1 && 2 * model->n_layer <= MND_MAX_LAYERS && worth_halving(p, l))
+            l->share_halves = model->groups = 2;
         if (!worth_cutting(p, l, model->cut)) continue;
         l->cut = model->cut;
         l->kernel_at = in_group;
@@ -277,7 +281,7 @@ static void choose_pieces(mnd_model *model) {
  */
 static void choose_owned(mnd_model *model, mnd_need *need) {
     const mnd_peers *p = &model->options.peers;
-    model->cut = 1;
+    model->cut = model->groups = 1;
     if (p->count < 2 || !model->options.training || model->kernels->whole) return;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
@@ -600,10 +604,16 @@ enum { ROWS_A_STEP = 38, PIXELS_A_STEP = 63 };
 
 static mnd_owned owned_range(const mnd_layer *l, int piece, bool pixels, int64_t batch) {
     const size_t per_step = pixels ? PIXELS_A_STEP : ROWS_A_STEP;
-    return (mnd_owned){.first = l->kernel_at + (size_t)piece * l->apart,
+    mnd_owned range = {.first = l->kernel_at + (size_t)piece * l->apart,
                        .count = l->array[0].count / (size_t)l->cut,
                        .unit = (size_t)(l->out.dim[0] / l->cut),
                        .cost = MND_UPDATE_COST + MND_UPDATE_COST * (size_t)batch / per_step};
+    if (l->share_halves > 1) {
+        const size_t first_half = (size_t)l->half * range.unit;
+        range.first += (size_t)piece * first_half;
+        range.count = piece == 0 ? first_half : range.count - first_half;
+    }
+    return range;
 }
 
 int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
@@ -612,18 +622,18 @@ int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
     for (int piece = 0; piece < model->cut; piece++)
         for (int i = 0; i < model->n_layer; i++) {
             const mnd_layer *l = &model->layer[i];
-            if (l->owners && l->cut == model->cut)
+            if (l->owners && l->cut == model->cut && model->cut > 1)
                 range[n++] = owned_range(l, piece, i == model->first_trained, peers->batch);
         }
     for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
-        if (l->owners && l->cut != model->cut)
-            range[n++] = owned_range(l, 0, i == model->first_trained, peers->batch);
+        for (int half = 0; half < l->share_halves && l->owners && l->cut == 1; half++)
+            range[n++] = owned_range(l, half, i == model->first_trained, peers->batch);
     }
     return n;
 }
 
-int mnd_model_pieces(const mnd_model *model) { return model->cut; }
+int mnd_model_groups(const mnd_model *model) { return model->groups; }
 
 /* Whether what layer i leaves behind is, with all that work on it in place, read by an owned one.
  */
@@ -646,6 +656,8 @@ static size_t lay_out(mnd_layer *layer, int n_layer, size_t rows) {
         bytes += out;
         l->shared_y = bytes;
         if (l->cut > 1 && !read_by_owned(layer, n_layer, i)) bytes += out;
+        l->shared_extra = bytes;
+        if (l->share_halves > 1) bytes += out;
     }
     return bytes;
 }
@@ -671,6 +683,7 @@ void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, v
         if (!l->owners) continue;
         l->pieces = l->cut;
         l->dy = (float *)(void *)(mine + l->shared_dy);
+        if (l->share_halves > 1) l->extra = (float *)(void *)(mine + l->shared_extra);
         move(model, 0, input_of(model, i), (float *)(void *)(mine + l->shared_x));
         if (l->cut > 1 && !read_by_owned(model->layer, model->n_layer, i))
             move(model, i, l->y, (float *)(void *)(mine + l->shared_y));

@@ -19,7 +19,7 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
     const mnd_exchange_owned offer = {.bytes = mnd_model_shared_size(st->model),
                                       .n_range = mnd_model_owned(st->model, range),
                                       .range = range,
-                                      .groups = mnd_model_pieces(st->model)};
+                                      .groups = mnd_model_groups(st->model)};
     const mnd_status status =
         mnd_exchange_create(comm, exchange, st->feed->logical, mnd_model_n_param(st->model),
                             mnd_optimizer_slots(st->optimizer->kind), &offer, &st->exchange);

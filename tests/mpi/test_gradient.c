@@ -89,7 +89,7 @@ static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange,
     const mnd_exchange_owned offer = {.bytes = mnd_model_shared_size(t->model),
                                       .n_range = mnd_model_owned(t->model, range),
                                       .range = range,
-                                      .groups = mnd_model_pieces(t->model)};
+                                      .groups = mnd_model_groups(t->model)};
     MND_TRY(mnd_exchange_create(comm, exchange, logical, t->n_param, 1, &offer, &t->ex));
     size_t stride;
     float *grad = mnd_exchange_grad(t->ex, &stride);
@@ -221,7 +221,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     assert_everywhere(lent == expected);
     const int size = mnd_comm_size(world);
     if (p == &problems[2])
-        assert_everywhere(mnd_model_pieces(many.model) == (size % 2 == 0   ? 2
+        assert_everywhere(mnd_model_groups(many.model) == (size % 2 == 0   ? 2
                                                            : size % 3 == 0 ? 3
                                                                            : 1));
     float *want = need(many.n_param * sizeof *want), *got = need(many.n_param * sizeof *got);
