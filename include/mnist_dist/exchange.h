@@ -99,10 +99,10 @@ int mnd_exchange_writes_param(const mnd_exchange *ex);
 MND_CHECKED mnd_status mnd_exchange_publish(mnd_exchange *ex);
 
 /*
- * Completes the gradient of the owned ranges within the slice [first, first + count); called in
- * every step, once all processes have come to it. Needed where mnd_exchange_lent is not NULL.
+ * Completes the gradient of the owned ranges within this process' slice; called in every step, once
+ * all processes have come to it. Needed where mnd_exchange_lent is not NULL.
  */
-typedef void (*mnd_owner_fn)(void *context, size_t first, size_t count);
+typedef void (*mnd_owner_fn)(void *context);
 void mnd_exchange_set_owner(mnd_exchange *ex, mnd_owner_fn owner, void *context);
 
 /* New parameters for [first, first + count) from their gradient grad[0 .. count). */

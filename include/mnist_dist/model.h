@@ -158,17 +158,19 @@ size_t mnd_model_shared_size(const mnd_model *model);
  * mnd_model_keep. Call it between mnd_model_bind and the first use of either. memory[p]: what peer
  * p lent, as all peers see it, aligned to 64 bytes (the array is borrowed, too). mnd_model_gradient
  * then leaves owned ranges out and calls meet(context), on all peers equally often: a barrier among
- * them after which each sees what the others wrote. Call it before mnd_model_input.
+ * them after which each sees what the others wrote. This process is the owner of parameters [first,
+ * first + count), which begin and end on units. Call it before mnd_model_input.
  */
 typedef void mnd_meet_fn(void *context);
-void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, void *context);
+void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t count,
+                     mnd_meet_fn *meet, void *context);
 /*
- * The gradient of the owned ranges within parameters [first, first + count), summed over all rows
- * of all peers, into gradient part 0; first and the end lie on units. All peers must be done with
+ * What mnd_model_gradient has not done yet of the gradient of the owned ranges that are this
+ * process', summed over all rows of all peers, into gradient part 0. All peers must be done with
  * the step's mnd_model_gradient, whose batch is still in use, and none may begin the next before
  * all are done with this.
  */
-void mnd_model_owned_gradient(mnd_model *model, size_t first, size_t count);
+void mnd_model_owned_gradient(mnd_model *model);
 
 /*
  * All parameters, or whatever there is one of for each (gradients, optimizer slots), from the order

@@ -101,7 +101,7 @@ static mnd_status shared_step(mnd_exchange *ex, mnd_update_fn update, void *cont
     size_t at = ex->first;
     double elsewhere = 0.0;
     if (ex->n_range > 0 && ex->count > 0) {
-        ex->owner(ex->owner_context, ex->first, ex->count);
+        ex->owner(ex->owner_context);
         elsewhere = mnd_now() - middle;
         ex->times.owner += elsewhere;
     }

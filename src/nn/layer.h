@@ -17,10 +17,14 @@ typedef struct mnd_team {
     const mnd_peers *peers;
     char *const *memory; /* (peers->count) of each */
     const int *start;    /* (peers->logical + 1) rows of every logical rank */
+    size_t first, count; /* the parameters that this process owns */
     mnd_meet_fn *meet;
     void *context;
     bool met; /* and since then nothing was written that others read */
 } mnd_team;
+
+/* Waits until all are there, unless they were and nothing was written since. */
+void mnd_team_meet(mnd_team *team);
 
 /* One forward or backward pass over the batch. */
 typedef struct mnd_pass {
@@ -106,13 +110,12 @@ struct mnd_layer {
     void *state; /* need.state bytes, borrowed from the model */
     float *y;    /* (rows, out), borrowed from the model */
     /*
-     * A dense layer whose weight gradient may be computed by the owners of its rows: where x and dy
-     * lie in every process' shared memory, in bytes, and this process' dy once that memory is
-     * there; NULL as long as nothing is shared.
+     * A dense layer whose weight gradient is computed by the owners of its rows once memory is
+     * shared: where x, dy, y and dx then lie in every process' part of it, in bytes.
      */
     bool owners;
-    size_t shared_x, shared_dy, shared_y;
-    float *dy;
+    size_t shared_x, shared_dy, shared_y, shared_dx;
+    float *dy;    /* of this process, if in shared memory; NULL: the model's own */
     int share_dx; /* among how many processes columns of dx are dealt out; those of y: pieces */
     /* of the kinds */
     float rate;        /* dropout */

@@ -91,7 +91,7 @@ static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, c
     p->to = to < p->n ? (int)to : p->n;
 }
 
-static void meet(mnd_team *team) {
+void mnd_team_meet(mnd_team *team) {
     if (!team->met) team->meet(team->context);
     team->met = true;
 }
@@ -107,13 +107,13 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
     if (team == NULL) {
         own_rows(pass, x, y, &j.product);
     } else {
-        meet(team);
+        mnd_team_meet(team);
         team_rows(layer, pass, share, x, y, &j.product);
     }
     mnd_parallel(pass->product_threads, pass->group[j.product.n_group], grain, run, &j);
     if (team != NULL) {
         team->met = false;
-        meet(team);
+        mnd_team_meet(team);
     }
 }
 
@@ -157,7 +157,7 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
     float *const second =
         layer->extra != NULL ? layer->extra : (float *)layer->state + tree_floats(layer);
     job j = {.layer = layer, .pass = pass, .second = second, .y = y};
-    if (team != NULL) meet(team);
+    if (team != NULL) mnd_team_meet(team);
     for (int h = 0; h < 2; h++) {
         if (team != NULL && h != me) continue;
         const int from = h * layer->half, k = layer->in.dim[0];
@@ -180,7 +180,7 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
     }
     if (team != NULL) {
         team->met = false;
-        meet(team);
+        mnd_team_meet(team);
     }
     mnd_parallel(pass->product_threads, pass->rows, 6, join_range, &j);
 }
@@ -232,7 +232,7 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
     (void)y;
     job j = {.layer = layer, .pass = pass, .dy = dy};
     const int k = layer->in.dim[0], n = layer->out.dim[0];
-    if (layer->dy == NULL) {
+    if (!layer->owners || pass->team == NULL) {
         for (int s = 0; s < pass->seg->n_seg; s++) {
             pass->x[s] = x + (ptrdiff_t)pass->seg->start[s] * k;
             pass->dy[s] = dy + (ptrdiff_t)pass->seg->start[s] * n;

@@ -548,12 +548,74 @@ static int product_threads(const mnd_model *model) {
     return model->kernels->whole ? 1 : model->options.threads;
 }
 
-/* Where the gradient of the output of layer i goes, if not to `taken`: of elementwise layers, to
-   that of the layer below them. */
-static float *gradient_of(const mnd_model *model, int i, const float *taken) {
+/* The layer whose output's gradient that of layer i is: of elementwise layers, the one below. */
+static int below_elementwise(const mnd_model *model, int i) {
     while (model->layer[i].skip || (model->layer[i].elementwise && i > model->first_trained)) i--;
+    return i;
+}
+
+/* Where the gradient of the output of layer i goes, if not to `taken`. */
+static float *gradient_of(const mnd_model *model, int i, const float *taken) {
+    i = below_elementwise(model, i);
     if (model->layer[i].dy != NULL) return model->layer[i].dy;
     return model->d[0] != taken ? model->d[0] : model->d[1];
+}
+
+/* seg_x and seg_dy, from a column of it on, of all logical ranks. */
+static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *start,
+                              size_t column) {
+    const mnd_peers *peers = &model->options.peers;
+    const size_t k = (size_t)l->in.dim[0], n = (size_t)l->out.dim[0];
+    for (int p = 0; p < peers->count; p++) {
+        const int begin = mnd_logical_first(peers->logical, peers->count, p);
+        const char *const memory = model->team.memory[p];
+        const float *x = (const float *)(const void *)(memory + l->shared_x);
+        const float *dy = (const float *)(const void *)(memory + l->shared_dy) + column;
+        for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
+            const size_t row = (size_t)(start[s] - start[begin]);
+            model->seg_x[s] = x + row * k;
+            model->seg_dy[s] = dy + row * n;
+        }
+    }
+}
+
+/* The own rows of the weight gradient of layer i, over the rows of all. */
+static void owned_gradient(mnd_model *model, int i) {
+    const mnd_peers *peers = &model->options.peers;
+    const mnd_layer *l = &model->layer[i];
+    const int *const start = model->team.start;
+    const size_t first = model->team.first, count = model->team.count;
+    const int part[2] = {0, peers->logical};
+    const mnd_rows seg = {.n_seg = peers->logical, .start = start, .n_part = 1, .part = part};
+    const mnd_pass pass = {.kernels = model->kernels,
+                           .work = model->work,
+                           .threads = model->options.threads,
+                           .product_threads = product_threads(model),
+                           .seg = &seg,
+                           .rows = start[peers->logical],
+                           .grad_stride = model->grad_stride,
+                           .x = model->seg_x,
+                           .dy = model->seg_dy};
+    for (int piece = 0; piece < l->pieces; piece++) {
+        const size_t k = (size_t)l->in.dim[0], n = (size_t)l->out.dim[0];
+        const size_t wide = n / (size_t)l->pieces;
+        const size_t offset = l->kernel_at + (size_t)piece * l->apart;
+        const size_t from = first > offset ? first - offset : 0;
+        const size_t end = first + count > offset ? first + count - offset : 0;
+        if (from >= k * wide || end == 0) continue;
+        point_at_all_rows(model, l, start, (size_t)piece * wide);
+        mnd_dense_weight_grad(l, &pass, piece, (int)(from / wide),
+                              (int)((end < k * wide ? end : k * wide) / wide));
+    }
+}
+
+/*
+ * Whether that is done as soon as dy is there, because all meet then anyway: x is still near. Of
+ * other layers it is done when all have their gradients.
+ */
+static bool owned_early(const mnd_model *model, int i) {
+    const mnd_layer *l = &model->layer[i];
+    return l->owners && l->share_dx > 1 && model->team.memory != NULL && i > model->first_trained;
 }
 
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
@@ -588,6 +650,10 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
         if (l->skip) continue;
         float *dx = dy;
         if (!l->elementwise) dx = i > model->first_trained ? gradient_of(model, i - 1, dy) : NULL;
+        if (owned_early(model, i)) {
+            mnd_team_meet(&model->team);
+            owned_gradient(model, i);
+        }
         l->ops->backward(l, &pass, input_of(model, i), l->y, dy, dx);
         written(&pass, l->share_dx);
         if (dx != NULL) dy = dx;
@@ -643,28 +709,37 @@ static bool read_by_owned(const mnd_layer *layer, int n_layer, int i) {
     return i < n_layer && layer[i].owners;
 }
 
-/* Where x and dy of the owned layers lie, and shared y, one after the other; returns the bytes. */
-static size_t lay_out(mnd_layer *layer, int n_layer, size_t rows) {
+/*
+ * Where x and dy of the owned layers lie, and shared y and dx, one after the other; returns the
+ * bytes.
+ */
+static size_t lay_out(const mnd_model *model) {
+    const size_t rows = (size_t)model->options.peers.max_rows;
+    mnd_layer *const layer = model->layer;
+    const int n_layer = model->n_layer;
     size_t bytes = 0;
     for (int i = 0; i < n_layer; i++) {
         mnd_layer *l = &layer[i];
         if (!l->owners) continue;
+        const size_t in = mnd_align_up(rows * mnd_shape_size(&l->in) * sizeof(float));
         const size_t out = mnd_align_up(rows * mnd_shape_size(&l->out) * sizeof(float));
         l->shared_x = bytes;
-        bytes += mnd_align_up(rows * mnd_shape_size(&l->in) * sizeof(float));
+        bytes += in;
         l->shared_dy = bytes;
         bytes += out;
         l->shared_y = bytes;
         if (l->cut > 1 && !read_by_owned(layer, n_layer, i)) bytes += out;
         l->shared_extra = bytes;
         if (l->share_halves > 1) bytes += out;
+        l->shared_dx = bytes;
+        if (i > model->first_trained && l->share_dx > 1 &&
+            !layer[below_elementwise(model, i - 1)].owners)
+            bytes += in;
     }
     return bytes;
 }
 
-size_t mnd_model_shared_size(const mnd_model *model) {
-    return lay_out(model->layer, model->n_layer, (size_t)model->options.peers.max_rows);
-}
+size_t mnd_model_shared_size(const mnd_model *model) { return lay_out(model); }
 
 /* From layer i on, what was in buffer `old` is at `now`. */
 static void move(mnd_model *model, int i, const float *old, float *now) {
@@ -673,10 +748,15 @@ static void move(mnd_model *model, int i, const float *old, float *now) {
         if (model->layer[i].y == old) model->layer[i].y = now;
 }
 
-void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, void *context) {
+void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t count,
+                     mnd_meet_fn *meet, void *context) {
     char *const mine = memory[model->options.peers.rank];
-    model->team = (mnd_team){
-        .peers = &model->options.peers, .memory = memory, .meet = meet, .context = context};
+    model->team = (mnd_team){.peers = &model->options.peers,
+                             .memory = memory,
+                             .first = first,
+                             .count = count,
+                             .meet = meet,
+                             .context = context};
     mnd_model_bind(model, model->param, model->grad, model->grad_stride);
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
@@ -690,58 +770,15 @@ void mnd_model_share(mnd_model *model, char *const *memory, mnd_meet_fn *meet, v
     }
     /* What others write of dx must lie there, too. */
     for (int i = model->first_trained + 1; i < model->n_layer; i++) {
-        mnd_layer *l = &model->layer[i];
-        const float *dx = gradient_of(model, i - 1, NULL);
-        if (dx == model->d[0] || dx == model->d[1]) l->share_dx = 1;
-    }
-}
-
-/* seg_x and seg_dy, from a column of it on, of all logical ranks. */
-static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *start,
-                              size_t column) {
-    const mnd_peers *peers = &model->options.peers;
-    const size_t k = (size_t)l->in.dim[0], n = (size_t)l->out.dim[0];
-    for (int p = 0; p < peers->count; p++) {
-        const int begin = mnd_logical_first(peers->logical, peers->count, p);
-        const char *const memory = model->team.memory[p];
-        const float *x = (const float *)(const void *)(memory + l->shared_x);
-        const float *dy = (const float *)(const void *)(memory + l->shared_dy) + column;
-        for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
-            const size_t row = (size_t)(start[s] - start[begin]);
-            model->seg_x[s] = x + row * k;
-            model->seg_dy[s] = dy + row * n;
-        }
-    }
-}
-
-void mnd_model_owned_gradient(mnd_model *model, size_t first, size_t count) {
-    const int *const start = model->team.start;
-    const mnd_peers *peers = &model->options.peers;
-    const int part[2] = {0, peers->logical};
-    const mnd_rows seg = {.n_seg = peers->logical, .start = start, .n_part = 1, .part = part};
-    const mnd_pass pass = {.kernels = model->kernels,
-                           .work = model->work,
-                           .threads = model->options.threads,
-                           .product_threads = product_threads(model),
-                           .seg = &seg,
-                           .rows = start[peers->logical],
-                           .grad_stride = model->grad_stride,
-                           .x = model->seg_x,
-                           .dy = model->seg_dy};
-    for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
-        for (int piece = 0; l->dy != NULL && piece < l->pieces; piece++) {
-            const size_t k = (size_t)l->in.dim[0], n = (size_t)l->out.dim[0];
-            const size_t wide = n / (size_t)l->pieces;
-            const size_t offset = l->kernel_at + (size_t)piece * l->apart;
-            const size_t from = first > offset ? first - offset : 0;
-            const size_t end = first + count > offset ? first + count - offset : 0;
-            if (from >= k * wide || end == 0) continue;
-            point_at_all_rows(model, l, start, (size_t)piece * wide);
-            mnd_dense_weight_grad(l, &pass, piece, (int)(from / wide),
-                                  (int)((end < k * wide ? end : k * wide) / wide));
-        }
+        mnd_layer *const below = &model->layer[below_elementwise(model, i - 1)];
+        if (l->share_dx > 1 && !below->owners) below->dy = (float *)(void *)(mine + l->shared_dx);
     }
+}
+
+void mnd_model_owned_gradient(mnd_model *model) {
+    for (int i = 0; i < model->n_layer; i++)
+        if (model->layer[i].owners && !owned_early(model, i)) owned_gradient(model, i);
 }
 
 const float *mnd_model_forward(mnd_model *model, int n) {

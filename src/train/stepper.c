@@ -2,9 +2,9 @@
 
 #include "mnist_dist/timer.h"
 
-static void own(void *context, size_t first, size_t count) {
+static void own(void *context) {
     const mnd_stepper *st = context;
-    mnd_model_owned_gradient(st->model, first, count);
+    mnd_model_owned_gradient(st->model);
 }
 
 static void meet(void *context) {
@@ -28,7 +28,9 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
     float *grad = mnd_exchange_grad(st->exchange, &stride);
     mnd_model_bind(st->model, mnd_exchange_param(st->exchange), grad, stride);
     if (mnd_exchange_lent(st->exchange) != NULL) {
-        mnd_model_share(st->model, mnd_exchange_lent(st->exchange), meet, st);
+        size_t first, count;
+        mnd_exchange_slice(st->exchange, &first, &count);
+        mnd_model_share(st->model, mnd_exchange_lent(st->exchange), first, count, meet, st);
         mnd_exchange_set_owner(st->exchange, own, st);
     }
     return MND_OK;
