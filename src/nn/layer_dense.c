@@ -43,7 +43,9 @@ typedef struct job {
     mnd_product product;
     const float *dy;
     int piece, from; /* of the weight gradient: which piece, and its first row */
-    int half;        /* of the outputs: which of their sums */
+    bool by_columns; /* threads divide the product's columns among them, else its rows */
+    /* Outputs of two sums: the first to be done, and how each is divided by rows. */
+    int half, blocks, block_rows;
     const float *second;
     float *y;
 } job;
@@ -110,34 +112,61 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
         mnd_team_meet(team);
         team_rows(layer, pass, share, x, y, &j.product);
     }
-    mnd_parallel(pass->product_threads, pass->group[j.product.n_group], grain, run, &j);
+    /* By columns, each thread reads but a part of the weights. */
+    const int columns = j.product.to - j.product.from, threads = pass->product_threads;
+    j.by_columns = threads > 1 && columns >= threads * MND_PIECE;
+    if (j.by_columns)
+        mnd_parallel(threads, columns, MND_PIECE, run, &j);
+    else
+        mnd_parallel(threads, pass->group[j.product.n_group], grain, run, &j);
     if (team != NULL) {
         team->met = false;
         mnd_team_meet(team);
     }
 }
 
+/* What a thread does of it: the product with its columns; first and last become its rows. */
+static mnd_product share_of(const job *j, int *first, int *last) {
+    mnd_product p = j->product;
+    if (!j->by_columns) return p;
+    p.to = p.from + *last;
+    p.from += *first;
+    *first = 0;
+    *last = p.start[p.n_group];
+    return p;
+}
+
 static void forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const int wide = j->product.n / l->pieces;
-    mnd_product p = j->product;
-    /* Own rows need all pieces, the team's just those of the columns. */
-    for (int piece = p.from / wide; piece * wide < j->product.to; piece++) {
-        p.from = piece * wide;
-        p.to = p.from + wide;
+    mnd_product p = share_of(j, &first, &last);
+    const int to = p.to;
+    for (int piece = p.from / wide; p.from < to; p.from = ++piece * wide) {
+        p.to = (piece + 1) * wide < to ? (piece + 1) * wide : to;
         j->pass->kernels->forward(&j->pass->work[thread], &p, first, last,
-                                  l->param + (size_t)piece * l->apart, wide, l->bias + p.from,
-                                  l->relu);
+                                  l->param + (size_t)piece * l->apart + p.from - piece * wide, wide,
+                                  l->bias + p.from, l->relu);
     }
 }
 
-static void half_range(void *context, int thread, int first, int last) {
+/* Blocks [first, last), those of the first sum before those of the second. */
+static void half_blocks(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
-    j->pass->kernels->forward(&j->pass->work[thread], &j->product, first, last,
-                              l->param + (ptrdiff_t)j->half * l->half * j->product.n, j->product.n,
-                              j->half == 0 ? l->bias : NULL, 0);
+    const int rows = j->product.start[j->product.n_group];
+    for (int b = first; b < last; b++) {
+        const int which = b / j->blocks, h = j->half + which;
+        const int row = b % j->blocks * j->block_rows;
+        mnd_product p = j->product;
+        p.x += which;
+        p.y += which;
+        p.k = h == 0 ? l->half : l->in.dim[0] - l->half;
+        j->pass->kernels->forward(&j->pass->work[thread], &p, row,
+                                  row + j->block_rows < rows ? row + j->block_rows : rows,
+                                  l->param + (ptrdiff_t)h * l->half * p.n, p.n,
+                                  h == 0 ? l->bias : NULL, 0);
+    }
 }
 
 static void join_range(void *context, int thread, int first, int last) {
@@ -154,30 +183,33 @@ static void join_range(void *context, int thread, int first, int last) {
 static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
     mnd_team *const team = layer->share_halves > 1 ? pass->team : NULL;
     const int me = team != NULL ? team->peers->rank % 2 : 0;
+    const int threads = pass->product_threads, halves = team == NULL ? 2 : 1;
     float *const second =
         layer->extra != NULL ? layer->extra : (float *)layer->state + tree_floats(layer);
-    job j = {.layer = layer, .pass = pass, .second = second, .y = y};
-    if (team != NULL) mnd_team_meet(team);
-    for (int h = 0; h < 2; h++) {
-        if (team != NULL && h != me) continue;
-        const int from = h * layer->half, k = layer->in.dim[0];
-        j.half = h;
-        j.product = (mnd_product){.start = pass->group,
-                                  .x = pass->x,
-                                  .y = pass->y,
-                                  .k = h == 0 ? layer->half : k - from,
-                                  .ldx = k,
-                                  .n = layer->out.dim[0]};
-        if (team == NULL) {
-            own_rows(pass, x + from, h == 0 ? y : second, &j.product);
-        } else {
-            team_rows(layer, pass, 2, x + from, second, &j.product);
-            pass->y[me] = y;
-            j.product.from = 0;
-            j.product.to = j.product.n;
-        }
-        mnd_parallel(pass->product_threads, pass->group[j.product.n_group], 6, half_range, &j);
+    job j = {.layer = layer,
+             .pass = pass,
+             .half = me,
+             .blocks = threads > halves ? threads / halves : 1,
+             .second = second,
+             .y = y,
+             .product = {.start = pass->group,
+                         .x = pass->x,
+                         .y = pass->y,
+                         .ldx = layer->in.dim[0],
+                         .n = layer->out.dim[0]}};
+    if (team == NULL) {
+        own_rows(pass, x, y, &j.product);
+        pass->x[1] = x + layer->half;
+        pass->y[1] = second;
+    } else {
+        mnd_team_meet(team);
+        team_rows(layer, pass, 2, x + (ptrdiff_t)me * layer->half, second, &j.product);
+        pass->y[me] = y;
+        j.product.from = 0;
+        j.product.to = j.product.n;
     }
+    j.block_rows = (pass->group[j.product.n_group] + j.blocks - 1) / j.blocks;
+    mnd_parallel(threads, halves * j.blocks, 1, half_blocks, &j);
     if (team != NULL) {
         team->met = false;
         mnd_team_meet(team);
@@ -197,7 +229,8 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
 static void input_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
-    j->pass->kernels->input_grad(&j->pass->work[thread], &j->product, first, last, l->param,
+    const mnd_product p = share_of(j, &first, &last);
+    j->pass->kernels->input_grad(&j->pass->work[thread], &p, first, last, l->param,
                                  l->out.dim[0] / l->pieces, (ptrdiff_t)l->apart);
 }
 

@@ -349,7 +349,7 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     if (model->options.training) bytes = grown(bytes, 2, d);
     int segments = model->options.max_seg;
     if (model->options.peers.logical > segments) segments = model->options.peers.logical;
-    const size_t pointers = mnd_align_up(((size_t)segments + 1) * sizeof(float *));
+    const size_t pointers = mnd_align_up(((size_t)segments + 2) * sizeof(float *));
     bytes = grown(bytes, 4, pointers);
     bytes = grown(bytes, threads, mnd_align_up(scratch * sizeof(float)));
     mnd_status status = mnd_arena_create(&model->arena, bytes, "the model's workspace");
