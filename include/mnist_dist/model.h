@@ -147,8 +147,8 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
 int mnd_model_owned(const mnd_model *model, mnd_owned *range);
 /*
  * Among how many neighbours products are dealt out once memory is shared; 1: none. Weights are kept
- * in as many pieces, or have as many ranges, and number c of all of them is for the processes whose
- * rank leaves the remainder c.
+ * in as many pieces, or have as many ranges. Piece c of all of them is for the processes whose rank
+ * leaves the remainder c, and so is half c of a layer where it is the only one that is halved.
  */
 int mnd_model_groups(const mnd_model *model);
 /* Bytes that every peer must lend for it; 0 if no range is owned. */

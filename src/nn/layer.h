@@ -11,7 +11,7 @@ typedef struct mnd_layer mnd_layer;
 
 /*
  * Processes that share memory and take a product of all their rows together, each a range of its
- * columns: see mnd_peers.
+ * columns or one of two sums: see mnd_peers.
  */
 typedef struct mnd_team {
     const mnd_peers *peers;
@@ -36,7 +36,7 @@ typedef struct mnd_pass {
     int rows;
     const mnd_batch *batch; /* NULL at inference */
     size_t grad_stride;     /* from one part's gradient to the next */
-    const float **x, **dy;  /* room for a pointer a segment */
+    const float **x, **dy;  /* room for a pointer a segment, and for two */
     float **y;              /* the same */
     int *group;             /* and for where each begins, and the end */
     mnd_team *team;         /* NULL: alone */

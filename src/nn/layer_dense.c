@@ -158,6 +158,7 @@ static void half_blocks(void *context, int thread, int first, int last) {
     for (int b = first; b < last; b++) {
         const int which = b / j->blocks, h = j->half + which;
         const int row = b % j->blocks * j->block_rows;
+        if (row >= rows) continue;
         mnd_product p = j->product;
         p.x += which;
         p.y += which;

@@ -250,6 +250,7 @@ static void choose_pieces(mnd_model *model) {
     size_t in_group = 0;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
+        /* Not beside pieces: the places of both in memory could not follow the same ranks. */
         if (model->cut == 1 && 2 * model->n_layer <= MND_MAX_LAYERS && worth_halving(p, l))
             l->share_halves = model->groups = 2;
         if (!worth_cutting(p, l, model->cut)) continue;

@@ -100,7 +100,7 @@ for _ in $(seq 400); do
 done
 mapfile -t ranks < <(pgrep -f "^$exe train .*$dir/m.jsonl")
 [ ${#ranks[@]} -eq 3 ] || fail "not 3 processes: ${ranks[*]}"
-while kill -s USR1 "${ranks[@]}" 2>/dev/null || kill -s TERM "${ranks[@]}" 2>/dev/null; do :; done
+while kill -s USR1 "${ranks[@]}" 2>/dev/null; do kill -s TERM "${ranks[@]}" 2>/dev/null || true; done
 code=0
 wait "$pid" || code=$?
 [ "$code" = 75 ] || fail "SIGUSR1 and SIGTERM again and again: exit $code: $(cat "$dir/err")"

@@ -26,6 +26,7 @@ static const network nets[] = {
     {"conv:8:3:same,relu,maxpool:2,conv:12:3,relu,avgpool:2,flatten,dropout:0.25,dense:10",
      {3, {14, 15, 1}},
      10},
+    {"dense:17,relu,dense:300,tanh,dense:6", {1, {4100}}, 6}, /* the first has two sums */
     {"conv:5:3:s2:same,sigmoid,conv:7:2x3,maxpool:3:s2,flatten,dense:6", {3, {17, 16, 3}}, 6},
 };
 
@@ -221,7 +222,7 @@ static void same_bits_threads(void **state) {
             batch b = batch_open(&nets[t], cuts[c].rows, cuts[c].v);
             for (int plain = 0; plain < 2; plain++) {
                 outcome one = run(&nets[t], &b, cuts[c].rows, cuts[c].v, 1, plain, 1);
-                for (int threads = 2; threads <= 3; threads++) {
+                for (int threads = 2; threads <= 5; threads++) {
                     outcome two = run(&nets[t], &b, cuts[c].rows, cuts[c].v, 2, plain, threads);
                     same_outcome(&nets[t], &one, &two, cuts[c].v, n_param, "threads", threads);
                     mnd_free(two.grad);
