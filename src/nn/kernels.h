@@ -118,8 +118,8 @@ typedef struct mnd_kernels {
 
     /* Element by element; buffers never overlap unless they are the same pointer. */
     void (*relu_backward)(size_t n, const float *y, float *d);
-    void (*column_sum)(int m, int n, const float *d,
-                       float *sum);                  /* sum (n) += columns of d (m, n) */
+    /* sum (n) += columns of d (m, n; rows ldd apart) */
+    void (*column_sum)(int m, int n, const float *d, int ldd, float *sum);
     void (*add)(size_t n, const float *x, float *y); /* y += x */
     /* y += x, then negative values to zero if relu. */
     void (*join)(size_t n, const float *x, int relu, float *y);

@@ -85,19 +85,20 @@ struct mnd_layer {
     bool relu;         /* a following relu is done by this layer's forward */
     bool skip;         /* forward and backward are done by an earlier layer */
     bool skip_forward; /* forward alone is */
+    bool masks;        /* a dense layer behind a relu, whose backward it does: of it and dx */
     int n_array;
     mnd_param_info array[MND_LAYER_ARRAYS];
     int fan_in, fan_out;
-    float *param, *grad; /* of this layer's kernel, borrowed; the bias follows but where cut */
+    float *param, *grad; /* of this layer's kernel, borrowed; the bias follows */
     float *bias, *bias_grad;
     size_t n_param;
     /*
-     * A dense kernel (k, n) may be kept in `pieces` by its columns, (k, n / pieces) each and
-     * `apart` from each other. Offsets of the first piece and of the bias among the parameters if
+     * A dense kernel (k, n) may be kept in `pieces` by its columns, (k, n / pieces) each with their
+     * bias behind them, `apart` from each other. Offset of the first piece among the parameters if
      * it is cut into `cut`, which it is once memory is shared; until then there is one piece.
      */
     int pieces, cut;
-    size_t apart, kernel_at, bias_at;
+    size_t apart, kernel_at;
     /*
      * A deep and narrow dense layer, whose columns cannot be dealt out, has outputs of two sums,
      * that over inputs [0, half) and that over the rest, whoever computes them; 0: of one. The
@@ -138,11 +139,12 @@ mnd_status mnd_layer_fail(const mnd_layer *layer, const char *format, ...) MND_P
 /* Bytes of state of a convolution, fused or not: known once the model has decided. */
 size_t mnd_conv_state(const mnd_layer *layer, int rows, int threads);
 /*
- * Rows [first, last) of a piece of a dense layer's weight gradient from all segments of pass->seg,
- * whose inputs and output gradients are at pass->x and pass->dy.
+ * Rows [first, last) of a piece of a dense layer's gradient, of which the last, behind those of the
+ * weights, is the bias', from all segments of pass->seg, whose inputs and output gradients are at
+ * pass->x and pass->dy.
  */
-void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int piece, int first,
-                           int last);
+void mnd_dense_param_grad(const mnd_layer *layer, const mnd_pass *pass, int piece, int first,
+                          int last);
 /* Declares kernel and bias. */
 void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim, int64_t bias);
 

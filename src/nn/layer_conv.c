@@ -181,7 +181,7 @@ static void leaf(void *context, int s, float *out) {
     for (int i = row; i < row + rows; i++)
         j->pass->kernels->column_sum(positions, l->geometry.n,
                                      j->dy + (ptrdiff_t)i * positions * l->geometry.n,
-                                     out + l->array[0].count);
+                                     l->geometry.n, out + l->array[0].count);
 }
 
 static void input_range(void *context, int thread, int first, int last) {

@@ -41,8 +41,8 @@ typedef struct job {
     const mnd_layer *layer;
     const mnd_pass *pass;
     mnd_product product;
-    const float *dy;
-    int piece, from; /* of the weight gradient: which piece, and its first row */
+    bool masks;      /* dx: what a relu let pass is what is above 0 in the rows at pass->dy */
+    int piece, from; /* of the gradient: which piece, and its first row */
     bool by_columns; /* threads divide the product's columns among them, else its rows */
     /* Outputs of two sums: the first to be done, and how each is divided by rows. */
     int half, blocks, block_rows;
@@ -52,39 +52,50 @@ typedef struct job {
 
 /* ---------------------------------------------------------------------- forward, input gradient */
 
-/* This process' rows alone: those of a segment together where bits hang on that. */
-static void own_rows(const mnd_pass *pass, const float *x, float *y, mnd_product *p) {
+/*
+ * This process' rows alone: those of a segment together where bits hang on that. And rows of `mask`
+ * that are as long as those of y; it may be NULL.
+ */
+static void own_rows(const mnd_pass *pass, const float *x, float *y, const float *mask,
+                     mnd_product *p) {
     const mnd_rows *seg = pass->seg;
     const int groups = pass->kernels->whole ? seg->n_seg : 1;
     for (int g = 0; g <= groups; g++) pass->group[g] = groups == 1 ? g * pass->rows : seg->start[g];
     for (int g = 0; g < groups; g++) {
         pass->x[g] = x + (ptrdiff_t)pass->group[g] * p->ldx;
         pass->y[g] = y + (ptrdiff_t)pass->group[g] * p->n;
+        if (mask != NULL) pass->dy[g] = mask + (ptrdiff_t)pass->group[g] * p->n;
     }
     p->n_group = groups;
     p->to = p->n;
 }
 
+/* Where something in this process' lent memory lies in that of peer p. */
+static float *of_peer(const mnd_team *team, int p, const float *mine) {
+    const ptrdiff_t at = (const char *)mine - team->memory[team->peers->rank];
+    return (float *)(void *)(team->memory[p] + at);
+}
+
 /*
- * The rows of `share` neighbours, and the columns of them that this process does. x and y: where
- * they lie in its own memory, and so in everybody's. Those who do the same half lie together, so
- * that columns of dx belong to weights of one's own.
+ * The rows of `share` neighbours, its own first, and the columns of them that this process does.
+ * x, y and mask: where they lie in its own memory, and so in everybody's. Those who do the same
+ * half lie together, so that columns of dx belong to weights of one's own.
  */
 static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, const float *x,
-                      float *y, mnd_product *p) {
+                      float *y, const float *mask, mnd_product *p) {
     const mnd_peers *peers = pass->team->peers;
     const int me = peers->rank % share, leader = peers->rank - me;
     const int halves = share % layer->share_halves == 0 ? layer->share_halves : 1;
     const int part = me % halves * (share / halves) + me / halves;
-    char *const mine = pass->team->memory[peers->rank];
-    const ptrdiff_t x_at = (const char *)x - mine, y_at = (char *)y - mine;
     pass->group[0] = 0;
     for (int g = 0; g < share; g++) {
-        const int first = mnd_logical_first(peers->logical, peers->count, leader + g);
-        const int last = mnd_logical_first(peers->logical, peers->count, leader + g + 1);
+        const int peer = leader + (me + g) % share;
+        const int first = mnd_logical_first(peers->logical, peers->count, peer);
+        const int last = mnd_logical_first(peers->logical, peers->count, peer + 1);
         pass->group[g + 1] = pass->group[g] + pass->team->start[last] - pass->team->start[first];
-        pass->x[g] = (const float *)(const void *)(pass->team->memory[leader + g] + x_at);
-        pass->y[g] = (float *)(void *)(pass->team->memory[leader + g] + y_at);
+        pass->x[g] = of_peer(pass->team, peer, x);
+        pass->y[g] = of_peer(pass->team, peer, y);
+        if (mask != NULL) pass->dy[g] = of_peer(pass->team, peer, mask);
     }
     p->n_group = share;
     const int64_t lines = (p->n + LINE - 1) / LINE;
@@ -98,19 +109,20 @@ void mnd_team_meet(mnd_team *team) {
     team->met = true;
 }
 
-/* y from x, or dx from dy, by `run`. */
+/* y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it meets. */
 static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int n,
-                     const float *x, float *y, int grain, mnd_range_fn run) {
+                     const float *x, float *y, const float *mask, int grain, mnd_range_fn run) {
     job j = {
         .layer = layer,
         .pass = pass,
+        .masks = mask != NULL,
         .product = {.start = pass->group, .x = pass->x, .y = pass->y, .k = k, .ldx = k, .n = n}};
     mnd_team *const team = share > 1 ? pass->team : NULL;
     if (team == NULL) {
-        own_rows(pass, x, y, &j.product);
+        own_rows(pass, x, y, mask, &j.product);
     } else {
         mnd_team_meet(team);
-        team_rows(layer, pass, share, x, y, &j.product);
+        team_rows(layer, pass, share, x, y, mask, &j.product);
     }
     /* By columns, each thread reads but a part of the weights. */
     const int columns = j.product.to - j.product.from, threads = pass->product_threads;
@@ -119,10 +131,7 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
         mnd_parallel(threads, columns, MND_PIECE, run, &j);
     else
         mnd_parallel(threads, pass->group[j.product.n_group], grain, run, &j);
-    if (team != NULL) {
-        team->met = false;
-        mnd_team_meet(team);
-    }
+    if (team != NULL) team->met = false;
 }
 
 /* What a thread does of it: the product with its columns; first and last become its rows. */
@@ -146,7 +155,8 @@ static void forward_range(void *context, int thread, int first, int last) {
         p.to = (piece + 1) * wide < to ? (piece + 1) * wide : to;
         j->pass->kernels->forward(&j->pass->work[thread], &p, first, last,
                                   l->param + (size_t)piece * l->apart + p.from - piece * wide, wide,
-                                  l->bias + p.from, l->relu);
+                                  l->bias + (size_t)piece * l->apart + p.from - piece * wide,
+                                  l->relu);
     }
 }
 
@@ -199,13 +209,13 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
                          .ldx = layer->in.dim[0],
                          .n = layer->out.dim[0]}};
     if (team == NULL) {
-        own_rows(pass, x, y, &j.product);
+        own_rows(pass, x, y, NULL, &j.product);
         pass->x[1] = x + layer->half;
         pass->y[1] = second;
     } else {
         mnd_team_meet(team);
-        team_rows(layer, pass, 2, x + (ptrdiff_t)me * layer->half, second, &j.product);
-        pass->y[me] = y;
+        team_rows(layer, pass, 2, x + (ptrdiff_t)me * layer->half, second, NULL, &j.product);
+        pass->y[0] = y;
         j.product.from = 0;
         j.product.to = j.product.n;
     }
@@ -223,8 +233,9 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
         forward_halves(layer, pass, x, y);
         return;
     }
-    multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y, 6,
+    multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y, NULL, 6,
              forward_range);
+    if (layer->pieces > 1 && pass->team != NULL) mnd_team_meet(pass->team);
 }
 
 static void input_range(void *context, int thread, int first, int last) {
@@ -233,9 +244,14 @@ static void input_range(void *context, int thread, int first, int last) {
     const mnd_product p = share_of(j, &first, &last);
     j->pass->kernels->input_grad(&j->pass->work[thread], &p, first, last, l->param,
                                  l->out.dim[0] / l->pieces, (ptrdiff_t)l->apart);
+    for (int g = 0, row = first; j->masks && row < last; row++) {
+        while (p.start[g + 1] <= row) g++;
+        const ptrdiff_t at = (ptrdiff_t)(row - p.start[g]) * p.n + p.from;
+        j->pass->kernels->relu_backward((size_t)(p.to - p.from), j->pass->dy[g] + at, p.y[g] + at);
+    }
 }
 
-/* ------------------------------------------------------------------------------ weight gradient */
+/* --------------------------------------------------------------------- gradient of the parameters */
 
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
@@ -247,35 +263,39 @@ static void weight_range(void *context, int thread, int first, int last) {
                                   j->pass->grad_stride);
 }
 
-void mnd_dense_weight_grad(const mnd_layer *layer, const mnd_pass *pass, int piece, int first,
-                           int last) {
-    job j = {.layer = layer, .pass = pass, .piece = piece, .from = first};
-    mnd_parallel(pass->product_threads, last - first, 6, weight_range, &j);
-}
-
 static void bias_leaf(void *context, int s, float *out) {
     const job *j = context;
-    const int n = j->layer->out.dim[0], row = j->pass->seg->start[s];
-    memset(out, 0, (size_t)n * sizeof *out);
-    j->pass->kernels->column_sum(j->pass->seg->start[s + 1] - row, n, j->dy + (ptrdiff_t)row * n,
-                                 out);
+    const int n = j->layer->out.dim[0], wide = n / j->layer->pieces;
+    const int *const start = j->pass->seg->start;
+    memset(out, 0, (size_t)wide * sizeof *out);
+    j->pass->kernels->column_sum(start[s + 1] - start[s], wide, j->pass->dy[s], n, out);
+}
+
+void mnd_dense_param_grad(const mnd_layer *layer, const mnd_pass *pass, int piece, int first,
+                          int last) {
+    const int k = layer->in.dim[0];
+    job j = {.layer = layer, .pass = pass, .piece = piece, .from = first};
+    mnd_parallel(pass->product_threads, (last < k ? last : k) - first, 6, weight_range, &j);
+    if (last > k)
+        mnd_tree_over_segments(pass->seg, (size_t)(layer->out.dim[0] / layer->pieces), layer->state,
+                               bias_leaf, &j, pass->kernels->add,
+                               layer->bias_grad + (size_t)piece * layer->apart, pass->grad_stride);
 }
 
 static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
                      float *dy, float *dx) {
     (void)y;
-    job j = {.layer = layer, .pass = pass, .dy = dy};
     const int k = layer->in.dim[0], n = layer->out.dim[0];
     if (!layer->owners || pass->team == NULL) {
         for (int s = 0; s < pass->seg->n_seg; s++) {
             pass->x[s] = x + (ptrdiff_t)pass->seg->start[s] * k;
             pass->dy[s] = dy + (ptrdiff_t)pass->seg->start[s] * n;
         }
-        mnd_dense_weight_grad(layer, pass, 0, 0, k);
+        mnd_dense_param_grad(layer, pass, 0, 0, k + 1);
     }
-    mnd_tree_over_segments(pass->seg, (size_t)n, layer->state, bias_leaf, &j, pass->kernels->add,
-                           layer->bias_grad, pass->grad_stride);
-    if (dx != NULL) multiply(layer, pass, layer->share_dx, n, k, dy, dx, 16, input_range);
+    if (dx != NULL)
+        multiply(layer, pass, layer->share_dx, n, k, dy, dx, layer->masks ? x : NULL, 16,
+                 input_range);
 }
 
 const mnd_layer_ops mnd_layer_dense = {

@@ -150,7 +150,10 @@ static mnd_status check_input(const mnd_shape *input) {
                     SIZE_LIMIT);
 }
 
-/* Lets a layer's forward do the relu behind it, and conv the pooling too. */
+/*
+ * Lets a layer's forward do the relu behind it, a dense layer's backward that before it, and conv
+ * the pooling too.
+ */
 static void fuse(mnd_model *model) {
     if (model->options.plain) return;
     for (int i = 0; i + 1 < model->n_layer; i++) {
@@ -159,7 +162,9 @@ static void fuse(mnd_model *model) {
         if (strcmp(next->ops->kind, "relu") == 0) {
             l->relu = true;
             next->skip_forward = true;
+            mnd_layer *const relu = next;
             next = i + 2 < model->n_layer ? &model->layer[i + 2] : NULL;
+            if (next != NULL && next->ops == &mnd_layer_dense) relu->skip = next->masks = true;
         }
         const mnd_conv *g = &l->geometry;
         if (next == NULL || strcmp(l->ops->kind, "conv") != 0 || i != model->first_trained ||
@@ -256,7 +261,7 @@ static void choose_pieces(mnd_model *model) {
         if (!worth_cutting(p, l, model->cut)) continue;
         l->cut = model->cut;
         l->kernel_at = in_group;
-        in_group += l->array[0].count / (size_t)l->cut;
+        in_group += l->n_param / (size_t)l->cut;
     }
     /* All layers' first pieces, then their second ones and so on, then everything else. */
     size_t at = in_group * (size_t)model->cut;
@@ -267,10 +272,8 @@ static void choose_pieces(mnd_model *model) {
             l->apart = in_group;
         } else {
             l->kernel_at = at;
-            at += l->array[0].count;
+            at += l->n_param;
         }
-        l->bias_at = at;
-        at += l->array[1].count;
         for (int c = 2; c <= p->count && l->owners; c++)
             if (worth_sharing(p, c, l->out.dim[0], l->in.dim[0])) l->share_dx = c;
     }
@@ -456,11 +459,11 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
         mnd_layer *l = &model->layer[i];
         if (l->n_array == 0) continue;
         const size_t kernel = cut ? l->kernel_at : l->array[0].offset;
-        const size_t bias = cut ? l->bias_at : l->array[1].offset;
+        const size_t bias = l->array[0].count / (size_t)(cut && l->cut > 1 ? l->cut : 1);
         l->param = param + kernel;
-        l->bias = param + bias;
+        l->bias = l->param + bias;
         l->grad = grad == NULL ? NULL : grad + kernel;
-        l->bias_grad = grad == NULL ? NULL : grad + bias;
+        l->bias_grad = grad == NULL ? NULL : l->grad + bias;
     }
 }
 
@@ -469,14 +472,10 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
  * followers lie behind it.
  */
 static size_t kept_at(const mnd_model *model, const mnd_layer *l, size_t j, size_t *count) {
-    const size_t kernel = l->array[0].count;
-    if (j >= kernel) {
-        *count = l->n_param - j;
-        return (size_t)(l->bias - model->param) + j - kernel;
-    }
     const size_t first = (size_t)(l->param - model->param);
-    *count = kernel - j;
+    *count = l->n_param - j;
     if (l->pieces <= 1) return first + j;
+    /* The bias is one more row. */
     const size_t n = (size_t)l->out.dim[0], wide = n / (size_t)l->pieces;
     *count = wide - j % wide;
     return first + j % n / wide * l->apart + j / n * wide + j % wide;
@@ -509,13 +508,13 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
         mnd_rng_start(&rng, seed, MND_RNG_INIT, (uint32_t)i, 0);
         const float limit = sqrtf(6.0F / (float)(l->fan_in + l->fan_out));
         const float deviation = sqrtf(2.0F / (float)l->fan_in);
-        for (size_t j = 0, count; j < l->array[0].count; j += count) {
+        for (size_t j = 0, count; j < l->n_param; j += count) {
             float *const to = model->param + kept_at(model, l, j, &count);
             for (size_t q = 0; q < count; q++)
-                to[q] = init == MND_INIT_HE ? deviation * mnd_rng_normal(&rng)
+                to[q] = j + q >= l->array[0].count ? 0.0F
+                        : init == MND_INIT_HE ? deviation * mnd_rng_normal(&rng)
                                             : limit * (2.0F * mnd_rng_uniform(&rng) - 1.0F);
         }
-        memset(l->bias, 0, l->array[1].count * sizeof(float));
     }
 }
 
@@ -598,15 +597,15 @@ static void owned_gradient(mnd_model *model, int i) {
                            .x = model->seg_x,
                            .dy = model->seg_dy};
     for (int piece = 0; piece < l->pieces; piece++) {
-        const size_t k = (size_t)l->in.dim[0], n = (size_t)l->out.dim[0];
-        const size_t wide = n / (size_t)l->pieces;
+        const size_t rows = (size_t)l->in.dim[0] + 1; /* and the bias */
+        const size_t wide = (size_t)(l->out.dim[0] / l->pieces);
         const size_t offset = l->kernel_at + (size_t)piece * l->apart;
         const size_t from = first > offset ? first - offset : 0;
         const size_t end = first + count > offset ? first + count - offset : 0;
-        if (from >= k * wide || end == 0) continue;
+        if (from >= rows * wide || end == 0) continue;
         point_at_all_rows(model, l, start, (size_t)piece * wide);
-        mnd_dense_weight_grad(l, &pass, piece, (int)(from / wide),
-                              (int)((end < k * wide ? end : k * wide) / wide));
+        mnd_dense_param_grad(l, &pass, piece, (int)(from / wide),
+                             (int)((end < rows * wide ? end : rows * wide) / wide));
     }
 }
 
@@ -646,9 +645,11 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                                         batch->scale, dy + at, &correct[s]);
     }
     written(&pass, 1);
+    bool dealt_out = false; /* dy: its columns may not all be there yet */
     for (int i = model->n_layer - 1; i >= model->first_trained; i--) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
+        if (dealt_out && !(l->owners && i == model->first_trained)) mnd_team_meet(&model->team);
         float *dx = dy;
         if (!l->elementwise) dx = i > model->first_trained ? gradient_of(model, i - 1, dy) : NULL;
         if (owned_early(model, i)) {
@@ -656,7 +657,8 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
             owned_gradient(model, i);
         }
         l->ops->backward(l, &pass, input_of(model, i), l->y, dy, dx);
-        written(&pass, l->share_dx);
+        dealt_out = pass.team != NULL && dx != NULL && l->share_dx > 1;
+        if (!dealt_out) written(&pass, 1);
         if (dx != NULL) dy = dx;
     }
 }
@@ -672,7 +674,7 @@ enum { ROWS_A_STEP = 38, PIXELS_A_STEP = 63 };
 static mnd_owned owned_range(const mnd_layer *l, int piece, bool pixels, int64_t batch) {
     const size_t per_step = pixels ? PIXELS_A_STEP : ROWS_A_STEP;
     mnd_owned range = {.first = l->kernel_at + (size_t)piece * l->apart,
-                       .count = l->array[0].count / (size_t)l->cut,
+                       .count = l->n_param / (size_t)l->cut,
                        .unit = (size_t)(l->out.dim[0] / l->cut),
                        .cost = MND_UPDATE_COST + MND_UPDATE_COST * (size_t)batch / per_step};
     if (l->share_halves > 1) {
