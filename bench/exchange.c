@@ -19,6 +19,7 @@
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/optimizer.h"
+#include "mnist_dist/subnormal.h"
 #include "mnist_dist/timer.h"
 
 /* A turn is some steps of one side, the first ones not counted: they find the other's data in
@@ -182,6 +183,7 @@ static void bench(mnd_comm *comm, size_t n, int repeats) {
 
 int main(int argc, char **argv) {
     mnd_comm *comm = NULL;
+    (void)mnd_flush_subnormals();
     if (mnd_comm_start(&comm) != MND_OK || strcmp(mnd_comm_library(comm), "none") == 0) {
         fprintf(stderr, "bench_exchange: start it with mpirun\n");
         return 2;

@@ -20,6 +20,7 @@
 #include "mnist_dist/model.h"
 #include "mnist_dist/optimizer.h"
 #include "mnist_dist/rng.h"
+#include "mnist_dist/subnormal.h"
 
 enum { BATCH = 128, STEPS = 40, PIXELS = 784, COPIES = 8 };
 
@@ -209,6 +210,7 @@ int main(int argc, char **argv) {
     mnd_dataset *data = NULL;
     mnd_comm *comm = NULL;
     bench b = {0};
+    (void)mnd_flush_subnormals();
     mnd_blas_set_threads(1);
     must(mnd_comm_self(&comm));
     must(mnd_dataset_open(path, &data));

@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "mnist_dist/log.h"
+#include "mnist_dist/subnormal.h"
 
 static const struct {
     const char *name;
@@ -92,6 +93,7 @@ static void keep_openblas_small(char **argv) {
 
 int main(int argc, char **argv) {
     keep_openblas_small(argv);
+    (void)mnd_flush_subnormals();
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help();

@@ -4,14 +4,19 @@
  */
 #include "test.h"
 
+#include <float.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "mnist_dist/subnormal.h"
 #include "parallel.h"
 
 enum { N = 300, THREADS = 7 };
+
+static bool flushed;
 
 typedef struct record {
     unsigned char ran[N];   /* how often each index was run */
@@ -100,8 +105,31 @@ static void results_are_seen(void **state) {
     }
 }
 
+/* The smallest normal float halved, on every thread: 0 for all or for none. */
+static void halve(void *context, int thread, int first, int last) {
+    volatile float x = FLT_MIN;
+    float *half = context;
+    (void)thread;
+    for (int i = first; i < last; i++) half[i] = x * 0.5F;
+}
+
+static void subnormals_are_zero_on_every_thread(void **state) {
+    (void)state;
+    float half[N];
+    mnd_parallel(THREADS, N, 1, halve, half);
+    for (int i = 0; i < N; i++) assert_true(half[i] == (flushed ? 0.0F : FLT_MIN / 2));
+    /* Nor are they when they come from memory. */
+    const uint32_t word = 1 << 22;
+    float subnormal;
+    memcpy(&subnormal, &word, sizeof subnormal);
+    volatile float x = subnormal;
+    assert_true((x * 0x1p126F == 0.0F) == flushed);
+}
+
 int main(void) {
+    flushed = mnd_flush_subnormals();
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(subnormals_are_zero_on_every_thread),
         cmocka_unit_test(every_index_once),
         cmocka_unit_test(loops_follow_one_another),
         cmocka_unit_test(threads_wake_again),
