@@ -55,70 +55,55 @@ broken nan:2:130 allreduce "NaN or infinite in epoch 2, step 130, on rank 2" "la
 broken nan:0:130 shared "NaN or infinite in epoch 2, step 130, on rank 0" "layer 2 (dense:16)"
 broken kill:1:130 shared # named by mpirun itself
 
-# Signals: all ranks agree at a step's end, save and exit with 75; the same command goes on.
-for signal in TERM INT USR1 USR2; do
+# begin COMMAND...: starts a run without end, in the background, and waits for its second epoch.
+begin() {
     rm -rf "$dir/ckpt" "$dir/m.jsonl"
-    "$exe" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" --metrics "$dir/m.jsonl" \
+    "$@" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" --metrics "$dir/m.jsonl" \
         >"$dir/out" 2>"$dir/err" &
     pid=$!
-    for _ in $(seq 200); do
-        grep -qs '"epoch":2' "$dir/m.jsonl" && break
+    for _ in $(seq 400); do
+        grep -qs '"epoch":2' "$dir/m.jsonl" && return
         sleep 0.05
     done
-    kill -s "$signal" "$pid"
-    code=0
+    fail "no second epoch: $(cat "$dir/err")"
+}
+
+# ends CODE WHAT: that run ends with this code.
+ends() {
+    local code=0
     wait "$pid" || code=$?
-    [ "$code" = 75 ] || fail "SIG$signal: exit $code: $(cat "$dir/err")"
+    [ "$code" = "$1" ] || fail "$2: exit $code: $(cat "$dir/err")"
+}
+
+# Signals: all ranks agree at a step's end, save and exit with 75; the same command goes on.
+for signal in TERM INT USR1 USR2; do
+    begin "$exe"
+    kill -s "$signal" "$pid"
+    ends 75 "SIG$signal"
     grep -q "stopped by SIG$signal after step .*--resume auto" "$dir/err" || fail "$(cat "$dir/err")"
     "$exe" evaluate "$dir/ckpt/latest" --data "$dir/data.h5" >"$dir/out" || fail "SIG$signal"
 done
 
 # Under mpirun SIGUSR1 reaches every rank; mpirun hands the code on.
-rm -rf "$dir/ckpt" "$dir/m.jsonl"
-"$MPIEXEC" -n 3 "$exe" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" \
-    --metrics "$dir/m.jsonl" >"$dir/out" 2>"$dir/err" &
-pid=$!
-for _ in $(seq 400); do
-    grep -qs '"epoch":2' "$dir/m.jsonl" && break
-    sleep 0.05
-done
+begin "$MPIEXEC" -n 3 "$exe"
 kill -s USR1 "$pid"
-code=0
-wait "$pid" || code=$?
-[ "$code" = 75 ] || fail "SIGUSR1 to mpirun: exit $code: $(cat "$dir/err")"
+ends 75 "SIGUSR1 to mpirun"
 [ "$(grep -c 'stopped by SIGUSR1' "$dir/err")" = 1 ] || fail "SIGUSR1 to mpirun: $(cat "$dir/err")"
 
 # A launcher sends it to one process after the other: those that get it, or get it again, when all are
 # about to leave do not die of it.
-rm -rf "$dir/ckpt" "$dir/m.jsonl"
-"$MPIEXEC" -n 3 "$exe" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" \
-    --metrics "$dir/m.jsonl" >"$dir/out" 2>"$dir/err" &
-pid=$!
-for _ in $(seq 400); do
-    grep -qs '"epoch":2' "$dir/m.jsonl" && break
-    sleep 0.05
-done
+begin "$MPIEXEC" -n 3 "$exe"
 mapfile -t ranks < <(pgrep -f "^$exe train .*$dir/m.jsonl")
 [ ${#ranks[@]} -eq 3 ] || fail "not 3 processes: ${ranks[*]}"
 while kill -s USR1 "${ranks[@]}" 2>/dev/null; do kill -s TERM "${ranks[@]}" 2>/dev/null || true; done
-code=0
-wait "$pid" || code=$?
-[ "$code" = 75 ] || fail "SIGUSR1 and SIGTERM again and again: exit $code: $(cat "$dir/err")"
+ends 75 "SIGUSR1 and SIGTERM again and again"
 
 # A process that cannot come to a step's end any more: a second SIGINT ends it at once.
-MNIST_DIST_FAULT=hang:0:250 "$exe" train "${run[@]}" --epochs 100000 --checkpoint-dir none \
-    --metrics "$dir/i.jsonl" >"$dir/out" 2>"$dir/err" &
-pid=$!
-for _ in $(seq 200); do
-    grep -qs '"epoch":2' "$dir/i.jsonl" && break
-    sleep 0.05
-done
+MNIST_DIST_FAULT=hang:0:250 begin "$exe"
 sleep 0.5
 kill -INT "$pid"
 sleep 0.5
 kill -0 "$pid" || fail "one SIGINT ended a process in the middle of a step"
 kill -INT "$pid"
-code=0
-wait "$pid" || code=$?
-[ "$code" = 130 ] || fail "a second SIGINT: exit $code"
+ends 130 "a second SIGINT"
 echo "faults are noticed, named and survived"
