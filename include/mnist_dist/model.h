@@ -70,7 +70,7 @@ MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, cha
  * where the layer is larger than the batch: (rows of others) * (owned inputs + outputs) floats
  * instead of (others) * (owned weights). (Krizhevsky, "One weird trick for parallelizing
  * convolutional neural networks", 2014, cuts dense layers for the same reason.) A model picks the
- * layers for which it pays; their weights are its owned ranges.
+ * layers for which it pays; their weights and biases are its owned ranges.
  *
  * In the same spirit, neighbours take the products of such layers together where that pays: each
  * does a range of the columns for the rows of all of them, and so reads a part of the weights
@@ -140,9 +140,9 @@ mnd_param_info mnd_model_array(const mnd_model *model, int i);
 void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_stride);
 
 /*
- * The weights of the layers that owners compute, a range for each part of them that is dealt out
- * (its unit: the weights of one input in it), in ascending order as they are kept once memory is
- * shared; returns how many (at most MND_MAX_LAYERS).
+ * The weights and biases of the layers that owners compute, a range for each part of them that is
+ * dealt out (its unit: a row, the weights of one input or the bias), in ascending order as they are
+ * kept once memory is shared; returns how many (at most MND_MAX_LAYERS).
  */
 int mnd_model_owned(const mnd_model *model, mnd_owned *range);
 /*
@@ -208,7 +208,8 @@ typedef struct mnd_batch {
  * a part. loss_sum (n_seg) gets each segment's sum of losses, correct (n_seg) its number of right
  * answers (the first largest logit counts as the answer). Allocates nothing.
  * A row's bits depend on its own values, the parameters and its segment alone. Collective over
- * the peers after mnd_model_share.
+ * the peers after mnd_model_share; peers may then still read and write what this process lent,
+ * until all are done with mnd_model_owned_gradient.
  */
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct);

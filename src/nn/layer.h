@@ -58,7 +58,8 @@ typedef struct mnd_layer_ops {
                        mnd_need *need);
     /* y from x; y already holds x where elementwise. */
     void (*forward)(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y);
-    /* Parameter gradients, and dx from dy unless dx is NULL. Elementwise: dy itself becomes dx. */
+    /* Parameter gradients, and dx from dy unless dx is NULL. Elementwise: dy itself becomes dx.
+       Where columns of dx are dealt out, those of others are there once all have met. */
     void (*backward)(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
                      float *dy, float *dx);
 } mnd_layer_ops;
@@ -83,9 +84,9 @@ struct mnd_layer {
     int keeps;         /* what backward wants of y: 0 nothing, 1 its sign, 2 all of it */
     int spoils;        /* elementwise: the most that an earlier layer may want of x, see keeps */
     bool relu;         /* a following relu is done by this layer's forward */
-    bool skip;         /* forward and backward are done by an earlier layer */
+    bool skip;         /* forward and backward are done by other layers: see convpool and masks */
     bool skip_forward; /* forward alone is */
-    bool masks;        /* a dense layer behind a relu, whose backward it does: of it and dx */
+    bool masks;        /* dense: its dx is already that of the relu before it */
     int n_array;
     mnd_param_info array[MND_LAYER_ARRAYS];
     int fan_in, fan_out;
@@ -111,8 +112,8 @@ struct mnd_layer {
     void *state; /* need.state bytes, borrowed from the model */
     float *y;    /* (rows, out), borrowed from the model */
     /*
-     * A dense layer whose weight gradient is computed by the owners of its rows once memory is
-     * shared: where x, dy, y and dx then lie in every process' part of it, in bytes.
+     * A dense layer whose gradient, bias included, is computed by the owners of its rows once
+     * memory is shared: where x, dy, y and dx then lie in every process' part of it, in bytes.
      */
     bool owners;
     size_t shared_x, shared_dy, shared_y, shared_dx;

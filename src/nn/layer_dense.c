@@ -109,7 +109,8 @@ void mnd_team_meet(mnd_team *team) {
     team->met = true;
 }
 
-/* y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it meets. */
+/* y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it
+ * meets. */
 static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int n,
                      const float *x, float *y, const float *mask, int grain, mnd_range_fn run) {
     job j = {
@@ -251,7 +252,8 @@ static void input_range(void *context, int thread, int first, int last) {
     }
 }
 
-/* --------------------------------------------------------------------- gradient of the parameters */
+/* --------------------------------------------------------------------- gradient of the parameters
+ */
 
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;

@@ -510,30 +510,34 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
         const float deviation = sqrtf(2.0F / (float)l->fan_in);
         for (size_t j = 0, count; j < l->n_param; j += count) {
             float *const to = model->param + kept_at(model, l, j, &count);
-            for (size_t q = 0; q < count; q++)
-                to[q] = j + q >= l->array[0].count ? 0.0F
-                        : init == MND_INIT_HE ? deviation * mnd_rng_normal(&rng)
-                                            : limit * (2.0F * mnd_rng_uniform(&rng) - 1.0F);
+            for (size_t q = 0; q < count; q++) {
+                if (j + q >= l->array[0].count)
+                    to[q] = 0.0F;
+                else if (init == MND_INIT_HE)
+                    to[q] = deviation * mnd_rng_normal(&rng);
+                else
+                    to[q] = limit * (2.0F * mnd_rng_uniform(&rng) - 1.0F);
+            }
         }
     }
 }
 
 float *mnd_model_input(mnd_model *model) { return model->x; }
 
-/* A layer has written what others may read, or was the last to meet them. */
-static void written(const mnd_pass *pass, int share) {
-    if (pass->team != NULL && share <= 1) pass->team->met = false;
+/* This process has written what others may read. */
+static void written(const mnd_pass *pass) {
+    if (pass->team != NULL) pass->team->met = false;
 }
 
 static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
     const float *x = model->x;
-    written(pass, 1);
+    written(pass);
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
         if (l->copies) memcpy(l->y, x, (size_t)pass->rows * mnd_shape_size(&l->in) * sizeof *x);
         if (!l->skip_forward) l->ops->forward(l, pass, x, l->y);
-        written(pass, l->pieces);
+        if (l->pieces <= 1) written(pass); /* else all have met behind it */
         x = l->y;
     }
     return x;
@@ -644,11 +648,13 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                                         seg->start[s + 1] - seg->start[s], model->classes,
                                         batch->scale, dy + at, &correct[s]);
     }
-    written(&pass, 1);
+    written(&pass);
     bool dealt_out = false; /* dy: its columns may not all be there yet */
     for (int i = model->n_layer - 1; i >= model->first_trained; i--) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
+        /* Of the first one, owners read dy, in mnd_model_owned_gradient, to which all come first.
+         */
         if (dealt_out && !(l->owners && i == model->first_trained)) mnd_team_meet(&model->team);
         float *dx = dy;
         if (!l->elementwise) dx = i > model->first_trained ? gradient_of(model, i - 1, dy) : NULL;
@@ -658,7 +664,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
         }
         l->ops->backward(l, &pass, input_of(model, i), l->y, dy, dx);
         dealt_out = pass.team != NULL && dx != NULL && l->share_dx > 1;
-        if (!dealt_out) written(&pass, 1);
+        if (!dealt_out) written(&pass);
         if (dx != NULL) dy = dx;
     }
 }

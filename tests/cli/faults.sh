@@ -63,8 +63,10 @@ begin() {
     pid=$!
     for _ in $(seq 400); do
         grep -qs '"epoch":2' "$dir/m.jsonl" && return
+        kill -0 "$pid" 2>/dev/null || break
         sleep 0.05
     done
+    kill -KILL "$pid" 2>/dev/null || true
     fail "no second epoch: $(cat "$dir/err")"
 }
 
