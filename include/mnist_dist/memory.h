@@ -6,7 +6,8 @@
 
 #include "mnist_dist/status.h"
 
-#define MND_ALIGN 64 /* a cache line and an AVX-512 register */
+#define MND_ALIGN 64       /* a cache line and an AVX-512 register */
+#define MND_LINE_FLOATS 16 /* a cache line */
 
 /* Bytes rounded up to a multiple of MND_ALIGN. */
 static inline size_t mnd_align_up(size_t bytes) {

@@ -6,7 +6,6 @@
 #include "tree_sum.h"
 
 #define MND_EXCHANGE_SLOTS 4
-#define MND_LINE_FLOATS 16 /* a cache line */
 
 typedef struct mnd_exchange_ops mnd_exchange_ops;
 

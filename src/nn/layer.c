@@ -94,4 +94,5 @@ void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim, int64_t bi
                                        .count = (size_t)bias};
     layer->n_array = 2;
     layer->n_param = count + (size_t)bias;
+    layer->pieces = layer->cut = 1;
 }

@@ -3,10 +3,11 @@
 
 #include "layer.h"
 #include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
 #include "parallel.h"
 #include "tree.h"
 
-enum { LINE = 16 /* floats of a cache line */, DEEP = 4096 /* inputs of two sums */ };
+enum { DEEP = 4096 /* inputs of two sums */ };
 
 /* Of the tree of bias gradients. */
 static size_t tree_floats(const mnd_layer *layer) {
@@ -27,9 +28,9 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
     layer->out = (mnd_shape){.ndim = 1, .dim = {n}};
     layer->fan_in = k;
     layer->fan_out = n;
-    layer->pieces = layer->cut = layer->share_dx = layer->share_halves = 1;
+    layer->share_dx = layer->share_halves = 1;
     if (k >= DEEP && n < 2 * MND_PIECE && !kernels->whole)
-        layer->half = (k / 2 + LINE - 1) / LINE * LINE;
+        layer->half = (k / 2 + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS * MND_LINE_FLOATS;
     mnd_layer_params(layer, 2, (const int64_t[]){k, n}, n);
     need->scratch = kernels->scratch(rows, n, k, NULL);
     need->state = tree_floats(layer) * sizeof(float);
@@ -41,7 +42,6 @@ typedef struct job {
     const mnd_layer *layer;
     const mnd_pass *pass;
     mnd_product product;
-    bool masks;      /* dx: what a relu let pass is what is above 0 in the rows at pass->dy */
     int piece, from; /* of the gradient: which piece, and its first row */
     bool by_columns; /* threads divide the product's columns among them, else its rows */
     /* Outputs of two sums: the first to be done, and how each is divided by rows. */
@@ -98,9 +98,9 @@ static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, c
         if (mask != NULL) pass->dy[g] = of_peer(pass->team, peer, mask);
     }
     p->n_group = share;
-    const int64_t lines = (p->n + LINE - 1) / LINE;
-    const int64_t to = lines * (part + 1) / share * LINE;
-    p->from = (int)(lines * part / share * LINE);
+    const int64_t lines = (p->n + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS;
+    const int64_t to = lines * (part + 1) / share * MND_LINE_FLOATS;
+    p->from = (int)(lines * part / share * MND_LINE_FLOATS);
     p->to = to < p->n ? (int)to : p->n;
 }
 
@@ -116,7 +116,6 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
     job j = {
         .layer = layer,
         .pass = pass,
-        .masks = mask != NULL,
         .product = {.start = pass->group, .x = pass->x, .y = pass->y, .k = k, .ldx = k, .n = n}};
     mnd_team *const team = share > 1 ? pass->team : NULL;
     if (team == NULL) {
@@ -245,7 +244,8 @@ static void input_range(void *context, int thread, int first, int last) {
     const mnd_product p = share_of(j, &first, &last);
     j->pass->kernels->input_grad(&j->pass->work[thread], &p, first, last, l->param,
                                  l->out.dim[0] / l->pieces, (ptrdiff_t)l->apart);
-    for (int g = 0, row = first; j->masks && row < last; row++) {
+    /* The relu let pass what is above 0 in the rows of x, now at pass->dy. */
+    for (int g = 0, row = first; l->masks && row < last; row++) {
         while (p.start[g + 1] <= row) g++;
         const ptrdiff_t at = (ptrdiff_t)(row - p.start[g]) * p.n + p.from;
         j->pass->kernels->relu_backward((size_t)(p.to - p.from), j->pass->dy[g] + at, p.y[g] + at);

@@ -459,7 +459,7 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
         mnd_layer *l = &model->layer[i];
         if (l->n_array == 0) continue;
         const size_t kernel = cut ? l->kernel_at : l->array[0].offset;
-        const size_t bias = l->array[0].count / (size_t)(cut && l->cut > 1 ? l->cut : 1);
+        const size_t bias = l->array[0].count / (size_t)(cut ? l->cut : 1);
         l->param = param + kernel;
         l->bias = l->param + bias;
         l->grad = grad == NULL ? NULL : grad + kernel;
@@ -653,8 +653,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
     for (int i = model->n_layer - 1; i >= model->first_trained; i--) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
-        /* Of the first one, owners read dy, in mnd_model_owned_gradient, to which all come first.
-         */
+        /* The first one's owners read dy when all have come to mnd_model_owned_gradient. */
         if (dealt_out && !(l->owners && i == model->first_trained)) mnd_team_meet(&model->team);
         float *dx = dy;
         if (!l->elementwise) dx = i > model->first_trained ? gradient_of(model, i - 1, dy) : NULL;
