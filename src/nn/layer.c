@@ -94,5 +94,5 @@ void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim, int64_t bi
                                        .count = (size_t)bias};
     layer->n_array = 2;
     layer->n_param = count + (size_t)bias;
-    layer->pieces = layer->cut = 1;
+    layer->pieces = layer->cut = layer->share_halves = 1;
 }

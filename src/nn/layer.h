@@ -78,6 +78,7 @@ struct mnd_layer {
     char text[MND_LAYER_TEXT];    /* as in the spec */
     char arg[MND_LAYER_ARGS][24]; /* the words between the colons */
     int n_arg;
+    const struct mnd_layer *behind; /* the last one before it that has parameters, or NULL */
     mnd_shape in, out;
     bool elementwise;  /* works in place: on y, and on dy, which becomes dx */
     bool copies;       /* elementwise, but x must survive: the model copies it to y first */
@@ -95,22 +96,27 @@ struct mnd_layer {
     size_t n_param;
     /*
      * A dense kernel (k, n) may be kept in `pieces` by its columns, (k, n / pieces) each with their
-     * bias behind them, `apart` from each other. Offset of the first piece among the parameters if
-     * it is cut into `cut`, which it is once memory is shared; until then there is one piece.
+     * bias behind them, `apart` from each other: in `cut` once memory is shared; until then there
+     * is one piece.
      */
     int pieces, cut;
-    size_t apart, kernel_at;
+    size_t apart;
+    /* Once memory is shared: offset of the first piece or half among the parameters, and apart. */
+    size_t kernel_at, parts_apart;
     /*
-     * A deep and narrow dense layer, whose columns cannot be dealt out, has outputs of two sums,
-     * that over inputs [0, half) and that over the rest, whoever computes them; 0: of one. The
-     * second lies in `extra` (rows, n) until it is added. `share_halves`: among how many processes
-     * they are dealt out; where extra then is in every process' shared memory, in bytes.
+     * Some dense layers have outputs of two sums, that over inputs [0, half) and that over the
+     * rest, whoever computes them; 0: of one. The second lies in `extra` (rows, n) until it is
+     * added. `share_halves`: among how many processes the two are dealt out; where extra then is in
+     * every process' shared memory, in bytes. The rows of an uncut kernel from `half` on lie
+     * `apart` from its first.
      */
     int half, share_halves;
     float *extra;
     size_t shared_extra;
-    void *state; /* need.state bytes, borrowed from the model */
-    float *y;    /* (rows, out), borrowed from the model */
+    bool reads_own; /* its half of the inputs is what the same process did of the layer behind */
+    bool read_by_writers; /* and that layer: nobody else reads it in the forward pass */
+    void *state;          /* need.state bytes, borrowed from the model */
+    float *y;             /* (rows, out), borrowed from the model */
     /*
      * A dense layer whose gradient, bias included, is computed by the owners of its rows once
      * memory is shared: where x, dy, y and dx then lie in every process' part of it, in bytes.

@@ -7,7 +7,22 @@
 #include "parallel.h"
 #include "tree.h"
 
-enum { DEEP = 4096 /* inputs of two sums */ };
+enum { DEEP = 4096 };
+
+/*
+ * Where the outputs' first sum ends, 0 if they have but one: of deep and narrow layers, whose
+ * columns cannot be dealt out, and of those behind a layer whose columns can be, in two: who has
+ * half of these computes the sums over them.
+ */
+static int first_half(const mnd_layer *layer, int k, int n) {
+    const mnd_layer *behind = layer->behind;
+    if (k >= DEEP && n < 2 * MND_PIECE)
+        return (k / 2 + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS * MND_LINE_FLOATS;
+    if (behind != NULL && behind->ops == &mnd_layer_dense && behind->half == 0 &&
+        k % (2 * MND_PIECE) == 0 && n >= MND_PIECE)
+        return k / 2;
+    return 0;
+}
 
 /* Of the tree of bias gradients. */
 static size_t tree_floats(const mnd_layer *layer) {
@@ -28,9 +43,9 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
     layer->out = (mnd_shape){.ndim = 1, .dim = {n}};
     layer->fan_in = k;
     layer->fan_out = n;
-    layer->share_dx = layer->share_halves = 1;
-    if (k >= DEEP && n < 2 * MND_PIECE && !kernels->whole)
-        layer->half = (k / 2 + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS * MND_LINE_FLOATS;
+    layer->share_dx = 1;
+    if (!kernels->whole) layer->half = first_half(layer, k, n);
+    layer->apart = (size_t)layer->half * (size_t)n;
     mnd_layer_params(layer, 2, (const int64_t[]){k, n}, n);
     need->scratch = kernels->scratch(rows, n, k, NULL);
     need->state = tree_floats(layer) * sizeof(float);
@@ -109,10 +124,19 @@ void mnd_team_meet(mnd_team *team) {
     team->met = true;
 }
 
-/* y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it
- * meets. */
+/* Where the layer's outputs have two sums, the second of own rows. */
+static float *second_sums(const mnd_layer *layer) {
+    return layer->extra != NULL ? layer->extra : (float *)layer->state + tree_floats(layer);
+}
+
+/*
+ * y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it
+ * meets. `second`, which may be NULL: where second sums go, those over inputs from layer->half on;
+ * rows of these and those lie in p.x and p.y behind the others.
+ */
 static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int n,
-                     const float *x, float *y, const float *mask, int grain, mnd_range_fn run) {
+                     const float *x, float *y, float *second, const float *mask, int grain,
+                     mnd_range_fn run) {
     job j = {
         .layer = layer,
         .pass = pass,
@@ -123,6 +147,10 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
     } else {
         mnd_team_meet(team);
         team_rows(layer, pass, share, x, y, mask, &j.product);
+    }
+    for (int g = 0, groups = j.product.n_group; second != NULL && g < groups; g++) {
+        pass->x[groups + g] = pass->x[g] + layer->half;
+        pass->y[groups + g] = second + (pass->y[g] - y); /* as far from each other as those of y */
     }
     /* By columns, each thread reads but a part of the weights. */
     const int columns = j.product.to - j.product.from, threads = pass->product_threads;
@@ -145,6 +173,30 @@ static mnd_product share_of(const job *j, int *first, int *last) {
     return p;
 }
 
+/* Columns of p by weights w and bias, as they lie in one piece; of two sums, the second goes to the
+ * rows behind those of y. */
+static void forward_columns(const job *j, int thread, mnd_product p, int first, int last,
+                            const float *w, int wide, const float *bias) {
+    const mnd_layer *l = j->layer;
+    const mnd_kernels *kernels = j->pass->kernels;
+    mnd_work *const work = &j->pass->work[thread];
+    if (l->half == 0) {
+        kernels->forward(work, &p, first, last, w, wide, bias, l->relu);
+        return;
+    }
+    p.k = l->half;
+    kernels->forward(work, &p, first, last, w, wide, bias, 0);
+    p.k = l->in.dim[0] - l->half;
+    p.x += p.n_group;
+    p.y += p.n_group;
+    kernels->forward(work, &p, first, last, w + (ptrdiff_t)l->half * wide, wide, NULL, 0);
+    for (int g = 0, row = first; row < last; row++) {
+        while (p.start[g + 1] <= row) g++;
+        const ptrdiff_t at = (ptrdiff_t)(row - p.start[g]) * p.n + p.from;
+        kernels->join((size_t)(p.to - p.from), p.y[g] + at, l->relu, p.y[g - p.n_group] + at);
+    }
+}
+
 static void forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
@@ -152,11 +204,9 @@ static void forward_range(void *context, int thread, int first, int last) {
     mnd_product p = share_of(j, &first, &last);
     const int to = p.to;
     for (int piece = p.from / wide; p.from < to; p.from = ++piece * wide) {
+        const size_t at = (size_t)piece * l->apart + (size_t)(p.from - piece * wide);
         p.to = (piece + 1) * wide < to ? (piece + 1) * wide : to;
-        j->pass->kernels->forward(&j->pass->work[thread], &p, first, last,
-                                  l->param + (size_t)piece * l->apart + p.from - piece * wide, wide,
-                                  l->bias + (size_t)piece * l->apart + p.from - piece * wide,
-                                  l->relu);
+        forward_columns(j, thread, p, first, last, l->param + at, wide, l->bias + at);
     }
 }
 
@@ -175,8 +225,7 @@ static void half_blocks(void *context, int thread, int first, int last) {
         p.k = h == 0 ? l->half : l->in.dim[0] - l->half;
         j->pass->kernels->forward(&j->pass->work[thread], &p, row,
                                   row + j->block_rows < rows ? row + j->block_rows : rows,
-                                  l->param + (ptrdiff_t)h * l->half * p.n, p.n,
-                                  h == 0 ? l->bias : NULL, 0);
+                                  l->param + (size_t)h * l->apart, p.n, h == 0 ? l->bias : NULL, 0);
     }
 }
 
@@ -195,8 +244,7 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
     mnd_team *const team = layer->share_halves > 1 ? pass->team : NULL;
     const int me = team != NULL ? team->peers->rank % 2 : 0;
     const int threads = pass->product_threads, halves = team == NULL ? 2 : 1;
-    float *const second =
-        layer->extra != NULL ? layer->extra : (float *)layer->state + tree_floats(layer);
+    float *const second = second_sums(layer);
     job j = {.layer = layer,
              .pass = pass,
              .half = me,
@@ -213,7 +261,7 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
         pass->x[1] = x + layer->half;
         pass->y[1] = second;
     } else {
-        mnd_team_meet(team);
+        if (!layer->reads_own) mnd_team_meet(team);
         team_rows(layer, pass, 2, x + (ptrdiff_t)me * layer->half, second, NULL, &j.product);
         pass->y[0] = y;
         j.product.from = 0;
@@ -229,21 +277,35 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
 }
 
 static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
-    if (layer->half > 0) {
+    if (layer->half > 0 && layer->pieces == 1)
         forward_halves(layer, pass, x, y);
-        return;
-    }
-    multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y, NULL, 6,
-             forward_range);
-    if (layer->pieces > 1 && pass->team != NULL) mnd_team_meet(pass->team);
+    else
+        multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y,
+                 layer->half > 0 ? second_sums(layer) : NULL, NULL, 6, forward_range);
+}
+
+/*
+ * The first row, `last` at most, behind those from `row` on that lie one behind the other; *shift:
+ * how much farther they lie than if all rows did.
+ */
+static int together(const mnd_layer *l, int row, int last, ptrdiff_t *shift) {
+    const size_t split = (size_t)l->half * (size_t)l->out.dim[0];
+    *shift = 0;
+    if (l->half == 0 || l->pieces > 1 || l->apart == split) return last;
+    if (row >= l->half) *shift = (ptrdiff_t)(l->apart - split);
+    return row < l->half && l->half < last ? l->half : last;
 }
 
 static void input_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const mnd_product p = share_of(j, &first, &last);
-    j->pass->kernels->input_grad(&j->pass->work[thread], &p, first, last, l->param,
-                                 l->out.dim[0] / l->pieces, (ptrdiff_t)l->apart);
+    ptrdiff_t shift;
+    for (mnd_product part = p; part.from < p.to; part.from = part.to) {
+        part.to = together(l, part.from, p.to, &shift);
+        j->pass->kernels->input_grad(&j->pass->work[thread], &part, first, last, l->param + shift,
+                                     l->out.dim[0] / l->pieces, (ptrdiff_t)l->apart);
+    }
     /* The relu let pass what is above 0 in the rows of x, now at pass->dy. */
     for (int g = 0, row = first; l->masks && row < last; row++) {
         while (p.start[g + 1] <= row) g++;
@@ -258,11 +320,14 @@ static void input_range(void *context, int thread, int first, int last) {
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
-    const int n = l->out.dim[0];
-    j->pass->kernels->weight_grad(&j->pass->work[thread], j->pass->seg, j->from + first,
-                                  j->from + last, n / l->pieces, l->in.dim[0], j->pass->x,
-                                  j->pass->dy, n, l->grad + (size_t)j->piece * l->apart,
-                                  j->pass->grad_stride);
+    const int n = l->out.dim[0], to = j->from + last;
+    ptrdiff_t shift;
+    for (int row = j->from + first, end; row < to; row = end) {
+        end = together(l, row, to, &shift);
+        j->pass->kernels->weight_grad(
+            &j->pass->work[thread], j->pass->seg, row, end, n / l->pieces, l->in.dim[0], j->pass->x,
+            j->pass->dy, n, l->grad + (size_t)j->piece * l->apart + shift, j->pass->grad_stride);
+    }
 }
 
 static void bias_leaf(void *context, int s, float *out) {
@@ -296,7 +361,7 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
         mnd_dense_param_grad(layer, pass, 0, 0, k + 1);
     }
     if (dx != NULL)
-        multiply(layer, pass, layer->share_dx, n, k, dy, dx, layer->masks ? x : NULL, 16,
+        multiply(layer, pass, layer->share_dx, n, k, dy, dx, NULL, layer->masks ? x : NULL, 16,
                  input_range);
 }
 

@@ -26,8 +26,7 @@ struct mnd_model {
     const mnd_kernels *kernels;
     size_t n_param;
     int first_trained;   /* the first layer with parameters */
-    int cut;             /* into how many pieces some kernels are once memory is shared */
-    int groups;          /* of processes that do the same part of products */
+    int groups;          /* of processes that do the same part of products: as many as parts */
     float *param, *grad; /* borrowed */
     size_t grad_stride;
     mnd_arena arena;
@@ -183,16 +182,19 @@ static void fuse(mnd_model *model) {
 static mnd_status plan(mnd_model *model, mnd_need *need) {
     mnd_shape shape = model->input;
     size_t offset = 0;
+    const mnd_layer *behind = NULL;
     model->first_trained = -1;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         l->in = shape;
+        l->behind = behind;
         mnd_status status = l->ops->plan(l, model->kernels, model->options.max_rows,
                                          model->options.max_seg, &need[i]);
         if (status == MND_OK) status = check_size(l);
         if (status != MND_OK) return status;
         for (int a = 0; a < l->n_array; a++) l->array[a].offset += offset;
         offset += l->n_param;
+        if (l->n_array > 0) behind = l;
         if (l->n_array > 0 && model->first_trained < 0) model->first_trained = i;
         model->n_array += l->n_array;
         shape = l->out;
@@ -235,45 +237,72 @@ static bool worth_halving(const mnd_peers *p, const mnd_layer *l) {
     return l->owners && l->half > 0 && p->count % 2 == 0 && rows * (k / 2 + n) < k / 2 * n;
 }
 
-/* Cuts as much of the weights of owned layers into pieces as pays, all into as many. */
-static void choose_pieces(mnd_model *model) {
+/* Into how many parts the weights of a layer are cut if c neighbours deal them out: of columns, or
+ * of inputs where its outputs have two sums. */
+static int parts_of(const mnd_peers *p, const mnd_layer *l, int c) {
+    if (c == 2 && worth_halving(p, l)) return 2;
+    return worth_cutting(p, l, c) ? c : 1;
+}
+
+/* Parameters of a part of a layer. */
+static size_t part_count(const mnd_layer *l, int part) {
+    if (l->share_halves == 1) return l->n_param / (size_t)l->cut;
+    const size_t first = (size_t)l->half * (size_t)l->out.dim[0];
+    return part == 0 ? first : l->n_param - first;
+}
+
+/*
+ * Whether the inputs of the half that a process does are the columns that it did of the layer
+ * before it, and nobody has touched them since.
+ */
+static bool reads_own(const mnd_layer *l) {
+    if (l->share_halves == 1 || l->behind == NULL || l->behind->cut != l->share_halves)
+        return false;
+    for (const mnd_layer *between = l->behind + 1; between < l; between++)
+        if (!between->skip_forward) return false;
+    return 2 * l->half == l->behind->out.dim[0];
+}
+
+/* Cuts as much of the weights of owned layers into parts as pays, all into as many. */
+static void choose_parts(mnd_model *model) {
     const mnd_peers *p = &model->options.peers;
     size_t most = 0;
     for (int c = 2; c <= p->count; c++) {
         size_t weights = 0;
         int ranges = model->n_layer;
         for (int i = 0; i < model->n_layer; i++) {
-            if (!worth_cutting(p, &model->layer[i], c)) continue;
+            if (parts_of(p, &model->layer[i], c) == 1) continue;
             weights += model->layer[i].array[0].count;
             ranges += c;
         }
         if (weights == 0 || weights < most || ranges > MND_MAX_LAYERS) continue;
         most = weights;
-        model->cut = c;
+        model->groups = c;
     }
-    model->groups = model->cut;
-    size_t in_group = 0;
-    for (int i = 0; i < model->n_layer; i++) {
-        mnd_layer *l = &model->layer[i];
-        /* Not beside pieces: the places of both in memory could not follow the same ranks. */
-        if (model->cut == 1 && 2 * model->n_layer <= MND_MAX_LAYERS && worth_halving(p, l))
-            l->share_halves = model->groups = 2;
-        if (!worth_cutting(p, l, model->cut)) continue;
-        l->cut = model->cut;
-        l->kernel_at = in_group;
-        in_group += l->n_param / (size_t)l->cut;
-    }
-    /* All layers' first pieces, then their second ones and so on, then everything else. */
-    size_t at = in_group * (size_t)model->cut;
+    /* All layers' first parts, then their second ones and so on, then everything else. */
+    size_t at = 0;
+    for (int part = 0; part < model->groups; part++)
+        for (int i = 0; i < model->n_layer; i++) {
+            mnd_layer *l = &model->layer[i];
+            if (model->groups == 1 || parts_of(p, l, model->groups) == 1) continue;
+            if (model->groups == 2 && worth_halving(p, l))
+                l->share_halves = 2;
+            else
+                l->cut = model->groups;
+            if (part == 0) l->kernel_at = at;
+            if (part == 1) l->parts_apart = at - l->kernel_at;
+            at += part_count(l, part);
+        }
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (l->n_array == 0) continue;
-        if (l->cut > 1) {
-            l->apart = in_group;
-        } else {
+        if (l->cut * l->share_halves == 1) {
             l->kernel_at = at;
+            l->parts_apart = l->apart;
             at += l->n_param;
         }
+        l->reads_own = reads_own(l);
+        if (l->reads_own) model->layer[l->behind->index].read_by_writers = true;
         for (int c = 2; c <= p->count && l->owners; c++)
             if (worth_sharing(p, c, l->out.dim[0], l->in.dim[0])) l->share_dx = c;
     }
@@ -285,7 +314,7 @@ static void choose_pieces(mnd_model *model) {
  */
 static void choose_owned(mnd_model *model, mnd_need *need) {
     const mnd_peers *p = &model->options.peers;
-    model->cut = model->groups = 1;
+    model->groups = 1;
     if (p->count < 2 || !model->options.training || model->kernels->whole) return;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
@@ -297,7 +326,7 @@ static void choose_owned(mnd_model *model, mnd_need *need) {
             model->kernels->scratch((int)p->batch, l->out.dim[0], l->in.dim[0], NULL);
         if (scratch > need[i].scratch) need[i].scratch = scratch;
     }
-    choose_pieces(model);
+    choose_parts(model);
 }
 
 /* Shares activation buffers among layers that work in place. */
@@ -353,7 +382,7 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     if (model->options.training) bytes = grown(bytes, 2, d);
     int segments = model->options.max_seg;
     if (model->options.peers.logical > segments) segments = model->options.peers.logical;
-    const size_t pointers = mnd_align_up(((size_t)segments + 2) * sizeof(float *));
+    const size_t pointers = mnd_align_up((2 * (size_t)segments + 2) * sizeof(float *));
     bytes = grown(bytes, 4, pointers);
     bytes = grown(bytes, threads, mnd_align_up(scratch * sizeof(float)));
     mnd_status status = mnd_arena_create(&model->arena, bytes, "the model's workspace");
@@ -459,7 +488,9 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
         mnd_layer *l = &model->layer[i];
         if (l->n_array == 0) continue;
         const size_t kernel = cut ? l->kernel_at : l->array[0].offset;
-        const size_t bias = l->array[0].count / (size_t)(cut ? l->cut : 1);
+        const size_t part = l->array[0].count / (size_t)(cut ? l->cut : 1);
+        const size_t split = (size_t)l->half * (size_t)l->out.dim[0];
+        const size_t bias = part + (l->pieces == 1 ? l->apart - split : 0);
         l->param = param + kernel;
         l->bias = l->param + bias;
         l->grad = grad == NULL ? NULL : grad + kernel;
@@ -474,9 +505,14 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
 static size_t kept_at(const mnd_model *model, const mnd_layer *l, size_t j, size_t *count) {
     const size_t first = (size_t)(l->param - model->param);
     *count = l->n_param - j;
-    if (l->pieces <= 1) return first + j;
-    /* The bias is one more row. */
     const size_t n = (size_t)l->out.dim[0], wide = n / (size_t)l->pieces;
+    const size_t split = (size_t)l->half * n;
+    if (l->pieces == 1 && j < split) {
+        *count = split - j;
+        return first + j;
+    }
+    if (l->pieces == 1) return first + l->apart + j - split;
+    /* The bias is one more row. */
     *count = wide - j % wide;
     return first + j % n / wide * l->apart + j / n * wide + j % wide;
 }
@@ -537,7 +573,10 @@ static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
         if (l->skip) continue;
         if (l->copies) memcpy(l->y, x, (size_t)pass->rows * mnd_shape_size(&l->in) * sizeof *x);
         if (!l->skip_forward) l->ops->forward(l, pass, x, l->y);
-        if (l->pieces <= 1) written(pass); /* else all have met behind it */
+        if (l->pieces <= 1)
+            written(pass);
+        else if (pass->team != NULL && !l->read_by_writers)
+            mnd_team_meet(pass->team);
         x = l->y;
     }
     return x;
@@ -589,8 +628,8 @@ static void owned_gradient(mnd_model *model, int i) {
     const mnd_layer *l = &model->layer[i];
     const int *const start = model->team.start;
     const size_t first = model->team.first, count = model->team.count;
-    const int part[2] = {0, peers->logical};
-    const mnd_rows seg = {.n_seg = peers->logical, .start = start, .n_part = 1, .part = part};
+    const int all_ranks[2] = {0, peers->logical};
+    const mnd_rows seg = {.n_seg = peers->logical, .start = start, .n_part = 1, .part = all_ranks};
     const mnd_pass pass = {.kernels = model->kernels,
                            .work = model->work,
                            .threads = model->options.threads,
@@ -600,16 +639,17 @@ static void owned_gradient(mnd_model *model, int i) {
                            .grad_stride = model->grad_stride,
                            .x = model->seg_x,
                            .dy = model->seg_dy};
-    for (int piece = 0; piece < l->pieces; piece++) {
-        const size_t rows = (size_t)l->in.dim[0] + 1; /* and the bias */
-        const size_t wide = (size_t)(l->out.dim[0] / l->pieces);
-        const size_t offset = l->kernel_at + (size_t)piece * l->apart;
+    const size_t wide = (size_t)(l->out.dim[0] / l->pieces);
+    for (int part = 0; part < l->cut * l->share_halves; part++) {
+        const size_t offset = l->kernel_at + (size_t)part * l->parts_apart;
+        const size_t all = part_count(l, part);
         const size_t from = first > offset ? first - offset : 0;
         const size_t end = first + count > offset ? first + count - offset : 0;
-        if (from >= rows * wide || end == 0) continue;
+        if (from >= all || end == 0) continue;
+        const int piece = part % l->pieces, row = part < l->pieces ? 0 : l->half;
         point_at_all_rows(model, l, start, (size_t)piece * wide);
-        mnd_dense_param_grad(l, &pass, piece, (int)(from / wide),
-                             (int)((end < rows * wide ? end : rows * wide) / wide));
+        mnd_dense_param_grad(l, &pass, piece, row + (int)(from / wide),
+                             row + (int)((end < all ? end : all) / wide));
     }
 }
 
@@ -676,34 +716,26 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
  */
 enum { ROWS_A_STEP = 38, PIXELS_A_STEP = 63 };
 
-static mnd_owned owned_range(const mnd_layer *l, int piece, bool pixels, int64_t batch) {
+static mnd_owned owned_range(const mnd_layer *l, int part, bool pixels, int64_t batch) {
     const size_t per_step = pixels ? PIXELS_A_STEP : ROWS_A_STEP;
-    mnd_owned range = {.first = l->kernel_at + (size_t)piece * l->apart,
-                       .count = l->n_param / (size_t)l->cut,
+    return (mnd_owned){.first = l->kernel_at + (size_t)part * l->parts_apart,
+                       .count = part_count(l, part),
                        .unit = (size_t)(l->out.dim[0] / l->cut),
                        .cost = MND_UPDATE_COST + MND_UPDATE_COST * (size_t)batch / per_step};
-    if (l->share_halves > 1) {
-        const size_t first_half = (size_t)l->half * range.unit;
-        range.first += (size_t)piece * first_half;
-        range.count = piece == 0 ? first_half : range.count - first_half;
-    }
-    return range;
 }
 
 int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
     const mnd_peers *peers = &model->options.peers;
     int n = 0;
-    for (int piece = 0; piece < model->cut; piece++)
+    /* What is cut into parts, then the rest. */
+    for (int part = 0; part <= model->groups; part++)
         for (int i = 0; i < model->n_layer; i++) {
             const mnd_layer *l = &model->layer[i];
-            if (l->owners && l->cut == model->cut && model->cut > 1)
-                range[n++] = owned_range(l, piece, i == model->first_trained, peers->batch);
+            const bool cut = l->cut * l->share_halves > 1, rest = part == model->groups;
+            if (l->owners && cut != rest)
+                range[n++] =
+                    owned_range(l, rest ? 0 : part, i == model->first_trained, peers->batch);
         }
-    for (int i = 0; i < model->n_layer; i++) {
-        const mnd_layer *l = &model->layer[i];
-        for (int half = 0; half < l->share_halves && l->owners && l->cut == 1; half++)
-            range[n++] = owned_range(l, half, i == model->first_trained, peers->batch);
-    }
     return n;
 }
 
@@ -716,6 +748,9 @@ static bool read_by_owned(const mnd_layer *layer, int n_layer, int i) {
     }
     return i < n_layer && layer[i].owners;
 }
+
+/* Whether others write second sums of its rows. */
+static bool has_extra(const mnd_layer *l) { return l->half > 0 && l->cut * l->share_halves > 1; }
 
 /*
  * Where x and dy of the owned layers lie, and shared y and dx, one after the other; returns the
@@ -738,7 +773,7 @@ static size_t lay_out(const mnd_model *model) {
         l->shared_y = bytes;
         if (l->cut > 1 && !read_by_owned(layer, n_layer, i)) bytes += out;
         l->shared_extra = bytes;
-        if (l->share_halves > 1) bytes += out;
+        if (has_extra(l)) bytes += out;
         l->shared_dx = bytes;
         if (i > model->first_trained && l->share_dx > 1 &&
             !layer[below_elementwise(model, i - 1)].owners)
@@ -765,13 +800,17 @@ void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t
                              .count = count,
                              .meet = meet,
                              .context = context};
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        l->pieces = l->cut;
+        l->apart = l->parts_apart;
+    }
     mnd_model_bind(model, model->param, model->grad, model->grad_stride);
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (!l->owners) continue;
-        l->pieces = l->cut;
         l->dy = (float *)(void *)(mine + l->shared_dy);
-        if (l->share_halves > 1) l->extra = (float *)(void *)(mine + l->shared_extra);
+        if (has_extra(l)) l->extra = (float *)(void *)(mine + l->shared_extra);
         move(model, 0, input_of(model, i), (float *)(void *)(mine + l->shared_x));
         if (l->cut > 1 && !read_by_owned(model->layer, model->n_layer, i))
             move(model, i, l->y, (float *)(void *)(mine + l->shared_y));
