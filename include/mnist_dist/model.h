@@ -190,6 +190,13 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed);
 
 /* Input of the next call: (max_rows, input), owned by the model, for the caller to fill. */
 float *mnd_model_input(mnd_model *model);
+/*
+ * Whose rows mnd_model_gradient wants there after mnd_model_share: those of peers [*first, *last),
+ * this process among them, in the order of their logical ranks. Rows of all where owners compute
+ * weight gradients straight from the input: it is smaller at its source than what a model would
+ * lend of it.
+ */
+void mnd_model_reads(const mnd_model *model, int *first, int *last);
 
 /* What a training step needs besides the input. All arrays are borrowed. */
 typedef struct mnd_batch {

@@ -17,6 +17,7 @@ typedef struct mnd_team {
     const mnd_peers *peers;
     char *const *memory; /* (peers->count) of each */
     const int *start;    /* (peers->logical + 1) rows of every logical rank */
+    int reach;           /* this process and its neighbours whose rows the model's input holds */
     size_t first, count; /* the parameters that this process owns */
     mnd_meet_fn *meet;
     void *context;
@@ -122,6 +123,7 @@ struct mnd_layer {
      * memory is shared: where x, dy, y and dx then lie in every process' part of it, in bytes.
      */
     bool owners;
+    bool reads_input; /* x is the model's input and holds the rows of all */
     size_t shared_x, shared_dy, shared_y, shared_dx;
     float *dy;    /* of this process, if in shared memory; NULL: the model's own */
     int share_dx; /* among how many processes columns of dx are dealt out; those of y: pieces */

@@ -91,6 +91,11 @@ static float *of_peer(const mnd_team *team, int p, const float *mine) {
     return (float *)(void *)(team->memory[p] + at);
 }
 
+/* Rows of this step before those of peer p. */
+static int rows_before(const mnd_team *team, int p) {
+    return team->start[mnd_logical_first(team->peers->logical, team->peers->count, p)];
+}
+
 /*
  * The rows of `share` neighbours, its own first, and the columns of them that this process does.
  * x, y and mask: where they lie in its own memory, and so in everybody's. Those who do the same
@@ -105,10 +110,11 @@ static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, c
     pass->group[0] = 0;
     for (int g = 0; g < share; g++) {
         const int peer = leader + (me + g) % share;
-        const int first = mnd_logical_first(peers->logical, peers->count, peer);
-        const int last = mnd_logical_first(peers->logical, peers->count, peer + 1);
-        pass->group[g + 1] = pass->group[g] + pass->team->start[last] - pass->team->start[first];
-        pass->x[g] = of_peer(pass->team, peer, x);
+        const int first = rows_before(pass->team, peer);
+        pass->group[g + 1] = pass->group[g] + rows_before(pass->team, peer + 1) - first;
+        pass->x[g] = layer->reads_input
+                         ? x + (ptrdiff_t)(first - rows_before(pass->team, peers->rank)) * p->ldx
+                         : of_peer(pass->team, peer, x);
         pass->y[g] = of_peer(pass->team, peer, y);
         if (mask != NULL) pass->dy[g] = of_peer(pass->team, peer, mask);
     }

@@ -26,6 +26,7 @@ struct mnd_model {
     const mnd_kernels *kernels;
     size_t n_param;
     int first_trained;   /* the first layer with parameters */
+    int reach;           /* neighbours whose rows the input holds once memory is shared */
     int groups;          /* of processes that do the same part of products: as many as parts */
     float *param, *grad; /* borrowed */
     size_t grad_stride;
@@ -314,7 +315,7 @@ static void choose_parts(mnd_model *model) {
  */
 static void choose_owned(mnd_model *model, mnd_need *need) {
     const mnd_peers *p = &model->options.peers;
-    model->groups = 1;
+    model->groups = model->reach = model->team.reach = 1;
     if (p->count < 2 || !model->options.training || model->kernels->whole) return;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
@@ -327,6 +328,11 @@ static void choose_owned(mnd_model *model, mnd_need *need) {
         if (scratch > need[i].scratch) need[i].scratch = scratch;
     }
     choose_parts(model);
+    mnd_layer *const first = &model->layer[model->first_trained];
+    first->reads_input = first->owners;
+    for (const mnd_layer *l = model->layer; l < first; l++)
+        if (strcmp(l->ops->kind, "flatten") != 0) first->reads_input = false;
+    if (first->reads_input) model->reach = p->count;
 }
 
 /* Shares activation buffers among layers that work in place. */
@@ -364,7 +370,9 @@ static size_t grown(size_t a, size_t n, size_t each) {
 static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     const size_t rows = (size_t)model->options.max_rows;
     const size_t threads = (size_t)model->options.threads;
-    size_t bytes = mnd_align_up(rows * mnd_shape_size(&model->input) * sizeof(float));
+    const size_t all = model->reach > 1 ? (size_t)model->options.peers.batch : 0;
+    const size_t x = (all > rows ? all : rows) * mnd_shape_size(&model->input) * sizeof(float);
+    size_t bytes = mnd_align_up(x);
     size_t scratch = 0, widest = (size_t)model->classes;
     for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
@@ -388,7 +396,7 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     mnd_status status = mnd_arena_create(&model->arena, bytes, "the model's workspace");
     if (status != MND_OK) return status;
 
-    model->x = mnd_arena_take(&model->arena, rows * mnd_shape_size(&model->input) * sizeof(float));
+    model->x = mnd_arena_take(&model->arena, x);
     float *y = model->x;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
@@ -560,14 +568,33 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
 
 float *mnd_model_input(mnd_model *model) { return model->x; }
 
+void mnd_model_reads(const mnd_model *model, int *first, int *last) {
+    const mnd_peers *peers = &model->options.peers;
+    *first = peers->rank - peers->rank % model->team.reach;
+    *last = *first + model->team.reach;
+}
+
+/* The own rows of the input. */
+static const float *own_input(const mnd_model *model, const mnd_team *team) {
+    if (team == NULL) return model->x;
+    const mnd_peers *peers = team->peers;
+    const int first = peers->rank - peers->rank % team->reach;
+    const ptrdiff_t rows =
+        team->start[mnd_logical_first(peers->logical, peers->count, peers->rank)] -
+        team->start[mnd_logical_first(peers->logical, peers->count, first)];
+    return model->x + rows * (ptrdiff_t)mnd_shape_size(&model->input);
+}
+
 /* This process has written what others may read. */
 static void written(const mnd_pass *pass) {
     if (pass->team != NULL) pass->team->met = false;
 }
 
 static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
-    const float *x = model->x;
-    written(pass);
+    const float *x = own_input(model, pass->team);
+    /* Nobody reads this process' input where each has the rows of all; and all met behind the step
+       before. */
+    if (pass->team != NULL) pass->team->met = pass->team->reach > 1;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
@@ -577,7 +604,7 @@ static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
             written(pass);
         else if (pass->team != NULL && !l->read_by_writers)
             mnd_team_meet(pass->team);
-        x = l->y;
+        if (l->y != model->x) x = l->y;
     }
     return x;
 }
@@ -585,6 +612,12 @@ static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
 /* The buffer that layer i read. */
 static const float *input_of(const mnd_model *model, int i) {
     return i == 0 ? model->x : model->layer[i - 1].y;
+}
+
+/* What layer i read of this process' rows. */
+static const float *own_input_of(const mnd_model *model, const mnd_team *team, int i) {
+    const float *x = input_of(model, i);
+    return x == model->x ? own_input(model, team) : x;
 }
 
 static int product_threads(const mnd_model *model) {
@@ -616,7 +649,7 @@ static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *s
         const float *dy = (const float *)(const void *)(memory + l->shared_dy) + column;
         for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
             const size_t row = (size_t)(start[s] - start[begin]);
-            model->seg_x[s] = x + row * k;
+            model->seg_x[s] = l->reads_input ? model->x + (size_t)start[s] * k : x + row * k;
             model->seg_dy[s] = dy + row * n;
         }
     }
@@ -701,7 +734,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
             mnd_team_meet(&model->team);
             owned_gradient(model, i);
         }
-        l->ops->backward(l, &pass, input_of(model, i), l->y, dy, dx);
+        l->ops->backward(l, &pass, own_input_of(model, pass.team, i), l->y, dy, dx);
         dealt_out = pass.team != NULL && dx != NULL && l->share_dx > 1;
         if (!dealt_out) written(&pass);
         if (dx != NULL) dy = dx;
@@ -767,7 +800,7 @@ static size_t lay_out(const mnd_model *model) {
         const size_t in = mnd_align_up(rows * mnd_shape_size(&l->in) * sizeof(float));
         const size_t out = mnd_align_up(rows * mnd_shape_size(&l->out) * sizeof(float));
         l->shared_x = bytes;
-        bytes += in;
+        if (!l->reads_input) bytes += in;
         l->shared_dy = bytes;
         bytes += out;
         l->shared_y = bytes;
@@ -796,6 +829,7 @@ void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t
     char *const mine = memory[model->options.peers.rank];
     model->team = (mnd_team){.peers = &model->options.peers,
                              .memory = memory,
+                             .reach = model->reach,
                              .first = first,
                              .count = count,
                              .meet = meet,
@@ -811,7 +845,8 @@ void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t
         if (!l->owners) continue;
         l->dy = (float *)(void *)(mine + l->shared_dy);
         if (has_extra(l)) l->extra = (float *)(void *)(mine + l->shared_extra);
-        move(model, 0, input_of(model, i), (float *)(void *)(mine + l->shared_x));
+        if (!l->reads_input)
+            move(model, 0, input_of(model, i), (float *)(void *)(mine + l->shared_x));
         if (l->cut > 1 && !read_by_owned(model->layer, model->n_layer, i))
             move(model, i, l->y, (float *)(void *)(mine + l->shared_y));
     }

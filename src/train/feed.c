@@ -70,10 +70,16 @@ void mnd_feed_free(mnd_feed *feed) {
     *feed = (mnd_feed){0};
 }
 
+/* Most rows of a step on any of `size` processes. */
+static int64_t widest(const mnd_feed *feed, int64_t size) {
+    const int64_t logical = feed->logical;
+    return (feed->batch + logical - 1) / logical * ((logical + size - 1) / size);
+}
+
 mnd_peers mnd_feed_peers(const mnd_feed *feed, const mnd_comm *comm, int least) {
-    const int64_t logical = feed->logical, size = mnd_comm_size(comm);
+    const int64_t size = mnd_comm_size(comm);
     if (mnd_comm_nodes(comm) > 1) return (mnd_peers){0};
-    const int64_t most = (feed->batch + logical - 1) / logical * ((logical + size - 1) / size);
+    const int64_t most = widest(feed, size);
     return (mnd_peers){.count = (int)size,
                        .rank = mnd_comm_rank(comm),
                        .logical = feed->logical,
@@ -108,36 +114,100 @@ static void fetch(const mnd_feed *feed, int64_t at) {
     for (size_t i = 0; i < feed->pixels; i += LINE) __builtin_prefetch(image + i);
 }
 
-int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
+/* Where in this process' rows the sample with ticket k of logical rank l lies. */
+static int64_t sample_at(const mnd_feed *feed, int l, int64_t k) {
+    const int64_t shard = mnd_shard_first(feed->images, feed->logical, l) - feed->row;
+    return shard + feed->order[shard + k];
+}
+
+/* Step s takes these tickets of logical rank l. */
+typedef struct tickets {
+    int64_t from, to;
+} tickets;
+
+static tickets tickets_of(const mnd_feed *feed, int64_t s, int l) {
     const int64_t begin = s * feed->batch;
     const int64_t end = begin + feed->batch < feed->images ? begin + feed->batch : feed->images;
+    return (tickets){.from = mnd_tickets_before(begin, feed->logical, l),
+                     .to = mnd_tickets_before(end, feed->logical, l)};
+}
+
+/* The pixels of the own rows of step s, to x as floats or, if that is NULL, to `bytes` as they are.
+ */
+static void gather(const mnd_feed *feed, int64_t s, float *x, uint8_t *bytes) {
+    for (int l = feed->first; l < feed->first + feed->n_seg; l++) {
+        const tickets t = tickets_of(feed, s, l);
+        for (int64_t k = t.from; k < t.to; k++) {
+            if (k + AHEAD < t.to) fetch(feed, sample_at(feed, l, k + AHEAD));
+            const uint8_t *image = feed->image + (size_t)sample_at(feed, l, k) * feed->pixels;
+            if (x != NULL) {
+                mnd_pixels(feed->pixels, image, x);
+                x += feed->pixels;
+            } else {
+                memcpy(bytes, image, feed->pixels);
+                bytes += feed->pixels;
+            }
+        }
+    }
+}
+
+size_t mnd_feed_stage_size(const mnd_feed *feed, int size) {
+    return mnd_align_up((size_t)widest(feed, size) * feed->pixels);
+}
+
+void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, int size, int first,
+                    int last) {
+    feed->stage = memory;
+    feed->stage_at = at;
+    feed->rank = rank;
+    feed->size = size;
+    feed->read_first = first;
+    feed->read_last = last;
+}
+
+void mnd_feed_stage(mnd_feed *feed, int64_t s) {
+    gather(feed, s, NULL, (uint8_t *)feed->stage[feed->rank] + feed->stage_at);
+}
+
+/* From all peers that are read. */
+static void collect(const mnd_feed *feed, float *x) {
+    for (int p = feed->read_first; p < feed->read_last; p++) {
+        const int first = mnd_logical_first(feed->logical, feed->size, p);
+        const int last = mnd_logical_first(feed->logical, feed->size, p + 1);
+        const size_t n = (size_t)(feed->all_start[last] - feed->all_start[first]) * feed->pixels;
+        mnd_pixels(n, (const uint8_t *)feed->stage[p] + feed->stage_at, x);
+        x += n;
+    }
+}
+
+int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
     int row = 0;
     for (int i = 0; i < feed->n_seg; i++) {
-        const int l = feed->first + i;
-        const int64_t shard = mnd_shard_first(feed->images, feed->logical, l) - feed->row;
-        const int64_t from = mnd_tickets_before(begin, feed->logical, l);
-        const int64_t to = mnd_tickets_before(end, feed->logical, l);
+        const tickets t = tickets_of(feed, s, feed->first + i);
         feed->start[i] = row;
-        for (int64_t k = from; k < to; k++, row++) {
-            const int64_t at = shard + feed->order[shard + k];
-            if (k + AHEAD < to) fetch(feed, shard + feed->order[shard + k + AHEAD]);
-            mnd_pixels(feed->pixels, feed->image + (size_t)at * feed->pixels,
-                       x + (size_t)row * feed->pixels);
+        for (int64_t k = t.from; k < t.to; k++, row++) {
+            const int64_t at = sample_at(feed, feed->first + i, k);
             feed->batch_label[row] = feed->label[at];
             feed->batch_sample[row] = (uint32_t)(feed->row + at);
         }
     }
     feed->start[feed->n_seg] = row;
-    for (int l = 0; l < feed->logical; l++)
-        feed->all_start[l + 1] =
-            feed->all_start[l] + (int)(mnd_tickets_before(end, feed->logical, l) -
-                                       mnd_tickets_before(begin, feed->logical, l));
+    for (int l = 0; l < feed->logical; l++) {
+        const tickets t = tickets_of(feed, s, l);
+        feed->all_start[l + 1] = feed->all_start[l] + (int)(t.to - t.from);
+    }
+    if (feed->stage != NULL)
+        collect(feed, x);
+    else
+        gather(feed, s, x, NULL);
+    const int64_t begin = s * feed->batch, left = feed->images - begin;
+    const int64_t samples = left < feed->batch ? left : feed->batch;
     *batch = (mnd_batch){.rows = &feed->seg,
                          .all_start = feed->all_start,
                          .label = feed->batch_label,
                          .sample = feed->batch_sample,
                          .seed = feed->seed,
                          .epoch = feed->epoch,
-                         .scale = 1.0F / (float)(end - begin)};
-    return end - begin;
+                         .scale = 1.0F / (float)samples};
+    return samples;
 }

@@ -24,7 +24,11 @@ typedef struct mnd_feed {
     int *start;             /* (n_seg + 1) of the current step; owned */
     int *part, n_part;      /* (n_part + 1) in segments; owned */
     mnd_rows seg;
-    int *all_start;         /* (logical + 1) of the current step, of all processes; owned */
+    int *all_start; /* (logical + 1) of the current step, of all processes; owned */
+    /* See mnd_feed_share; stage is NULL before. */
+    char *const *stage;
+    size_t stage_at;
+    int rank, size, read_first, read_last;
     uint8_t *batch_label;   /* (max_rows), owned */
     uint32_t *batch_sample; /* (max_rows), owned */
     uint32_t epoch;
@@ -51,8 +55,23 @@ int64_t mnd_feed_steps(const mnd_feed *feed); /* in an epoch */
 /* Shuffles for an epoch, counted from 1. */
 void mnd_feed_epoch(mnd_feed *feed, int64_t epoch);
 /*
- * Step s = 0, 1, ... of the epoch: fills x (max_rows, pixels) and *batch (pointing into the feed).
- * Returns the samples of the global batch.
+ * Step s = 0, 1, ... of the epoch: fills x (rows, pixels) with the own rows, at most max_rows, or
+ * those of all peers that it reads, and *batch (pointing into the feed). Returns the samples of the
+ * global batch.
  */
 int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch);
+
+/* Bytes that each of `size` processes on a node must lend for what follows. */
+size_t mnd_feed_stage_size(const mnd_feed *feed, int size);
+/*
+ * From now on mnd_feed_batch takes the rows of peers [first, last) of `size`, of which this process
+ * is number `rank`, from where mnd_feed_stage of each has left them: at memory[p] + at.
+ */
+void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, int size, int first,
+                    int last);
+/*
+ * Leaves the pixels of the own rows of step s for the peers. All must have done it before anyone
+ * calls mnd_feed_batch for that step, and be done with that before it is called for another one.
+ */
+void mnd_feed_stage(mnd_feed *feed, int64_t s);
 #endif

@@ -12,14 +12,17 @@ static void meet(void *context) {
     mnd_watchdog_phase(st->dog, MND_PHASE_WAIT, st->step);
     mnd_exchange_meet(st->exchange);
     mnd_watchdog_phase(st->dog, MND_PHASE_COMPUTE, st->step);
+    st->met = true;
 }
 
 mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange) {
     mnd_owned range[MND_MAX_LAYERS];
-    const mnd_exchange_owned offer = {.bytes = mnd_model_shared_size(st->model),
-                                      .n_range = mnd_model_owned(st->model, range),
-                                      .range = range,
-                                      .groups = mnd_model_groups(st->model)};
+    const size_t lent = mnd_model_shared_size(st->model);
+    const mnd_exchange_owned offer = {
+        .bytes = lent > 0 ? lent + mnd_feed_stage_size(st->feed, mnd_comm_size(comm)) : 0,
+        .n_range = mnd_model_owned(st->model, range),
+        .range = range,
+        .groups = mnd_model_groups(st->model)};
     const mnd_status status =
         mnd_exchange_create(comm, exchange, st->feed->logical, mnd_model_n_param(st->model),
                             mnd_optimizer_slots(st->optimizer->kind), &offer, &st->exchange);
@@ -27,23 +30,51 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
     size_t stride;
     float *grad = mnd_exchange_grad(st->exchange, &stride);
     mnd_model_bind(st->model, mnd_exchange_param(st->exchange), grad, stride);
-    if (mnd_exchange_lent(st->exchange) != NULL) {
+    st->staged = -1;
+    st->feed->stage = NULL;
+    char *const *const memory = mnd_exchange_lent(st->exchange);
+    if (memory != NULL) {
         size_t first, count;
         mnd_exchange_slice(st->exchange, &first, &count);
-        mnd_model_share(st->model, mnd_exchange_lent(st->exchange), first, count, meet, st);
+        mnd_model_share(st->model, memory, first, count, meet, st);
         mnd_exchange_set_owner(st->exchange, own, st);
+        int from, to;
+        mnd_model_reads(st->model, &from, &to);
+        if (to - from > 1)
+            mnd_feed_share(st->feed, memory, lent, mnd_comm_rank(comm), mnd_comm_size(comm), from,
+                           to);
     }
     return MND_OK;
 }
 
+static void stage(mnd_stepper *st, int64_t s) {
+    mnd_feed_stage(st->feed, s);
+    st->staged = s;
+    st->staged_epoch = st->feed->epoch;
+}
+
 void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *correct) {
     mnd_batch batch;
-    const double t0 = mnd_now();
-    (void)mnd_feed_batch(st->feed, s, mnd_model_input(st->model), &batch);
-    const double t1 = mnd_now(), waited = mnd_exchange_time(st->exchange).wait;
+    mnd_feed *const feed = st->feed;
+    double from = mnd_now();
+    if (feed->stage != NULL && (st->staged != s || st->staged_epoch != feed->epoch)) {
+        stage(st, s);
+        st->data += mnd_now() - from;
+        meet(st);
+        from = mnd_now();
+    }
+    (void)mnd_feed_batch(feed, s, mnd_model_input(st->model), &batch);
+    const double begin = mnd_now(), waited = mnd_exchange_time(st->exchange).wait;
+    st->met = false;
     mnd_model_gradient(st->model, &batch, loss, correct);
-    st->data += t1 - t0;
-    st->compute += mnd_now() - t1 - (mnd_exchange_time(st->exchange).wait - waited);
+    const double end = mnd_now();
+    st->data += begin - from;
+    st->compute += end - begin - (mnd_exchange_time(st->exchange).wait - waited);
+    /* The next one's pixels are with the others by the time this step ends. */
+    if (feed->stage != NULL && st->met && s + 1 < mnd_feed_steps(feed)) {
+        stage(st, s + 1);
+        st->data += mnd_now() - end;
+    }
 }
 
 static void update(void *context, size_t first, size_t count, const float *grad) {

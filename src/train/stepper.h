@@ -19,8 +19,11 @@ typedef struct mnd_stepper {
     mnd_exchange *exchange;
     const mnd_optimizer *optimizer;
     int threads;
-    mnd_watchdog *dog;        /* told of waits within a step; NULL: nobody is */
-    int64_t step;             /* which step it is told; set before each */
+    mnd_watchdog *dog; /* told of waits within a step; NULL: nobody is */
+    int64_t step;      /* which step it is told; set before each */
+    int64_t staged;    /* the step of the feed's epoch whose pixels the peers have, or -1 */
+    uint32_t staged_epoch;
+    bool met;                 /* since the last batch: nobody reads what was staged for it */
     double data, compute;     /* seconds so far */
     mnd_exchange_times begin; /* of the exchange when the clocks were set to zero */
     mnd_optimizer_rates rates;

@@ -139,17 +139,24 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
                                                       mnd_tickets_before(from, t->logical, l));
     uint8_t label[IMAGES];
     uint32_t sample[IMAGES];
-    for (int l = t->first; l < t->last; l++) {
+    int from_peer, to_peer;
+    mnd_model_reads(t->model, &from_peer, &to_peer);
+    const int size = mnd_comm_size(t->comm);
+    float *x = mnd_model_input(t->model);
+    for (int l = mnd_logical_first(t->logical, size, from_peer);
+         l < mnd_logical_first(t->logical, size, to_peer); l++) {
+        const bool own_row = l >= t->first && l < t->last;
         const int64_t done = mnd_tickets_before(from, t->logical, l);
         const int64_t end = mnd_tickets_before(to, t->logical, l);
-        for (int64_t k = done; k < end; k++, row++) {
+        for (int64_t k = done; k < end; k++, x += mnd_shape_size(&p->input)) {
             const int64_t i = mnd_shard_first(IMAGES, t->logical, l) + k;
-            image(p, i, mnd_model_input(t->model) + (size_t)row * mnd_shape_size(&p->input),
-                  &label[row]);
-            sample[row] = (uint32_t)i;
+            uint8_t others;
+            image(p, i, x, own_row ? &label[row] : &others);
+            if (!own_row) continue;
+            sample[row++] = (uint32_t)i;
             used[i]++;
         }
-        start[l - t->first + 1] = row;
+        if (own_row) start[l - t->first + 1] = row;
     }
     const mnd_rows rows = {
         .n_seg = t->last - t->first, .start = start, .n_part = t->n_part, .part = t->part};
