@@ -99,15 +99,17 @@ typedef struct mnd_kernels {
     /*
      * Convolution, bias, optional relu and 2x2 max-pooling (stride 2) of one image in one go:
      * pooled (oh/2, ow/2, n), and in `arg` which of the four (0..3 row-major, the first largest).
-     * For stride 1 and at most MND_CONVPOOL_TAPS taps. NULL where the table has none.
+     * Of the pooled positions, counted row-major, [from, to) alone. For stride 1 and at most
+     * MND_CONVPOOL_TAPS taps. NULL where the table has none.
      */
-    void (*convpool_forward)(const mnd_conv *g, const float *x, const float *w, const float *bias,
-                             int relu, float *pooled, uint8_t *arg);
-    /* dw (kh, kw, c, n) and db (n) += gradient of the above; with relu, d where pooled is 0 does
-       not count. d: (oh/2, ow/2, n). For filters [first * lanes, last * lanes). */
-    void (*convpool_weight_grad)(const mnd_conv *g, int first, int last, const float *x,
-                                 const float *pooled, const uint8_t *arg, const float *d, int relu,
-                                 float *dw, float *db);
+    void (*convpool_forward)(const mnd_conv *g, int from, int to, const float *x, const float *w,
+                             const float *bias, int relu, float *pooled, uint8_t *arg);
+    /* dw (kh, kw, c, n) and db (n) += gradient of the above at the same positions; with relu, d
+       where pooled is 0 does not count. d: (oh/2, ow/2, n). For filters [first * lanes,
+       last * lanes). */
+    void (*convpool_weight_grad)(const mnd_conv *g, int first, int last, int from, int to,
+                                 const float *x, const float *pooled, const uint8_t *arg,
+                                 const float *d, int relu, float *dw, float *db);
 
     /*
      * Max-pooling of one image: y (oh, ow, c) and which element of the window it was (row-major,

@@ -1,4 +1,5 @@
 #include "layer.h"
+#include "mnist_dist/logical.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -95,4 +96,18 @@ void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim, int64_t bi
     layer->n_array = 2;
     layer->n_param = count + (size_t)bias;
     layer->pieces = layer->cut = layer->share_halves = 1;
+}
+
+int mnd_rows_before(const mnd_team *team, int p) {
+    return team->start[mnd_logical_first(team->peers->logical, team->peers->count, p)];
+}
+
+float *mnd_of_peer(const mnd_team *team, int p, const float *mine) {
+    const ptrdiff_t at = (const char *)mine - team->memory[team->peers->rank];
+    return (float *)(void *)(team->memory[p] + at);
+}
+
+void mnd_team_meet(mnd_team *team) {
+    if (!team->met) team->meet(team->context);
+    team->met = true;
 }

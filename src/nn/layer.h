@@ -24,6 +24,10 @@ typedef struct mnd_team {
     bool met; /* and since then nothing was written that others read */
 } mnd_team;
 
+/* Rows of this step before those of peer p. */
+int mnd_rows_before(const mnd_team *team, int p);
+/* Where something in this process' lent memory lies in that of peer p. */
+float *mnd_of_peer(const mnd_team *team, int p, const float *mine);
 /* Waits until all are there, unless they were and nothing was written since. */
 void mnd_team_meet(mnd_team *team);
 
@@ -127,6 +131,15 @@ struct mnd_layer {
     size_t shared_x, shared_dy, shared_y, shared_dx;
     float *dy;    /* of this process, if in shared memory; NULL: the model's own */
     int share_dx; /* among how many processes columns of dx are dealt out; those of y: pieces */
+    /*
+     * A fused convolution below a dense layer of two sums: its gradient has two, too, that over
+     * pooled positions [0, split), whose outputs the first of those takes, and that over the rest;
+     * 0: one. `share_split`: among how many processes the two are dealt out, with the positions of
+     * the forward pass; its sums (logical ranks, n_param) of its own and its neighbour's logical
+     * ranks each process then leaves at shared_sums of what it lends.
+     */
+    int split, share_split;
+    size_t shared_sums;
     /* of the kinds */
     float rate;        /* dropout */
     mnd_conv geometry; /* conv (with its padding inside h and w), pools (c = n) */
@@ -147,6 +160,11 @@ MND_CHECKED mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stri
 mnd_status mnd_layer_fail(const mnd_layer *layer, const char *format, ...) MND_PRINTF(2, 3);
 /* Bytes of state of a convolution, fused or not: known once the model has decided. */
 size_t mnd_conv_state(const mnd_layer *layer, int rows, int threads);
+/*
+ * The gradient of a convolution whose sums were dealt out, from those of all segments of pass->seg,
+ * which are the logical ranks, into part 0.
+ */
+void mnd_conv_param_grad(const mnd_layer *layer, const mnd_pass *pass);
 /*
  * Rows [first, last) of a piece of a dense layer's gradient, of which the last, behind those of the
  * weights, is the bias', from all segments of pass->seg, whose inputs and output gradients are at

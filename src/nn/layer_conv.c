@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "layer.h"
+#include "mnist_dist/logical.h"
 #include "parallel.h"
 #include "tree.h"
 
@@ -14,6 +15,7 @@
 typedef struct parts {
     size_t flipped; /* (kh, kw, n, c): the kernel for the input gradient */
     size_t tree;    /* MND_TREE_DEPTH sums of kernel and bias */
+    size_t second;  /* kernel and bias: the second sum of a segment */
     size_t padded;  /* per thread: a padded image, or a spread gradient */
     size_t padded_size;
     size_t arg; /* (rows, ph, pw, n) bytes: fused only */
@@ -39,7 +41,9 @@ static parts layout(const mnd_layer *l, int threads) {
     const mnd_conv *g = &l->geometry, s = spread_geometry(l);
     parts p = {.flipped = 0};
     p.tree = (l->array[0].count + 15) / 16 * 16;
-    p.padded = p.tree + (size_t)MND_TREE_DEPTH * ((l->n_param + 15) / 16 * 16);
+    const size_t sum = (l->n_param + 15) / 16 * 16;
+    p.second = p.tree + (size_t)MND_TREE_DEPTH * sum;
+    p.padded = p.second + sum;
     const size_t image = (size_t)g->h * (size_t)g->w * (size_t)g->c;
     const size_t spread = (size_t)s.h * (size_t)s.w * (size_t)s.c;
     p.padded_size = ((image > spread ? image : spread) + 15) / 16 * 16;
@@ -120,6 +124,10 @@ typedef struct job {
     const float *x, *y, *dy;
     float *out;
     int seg;
+    /* fused: which rows, pooled positions, and where the largest of each window is noted */
+    int row, end, from, to;
+    uint8_t *arg;
+    int pair; /* the first process of that which has the next logical rank */
 } job;
 
 static job make_job(const mnd_layer *layer, const mnd_pass *pass) {
@@ -241,55 +249,148 @@ static size_t pooled_size(const mnd_conv *g) {
     return (size_t)(g->oh / 2) * (size_t)(g->ow / 2) * (size_t)g->n;
 }
 
+/* The positions of sum `which` of two; all if there is but one. */
+static void positions_of(const mnd_layer *l, int which, int *from, int *to) {
+    const int all = (l->geometry.oh / 2) * (l->geometry.ow / 2);
+    *from = which == 0 ? 0 : l->split;
+    *to = which == 0 && l->split > 0 ? l->split : all;
+}
+
+/* Images [first, last) of those at j->x. */
 static void fused_forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const size_t in = mnd_shape_size(&l->in), out = pooled_size(&l->geometry);
     (void)thread;
     for (int i = first; i < last; i++)
-        j->pass->kernels->convpool_forward(&l->geometry, j->x + (size_t)i * in, l->param,
-                                           l->param + l->array[0].count, l->relu,
-                                           j->out + (size_t)i * out, arg_of(j) + (size_t)i * out);
+        j->pass->kernels->convpool_forward(&l->geometry, j->from, j->to, j->x + (size_t)i * in,
+                                           l->param, l->param + l->array[0].count, l->relu,
+                                           j->out + (size_t)i * out, j->arg + (size_t)i * out);
+}
+
+/*
+ * Points the job at the rows of peer p: `mine` are the own rows of the input, which those of the
+ * other surround; what was pooled of it lies here.
+ */
+static void point_at_peer(job *j, int p, const float *mine, const float *y) {
+    const mnd_layer *l = j->layer;
+    const mnd_team *team = j->pass->team;
+    const int me = team->peers->rank;
+    const int away = mnd_rows_before(team, p) - mnd_rows_before(team, me);
+    j->x = mine + (ptrdiff_t)away * (ptrdiff_t)mnd_shape_size(&l->in);
+    j->y = mnd_of_peer(team, p, y);
+    j->arg = arg_of(j);
+    if (p != me) j->arg += (size_t)team->peers->max_rows * pooled_size(&l->geometry);
+    positions_of(l, me % 2, &j->from, &j->to);
 }
 
 static void fused_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
     job j = make_job(layer, pass);
-    j.x = x;
-    j.out = y;
-    mnd_parallel(pass->threads, pass->rows, 1, fused_forward_range, &j);
+    const mnd_team *const team = layer->share_split > 1 ? pass->team : NULL;
+    if (team == NULL) {
+        j.x = x;
+        j.out = y;
+        j.arg = arg_of(&j);
+        j.to = (layer->geometry.oh / 2) * (layer->geometry.ow / 2);
+        mnd_parallel(pass->threads, pass->rows, 1, fused_forward_range, &j);
+        return;
+    }
+    for (int g = 0; g < 2; g++) {
+        const int p = team->peers->rank ^ g;
+        point_at_peer(&j, p, x, y);
+        j.out = mnd_of_peer(team, p, y);
+        mnd_parallel(pass->threads, mnd_rows_before(team, p + 1) - mnd_rows_before(team, p), 1,
+                     fused_forward_range, &j);
+    }
 }
 
+/* Images [j->row, j->end) of those at j->x. */
 static void fused_weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const size_t in = mnd_shape_size(&l->in), size = pooled_size(&l->geometry);
     (void)thread;
-    for (int i = j->pass->seg->start[j->seg]; i < j->pass->seg->start[j->seg + 1]; i++) {
+    for (int i = j->row; i < j->end; i++) {
         const size_t at = (size_t)i * size;
-        j->pass->kernels->convpool_weight_grad(&l->geometry, first, last, j->x + (size_t)i * in,
-                                               j->y + at, arg_of(j) + at, j->dy + at, l->relu,
-                                               j->out, j->out + l->array[0].count);
+        j->pass->kernels->convpool_weight_grad(
+            &l->geometry, first, last, j->from, j->to, j->x + (size_t)i * in, j->y + at,
+            j->arg + at, j->dy + at, l->relu, j->out, j->out + l->array[0].count);
     }
+}
+
+/* One sum over the positions of the job. */
+static void fused_sum(job *j, float *out) {
+    const mnd_layer *l = j->layer;
+    const int lanes = j->pass->kernels->lanes;
+    memset(out, 0, l->n_param * sizeof *out);
+    j->out = out;
+    mnd_parallel(j->pass->threads, (l->geometry.n + lanes - 1) / lanes, 1, fused_weight_range, j);
 }
 
 static void fused_leaf(void *context, int s, float *out) {
     job *j = context;
     const mnd_layer *l = j->layer;
-    const int lanes = j->pass->kernels->lanes;
-    memset(out, 0, l->n_param * sizeof *out);
-    j->seg = s;
-    j->out = out;
-    mnd_parallel(j->pass->threads, (l->geometry.n + lanes - 1) / lanes, 1, fused_weight_range, j);
+    float *const second = (float *)l->state + j->at.second;
+    j->row = j->pass->seg->start[s];
+    j->end = j->pass->seg->start[s + 1];
+    positions_of(l, 0, &j->from, &j->to);
+    fused_sum(j, out);
+    if (l->split == 0) return;
+    positions_of(l, 1, &j->from, &j->to);
+    fused_sum(j, second);
+    j->pass->kernels->add(l->n_param, second, out);
+}
+
+/* Where process p leaves its sum of logical rank s, which its pair has. */
+static float *lent_sum(const mnd_team *team, const mnd_layer *l, int p, int s) {
+    const mnd_peers *peers = team->peers;
+    const int first = mnd_logical_first(peers->logical, peers->count, p / 2 * 2);
+    float *const sums = (float *)(void *)(team->memory[p] + l->shared_sums);
+    return sums + (size_t)(s - first) * l->n_param;
 }
 
 static void fused_backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
                            float *dy, float *dx) {
     (void)dx; /* only ever the first layer with parameters */
     job j = make_job(layer, pass);
-    j.x = x;
-    j.y = y;
-    j.dy = dy;
-    mnd_tree_over_segments(pass->seg, layer->n_param, (float *)layer->state + j.at.tree, fused_leaf,
+    const mnd_team *const team = layer->share_split > 1 ? pass->team : NULL;
+    if (team == NULL) {
+        j.x = x;
+        j.y = y;
+        j.dy = dy;
+        j.arg = arg_of(&j);
+        mnd_tree_over_segments(pass->seg, layer->n_param, (float *)layer->state + j.at.tree,
+                               fused_leaf, &j, pass->kernels->add, layer->grad, pass->grad_stride);
+        return;
+    }
+    const mnd_peers *peers = team->peers;
+    for (int g = 0; g < 2; g++) {
+        const int p = peers->rank ^ g;
+        point_at_peer(&j, p, x, y);
+        j.dy = mnd_of_peer(team, p, dy);
+        for (int s = mnd_logical_first(peers->logical, peers->count, p);
+             s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
+            j.row = team->start[s] - mnd_rows_before(team, p);
+            j.end = team->start[s + 1] - mnd_rows_before(team, p);
+            fused_sum(&j, lent_sum(team, layer, peers->rank, s));
+        }
+    }
+}
+
+/* Logical ranks come in ascending order. */
+static void lent_leaf(void *context, int s, float *out) {
+    job *j = context;
+    const mnd_team *team = j->pass->team;
+    const mnd_layer *l = j->layer;
+    while (mnd_logical_first(team->peers->logical, team->peers->count, j->pair + 2) <= s)
+        j->pair += 2;
+    memcpy(out, lent_sum(team, l, j->pair, s), l->n_param * sizeof *out);
+    j->pass->kernels->add(l->n_param, lent_sum(team, l, j->pair + 1, s), out);
+}
+
+void mnd_conv_param_grad(const mnd_layer *layer, const mnd_pass *pass) {
+    job j = make_job(layer, pass);
+    mnd_tree_over_segments(pass->seg, layer->n_param, (float *)layer->state + j.at.tree, lent_leaf,
                            &j, pass->kernels->add, layer->grad, pass->grad_stride);
 }
 

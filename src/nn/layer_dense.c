@@ -16,8 +16,11 @@ enum { DEEP = 4096 };
  */
 static int first_half(const mnd_layer *layer, int k, int n) {
     const mnd_layer *behind = layer->behind;
-    if (k >= DEEP && n < 2 * MND_PIECE)
-        return (k / 2 + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS * MND_LINE_FLOATS;
+    if (k >= DEEP && n < 2 * MND_PIECE) {
+        /* Between two pixels, so that a convolution can be divided there, too. */
+        const int pixel = behind != NULL && behind->out.ndim == 3 ? behind->out.dim[2] : 1;
+        return k % pixel == 0 ? k / pixel / 2 * pixel : k / 2;
+    }
     if (behind != NULL && behind->ops == &mnd_layer_dense && behind->half == 0 &&
         k % (2 * MND_PIECE) == 0 && n >= MND_PIECE)
         return k / 2;
@@ -85,17 +88,6 @@ static void own_rows(const mnd_pass *pass, const float *x, float *y, const float
     p->to = p->n;
 }
 
-/* Where something in this process' lent memory lies in that of peer p. */
-static float *of_peer(const mnd_team *team, int p, const float *mine) {
-    const ptrdiff_t at = (const char *)mine - team->memory[team->peers->rank];
-    return (float *)(void *)(team->memory[p] + at);
-}
-
-/* Rows of this step before those of peer p. */
-static int rows_before(const mnd_team *team, int p) {
-    return team->start[mnd_logical_first(team->peers->logical, team->peers->count, p)];
-}
-
 /*
  * The rows of `share` neighbours, its own first, and the columns of them that this process does.
  * x, y and mask: where they lie in its own memory, and so in everybody's. Those who do the same
@@ -105,29 +97,27 @@ static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, c
                       float *y, const float *mask, mnd_product *p) {
     const mnd_peers *peers = pass->team->peers;
     const int me = peers->rank % share, leader = peers->rank - me;
-    const int halves = share % layer->share_halves == 0 ? layer->share_halves : 1;
-    const int part = me % halves * (share / halves) + me / halves;
+    const bool halved = layer->share_halves > 1 && share % 2 == 0;
+    const int of = halved ? share / 2 : share, part = halved ? me / 2 : me;
     pass->group[0] = 0;
     for (int g = 0; g < share; g++) {
         const int peer = leader + (me + g) % share;
-        const int first = rows_before(pass->team, peer);
-        pass->group[g + 1] = pass->group[g] + rows_before(pass->team, peer + 1) - first;
-        pass->x[g] = layer->reads_input
-                         ? x + (ptrdiff_t)(first - rows_before(pass->team, peers->rank)) * p->ldx
-                         : of_peer(pass->team, peer, x);
-        pass->y[g] = of_peer(pass->team, peer, y);
-        if (mask != NULL) pass->dy[g] = of_peer(pass->team, peer, mask);
+        const int first = mnd_rows_before(pass->team, peer);
+        pass->group[g + 1] = pass->group[g] + mnd_rows_before(pass->team, peer + 1) - first;
+        pass->x[g] =
+            layer->reads_input
+                ? x + (ptrdiff_t)(first - mnd_rows_before(pass->team, peers->rank)) * p->ldx
+                : mnd_of_peer(pass->team, peer, x);
+        pass->y[g] = mnd_of_peer(pass->team, peer, y);
+        if (mask != NULL) pass->dy[g] = mnd_of_peer(pass->team, peer, mask);
     }
     p->n_group = share;
-    const int64_t lines = (p->n + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS;
-    const int64_t to = lines * (part + 1) / share * MND_LINE_FLOATS;
-    p->from = (int)(lines * part / share * MND_LINE_FLOATS);
-    p->to = to < p->n ? (int)to : p->n;
-}
-
-void mnd_team_meet(mnd_team *team) {
-    if (!team->met) team->meet(team->context);
-    team->met = true;
+    const int begin = halved && me % 2 == 1 ? layer->half : 0;
+    const int end = halved && me % 2 == 0 ? layer->half : p->n;
+    const int64_t lines = (end - begin + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS;
+    const int64_t to = begin + lines * (part + 1) / of * MND_LINE_FLOATS;
+    p->from = begin + (int)(lines * part / of * MND_LINE_FLOATS);
+    p->to = to < end ? (int)to : end;
 }
 
 /* Where the layer's outputs have two sums, the second of own rows. */

@@ -252,16 +252,45 @@ static size_t part_count(const mnd_layer *l, int part) {
     return part == 0 ? first : l->n_param - first;
 }
 
+/* Whether a layer reads what another one left behind as it was, but for what that did itself. */
+static bool untouched(const mnd_layer *from, const mnd_layer *to) {
+    for (const mnd_layer *between = from + 1; between < to; between++)
+        if (!between->skip && !between->skip_forward && strcmp(between->ops->kind, "flatten") != 0)
+            return false;
+    return true;
+}
+
+/* See mnd_layer.split. It decides about bits, so it hangs on nothing but the layers. */
+static void choose_split(mnd_model *model) {
+    for (int i = 0; i < model->n_layer; i++) {
+        const mnd_layer *l = &model->layer[i];
+        if (l->half == 0 || l->behind == NULL || l->behind->ops != &mnd_layer_convpool ||
+            !untouched(l->behind, l) || l->half % l->behind->geometry.n != 0)
+            continue;
+        model->layer[l->behind->index].split = l->half / l->behind->geometry.n;
+    }
+}
+
+/* Whether the model's input is what its first layer with parameters reads. */
+static bool reads_input(const mnd_model *model) {
+    const mnd_layer *l = model->layer;
+    while (strcmp(l->ops->kind, "flatten") == 0) l++;
+    return l == &model->layer[model->first_trained];
+}
+
 /*
- * Whether the inputs of the half that a process does are the columns that it did of the layer
- * before it, and nobody has touched them since.
+ * Where the inputs of the half that a process does are what it did itself of the layer before, it
+ * need not wait for others. A convolution is dealt out with it if the model's input can be.
  */
-static bool reads_own(const mnd_layer *l) {
-    if (l->share_halves == 1 || l->behind == NULL || l->behind->cut != l->share_halves)
-        return false;
-    for (const mnd_layer *between = l->behind + 1; between < l; between++)
-        if (!between->skip_forward) return false;
-    return 2 * l->half == l->behind->out.dim[0];
+static void choose_reads_own(mnd_model *model, mnd_layer *l) {
+    if (l->share_halves == 1 || l->behind == NULL || !untouched(l->behind, l)) return;
+    mnd_layer *const behind = &model->layer[l->behind->index];
+    if (behind->cut == 2 && 2 * l->half == behind->out.dim[0]) {
+        l->reads_own = behind->read_by_writers = true;
+    } else if (behind->split > 0 && reads_input(model)) {
+        l->reads_own = true;
+        behind->share_split = l->share_dx = model->reach = 2;
+    }
 }
 
 /* Cuts as much of the weights of owned layers into parts as pays, all into as many. */
@@ -302,10 +331,9 @@ static void choose_parts(mnd_model *model) {
             l->parts_apart = l->apart;
             at += l->n_param;
         }
-        l->reads_own = reads_own(l);
-        if (l->reads_own) model->layer[l->behind->index].read_by_writers = true;
         for (int c = 2; c <= p->count && l->owners; c++)
             if (worth_sharing(p, c, l->out.dim[0], l->in.dim[0])) l->share_dx = c;
+        choose_reads_own(model, l);
     }
 }
 
@@ -329,9 +357,7 @@ static void choose_owned(mnd_model *model, mnd_need *need) {
     }
     choose_parts(model);
     mnd_layer *const first = &model->layer[model->first_trained];
-    first->reads_input = first->owners;
-    for (const mnd_layer *l = model->layer; l < first; l++)
-        if (strcmp(l->ops->kind, "flatten") != 0) first->reads_input = false;
+    first->reads_input = first->owners && reads_input(model);
     if (first->reads_input) model->reach = p->count;
 }
 
@@ -367,6 +393,11 @@ static size_t grown(size_t a, size_t n, size_t each) {
     return sum;
 }
 
+/* Rows that a convolution keeps something of. */
+static int conv_rows(const mnd_model *model, const mnd_layer *l) {
+    return l->share_split > 1 ? 2 * model->options.peers.max_rows : model->options.max_rows;
+}
+
 static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     const size_t rows = (size_t)model->options.max_rows;
     const size_t threads = (size_t)model->options.threads;
@@ -378,8 +409,7 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
         const mnd_layer *l = &model->layer[i];
         const bool conv = strcmp(l->ops->kind, "conv") == 0;
         const size_t state =
-            conv ? mnd_conv_state(l, model->options.max_rows, model->options.threads)
-                 : need[i].state;
+            conv ? mnd_conv_state(l, conv_rows(model, l), model->options.threads) : need[i].state;
         bytes = grown(bytes, 1, mnd_align_up(state));
         if (own_buffer(l))
             bytes = grown(bytes, 1, mnd_align_up(rows * y_size(model, i) * sizeof(float)));
@@ -402,8 +432,8 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
         mnd_layer *l = &model->layer[i];
         const bool conv = strcmp(l->ops->kind, "conv") == 0;
         l->state = mnd_arena_take(
-            &model->arena, conv ? mnd_conv_state(l, model->options.max_rows, model->options.threads)
-                                : need[i].state);
+            &model->arena,
+            conv ? mnd_conv_state(l, conv_rows(model, l), model->options.threads) : need[i].state);
         if (own_buffer(l))
             y = mnd_arena_take(&model->arena, rows * y_size(model, i) * sizeof(float));
         l->y = y;
@@ -444,6 +474,7 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     need = p;
     MND_TRY(plan(model, need));
     fuse(model);
+    choose_split(model);
     choose_owned(model, need);
     share(model);
     if (options->max_rows > 0) MND_TRY(reserve(model, need));
@@ -655,6 +686,9 @@ static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *s
     }
 }
 
+/* Whether the gradient of a layer is computed by owners. */
+static bool owned(const mnd_layer *l) { return l->owners || l->share_split > 1; }
+
 /* The own rows of the weight gradient of layer i, over the rows of all. */
 static void owned_gradient(mnd_model *model, int i) {
     const mnd_peers *peers = &model->options.peers;
@@ -671,7 +705,12 @@ static void owned_gradient(mnd_model *model, int i) {
                            .rows = start[peers->logical],
                            .grad_stride = model->grad_stride,
                            .x = model->seg_x,
-                           .dy = model->seg_dy};
+                           .dy = model->seg_dy,
+                           .team = &model->team};
+    if (l->share_split > 1) {
+        if (first <= l->kernel_at && l->kernel_at < first + count) mnd_conv_param_grad(l, &pass);
+        return;
+    }
     const size_t wide = (size_t)(l->out.dim[0] / l->pieces);
     for (int part = 0; part < l->cut * l->share_halves; part++) {
         const size_t offset = l->kernel_at + (size_t)part * l->parts_apart;
@@ -727,7 +766,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
         /* The first one's owners read dy when all have come to mnd_model_owned_gradient. */
-        if (dealt_out && !(l->owners && i == model->first_trained)) mnd_team_meet(&model->team);
+        if (dealt_out && !(owned(l) && i == model->first_trained)) mnd_team_meet(&model->team);
         float *dx = dy;
         if (!l->elementwise) dx = i > model->first_trained ? gradient_of(model, i - 1, dy) : NULL;
         if (owned_early(model, i)) {
@@ -753,7 +792,7 @@ static mnd_owned owned_range(const mnd_layer *l, int part, bool pixels, int64_t 
     const size_t per_step = pixels ? PIXELS_A_STEP : ROWS_A_STEP;
     return (mnd_owned){.first = l->kernel_at + (size_t)part * l->parts_apart,
                        .count = part_count(l, part),
-                       .unit = (size_t)(l->out.dim[0] / l->cut),
+                       .unit = l->share_split > 1 ? l->n_param : (size_t)(l->out.dim[0] / l->cut),
                        .cost = MND_UPDATE_COST + MND_UPDATE_COST * (size_t)batch / per_step};
 }
 
@@ -765,7 +804,7 @@ int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
         for (int i = 0; i < model->n_layer; i++) {
             const mnd_layer *l = &model->layer[i];
             const bool cut = l->cut * l->share_halves > 1, rest = part == model->groups;
-            if (l->owners && cut != rest)
+            if (owned(l) && cut != rest)
                 range[n++] =
                     owned_range(l, rest ? 0 : part, i == model->first_trained, peers->batch);
         }
@@ -796,6 +835,12 @@ static size_t lay_out(const mnd_model *model) {
     size_t bytes = 0;
     for (int i = 0; i < n_layer; i++) {
         mnd_layer *l = &layer[i];
+        l->shared_sums = bytes;
+        if (l->share_split > 1) {
+            const mnd_peers *p = &model->options.peers;
+            const size_t most = 2 * (size_t)((p->logical + p->count - 1) / p->count);
+            bytes += mnd_align_up(most * l->n_param * sizeof(float));
+        }
         if (!l->owners) continue;
         const size_t in = mnd_align_up(rows * mnd_shape_size(&l->in) * sizeof(float));
         const size_t out = mnd_align_up(rows * mnd_shape_size(&l->out) * sizeof(float));
@@ -860,7 +905,7 @@ void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t
 
 void mnd_model_owned_gradient(mnd_model *model) {
     for (int i = 0; i < model->n_layer; i++)
-        if (model->layer[i].owners && !owned_early(model, i)) owned_gradient(model, i);
+        if (owned(&model->layer[i]) && !owned_early(model, i)) owned_gradient(model, i);
 }
 
 const float *mnd_model_forward(mnd_model *model, int n) {
