@@ -102,14 +102,18 @@ typedef struct mnd_kernels {
      * Of the pooled positions, counted row-major, [from, to) alone. For stride 1 and at most
      * MND_CONVPOOL_TAPS taps. NULL where the table has none.
      */
-    void (*convpool_forward)(const mnd_conv *g, int from, int to, const float *x, const float *w,
-                             const float *bias, int relu, float *pooled, uint8_t *arg);
-    /* dw (kh, kw, c, n) and db (n) += gradient of the above at the same positions; with relu, d
-       where pooled is 0 does not count. d: (oh/2, ow/2, n). For filters [first * lanes,
-       last * lanes). */
+    void (*convpool_forward)(const mnd_work *work, const mnd_conv *g, int from, int to,
+                             const float *x, int relu, float *pooled, uint8_t *arg);
+    /* Once before it with the same work, geometry, kernel and bias. */
+    void (*convpool_prepare)(mnd_work *work, const mnd_conv *g, const float *w, const float *bias);
+    /* sums += gradient of the above at the same positions, for vectors [first, last) of filters;
+       with relu, d where pooled is 0 does not count. d: (oh/2, ow/2, n). sums: (vectors, kh * kw *
+       c + 1, lanes), the last that of the bias. */
     void (*convpool_weight_grad)(const mnd_conv *g, int first, int last, int from, int to,
                                  const float *x, const float *pooled, const uint8_t *arg,
-                                 const float *d, int relu, float *dw, float *db);
+                                 const float *d, int relu, float *sums);
+    /* dw (kh, kw, c, n) and db (n) from sums. */
+    void (*convpool_unpack)(const mnd_conv *g, const float *sums, float *dw, float *db);
 
     /*
      * Max-pooling of one image: y (oh, ow, c) and which element of the window it was (row-major,

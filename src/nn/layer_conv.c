@@ -15,8 +15,10 @@
 typedef struct parts {
     size_t flipped; /* (kh, kw, n, c): the kernel for the input gradient */
     size_t tree;    /* MND_TREE_DEPTH sums of kernel and bias */
-    size_t second;  /* kernel and bias: the second sum of a segment */
-    size_t padded;  /* per thread: a padded image, or a spread gradient */
+    size_t second;  /* kernel and bias: the second sum of a segment; fused only */
+    size_t sums;    /* what a kernel sums: fused only */
+    size_t sums_size;
+    size_t padded; /* per thread: a padded image, or a spread gradient */
     size_t padded_size;
     size_t arg; /* (rows, ph, pw, n) bytes: fused only */
 } parts;
@@ -43,7 +45,10 @@ static parts layout(const mnd_layer *l, int threads) {
     p.tree = (l->array[0].count + 15) / 16 * 16;
     const size_t sum = (l->n_param + 15) / 16 * 16;
     p.second = p.tree + (size_t)MND_TREE_DEPTH * sum;
-    p.padded = p.second + sum;
+    p.sums = p.second + sum;
+    /* Vectors have at most 16 lanes. */
+    p.sums_size = (size_t)(l->fan_in + 1) * (((size_t)g->n + 15) / 16 * 16);
+    p.padded = p.sums + p.sums_size;
     const size_t image = (size_t)g->h * (size_t)g->w * (size_t)g->c;
     const size_t spread = (size_t)s.h * (size_t)s.w * (size_t)s.c;
     p.padded_size = ((image > spread ? image : spread) + 15) / 16 * 16;
@@ -261,11 +266,12 @@ static void fused_forward_range(void *context, int thread, int first, int last) 
     const job *j = context;
     const mnd_layer *l = j->layer;
     const size_t in = mnd_shape_size(&l->in), out = pooled_size(&l->geometry);
-    (void)thread;
+    mnd_work *const work = &j->pass->work[thread];
+    j->pass->kernels->convpool_prepare(work, &l->geometry, l->param, l->bias);
     for (int i = first; i < last; i++)
-        j->pass->kernels->convpool_forward(&l->geometry, j->from, j->to, j->x + (size_t)i * in,
-                                           l->param, l->param + l->array[0].count, l->relu,
-                                           j->out + (size_t)i * out, j->arg + (size_t)i * out);
+        j->pass->kernels->convpool_forward(work, &l->geometry, j->from, j->to,
+                                           j->x + (size_t)i * in, l->relu, j->out + (size_t)i * out,
+                                           j->arg + (size_t)i * out);
 }
 
 /*
@@ -312,9 +318,9 @@ static void fused_weight_range(void *context, int thread, int first, int last) {
     (void)thread;
     for (int i = j->row; i < j->end; i++) {
         const size_t at = (size_t)i * size;
-        j->pass->kernels->convpool_weight_grad(
-            &l->geometry, first, last, j->from, j->to, j->x + (size_t)i * in, j->y + at,
-            j->arg + at, j->dy + at, l->relu, j->out, j->out + l->array[0].count);
+        j->pass->kernels->convpool_weight_grad(&l->geometry, first, last, j->from, j->to,
+                                               j->x + (size_t)i * in, j->y + at, j->arg + at,
+                                               j->dy + at, l->relu, j->out);
     }
 }
 
@@ -322,9 +328,10 @@ static void fused_weight_range(void *context, int thread, int first, int last) {
 static void fused_sum(job *j, float *out) {
     const mnd_layer *l = j->layer;
     const int lanes = j->pass->kernels->lanes;
-    memset(out, 0, l->n_param * sizeof *out);
-    j->out = out;
+    j->out = (float *)l->state + j->at.sums;
+    memset(j->out, 0, j->at.sums_size * sizeof *j->out);
     mnd_parallel(j->pass->threads, (l->geometry.n + lanes - 1) / lanes, 1, fused_weight_range, j);
+    j->pass->kernels->convpool_unpack(&l->geometry, j->out, out, out + l->array[0].count);
 }
 
 static void fused_leaf(void *context, int s, float *out) {
