@@ -248,9 +248,11 @@ int mnd_model_bad_array(const mnd_model *model);
  */
 const char *mnd_products_name(bool plain);
 /*
- * What decides the bits: "fma" for every native kernel, which all round alike; the library, its
- * version and kernel for OpenBLAS. Two runs can only agree bit by bit where this agrees.
+ * What decides the bits: MND_NATIVE_ARITHMETIC for every native kernel, which all round alike; the
+ * library, its version and kernel for OpenBLAS. Two runs can only agree bit by bit where this
+ * agrees. The number counts the orders in which programs so far have summed.
  */
+#define MND_NATIVE_ARITHMETIC "fma-2"
 const char *mnd_arithmetic(bool plain);
 /* Threads that OpenBLAS may use; 1 unless told. */
 void mnd_blas_set_threads(int threads);

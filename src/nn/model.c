@@ -962,6 +962,8 @@ const char *mnd_products_name(bool plain) {
     return name;
 }
 
-const char *mnd_arithmetic(bool plain) { return uses_blas(plain) ? openblas_name() : "fma"; }
+const char *mnd_arithmetic(bool plain) {
+    return uses_blas(plain) ? openblas_name() : MND_NATIVE_ARITHMETIC;
+}
 
 void mnd_blas_set_threads(int threads) { openblas_set_num_threads(threads); }

@@ -97,7 +97,7 @@ static mnd_status known_answer(mnd_comm *comm, const mnd_accept_request *q, tabl
     }
     MND_TRY(status);
     const double error = fabs(result.test_loss - KNOWN_LOSS) / KNOWN_LOSS;
-    if (size <= LOGICAL && strcmp(mnd_arithmetic(q->plain), "fma") == 0)
+    if (size <= LOGICAL && strcmp(mnd_arithmetic(q->plain), MND_NATIVE_ARITHMETIC) == 0)
         add(t, "known answer", strcmp(result.weights_sha256, KNOWN_SHA256) == 0,
             "weights_sha256 %.16s..., must be %.16s...", result.weights_sha256, KNOWN_SHA256);
     else if (size <= LOGICAL)

@@ -457,7 +457,8 @@ static mnd_status set_up(run *r) {
     char path[4096];
     bool resumed = false;
     /* Only where it does the products: its idle threads would cost address space. */
-    mnd_blas_set_threads(strcmp(mnd_arithmetic(c->plain), "fma") == 0 ? 1 : c->threads);
+    mnd_blas_set_threads(strcmp(mnd_arithmetic(c->plain), MND_NATIVE_ARITHMETIC) == 0 ? 1
+                                                                                      : c->threads);
     const mnd_doctor_request doctor = {.threads = c->threads, .plain = c->plain};
     MND_TRY(mnd_doctor_admit(r->comm, &doctor));
     MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(r->rank, &r->fault), NULL));

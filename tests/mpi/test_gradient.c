@@ -29,9 +29,11 @@ static const problem problems[] = {
     {"dense:256,relu,dropout:0.3,dense:384,dense:256,sigmoid,dropout:0.2,dense:256,relu,dense:5",
      {1, {161}},
      5},
-    /* and the two sums of deep layers, above a convolution and above a layer that nobody owns */
+    /* and the two sums of deep layers, above a convolution and above a layer that nobody owns,
+       and with the convolution */
     {"conv:12:3,maxpool:2,flatten,dropout:0.1,dense:24,relu,dense:10", {3, {41, 40, 1}}, 10},
     {"dense:4200,relu,dense:48,relu,dense:5", {1, {30}}, 5},
+    {"conv:12:3,relu,maxpool:2,flatten,dense:24,relu,dense:10", {3, {41, 40, 1}}, 10},
     /* and columns with a relu between, whose mask they take along */
     {"dense:256,relu,dense:256,relu,dense:5", {1, {161}}, 5},
     {"conv:6:3,maxpool:2,flatten,dense:24,relu,dropout:0.2,dense:10", {3, {12, 13, 1}}, 10},
@@ -238,7 +240,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
         assert_everywhere(mnd_model_groups(many.model) == (size % 2 == 0   ? 2
                                                            : size % 3 == 0 ? 3
                                                                            : 1));
-    if (p >= &problems[3] && p <= &problems[5] && batch <= 37)
+    if (p >= &problems[3] && p <= &problems[6] && batch <= 37)
         assert_everywhere(mnd_model_groups(many.model) == (size % 2 == 0 ? 2 : 1));
     float *want = need(many.n_param * sizeof *want), *got = need(many.n_param * sizeof *got);
     int64_t used[IMAGES] = {0}, used_alone[IMAGES] = {0};
@@ -294,7 +296,7 @@ static void automatic(void **state) {
                     epoch("auto", &problems[i], logical[v], batches[b]);
     epoch("auto", &problems[0], 13, 5);
     epoch("auto", &problems[0], size, 2); /* most processes idle */
-    for (int i = 2; i < 6; i++) epoch("auto", &problems[i], 13, 5);
+    for (int i = 2; i < 7; i++) epoch("auto", &problems[i], 13, 5);
 }
 
 static void every_exchange(void **state) {
@@ -308,7 +310,7 @@ static void every_exchange(void **state) {
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (size > 1 && strcmp(names[i], "local") == 0) continue;
         epoch(names[i], &problems[1], size, 37);
-        for (int k = 2; k < 6; k++) epoch(names[i], &problems[k], size, 37);
+        for (int k = 2; k < 7; k++) epoch(names[i], &problems[k], size, 37);
         epoch(names[i], &problems[0], 13, 16);
     }
 }

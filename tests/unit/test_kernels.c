@@ -116,12 +116,12 @@ static void native_tables_agree(void **state) {
             const bool taken =
                 strstr(mnd_products_name(false),
                        strcmp(tables[t], "openblas") == 0 ? "OpenBLAS" : tables[t]) != NULL;
-            const bool same = strcmp(mnd_arithmetic(false), "fma") == 0;
+            const bool same = strcmp(mnd_arithmetic(false), MND_NATIVE_ARITHMETIC) == 0;
             unsetenv("MNIST_DIST_KERNELS");
             assert_true(taken || !runs(tables[t]));
             if (!taken) continue;
             train(n, tables[t], other, other_loss);
-            if (same && strcmp(mnd_arithmetic(false), "fma") == 0) {
+            if (same && strcmp(mnd_arithmetic(false), MND_NATIVE_ARITHMETIC) == 0) {
                 assert_memory_equal(best, other, 2 * count * sizeof *best);
                 assert_memory_equal(loss, other_loss, sizeof loss);
             } else {

@@ -27,6 +27,8 @@ static const network nets[] = {
      {3, {14, 15, 1}},
      10},
     {"dense:17,relu,dense:300,tanh,dense:6", {1, {4100}}, 6}, /* the first has two sums */
+    {"dense:256,relu,dense:130,tanh,dense:6", {1, {70}}, 6},  /* the second */
+    {"conv:64:3,relu,maxpool:2,flatten,dense:12,relu,dense:6", {3, {20, 18, 1}}, 6}, /* both */
     {"conv:5:3:s2:same,sigmoid,conv:7:2x3,maxpool:3:s2,flatten,dense:6", {3, {17, 16, 3}}, 6},
 };
 
