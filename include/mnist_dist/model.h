@@ -75,8 +75,10 @@ MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, cha
  * In the same spirit, neighbours take the products of such layers together where that pays: each
  * does a range of the columns for the rows of all of them, and so reads a part of the weights
  * instead of all. It writes its columns into the others' rows. Layers with many inputs and few
- * columns have outputs of two sums, over half of the inputs each, on any number of processes; of
- * these it does one, for the rows of two. No sum is cut anywhere else, so no bit changes.
+ * columns, and those behind a layer whose columns can be dealt out, have outputs of two sums, over
+ * half of the inputs each, on any number of processes; of these it does one, for the rows of two.
+ * So does a convolution below such a layer with its positions. No sum is cut anywhere else, so no
+ * bit changes.
  */
 typedef struct mnd_peers {
     int count;     /* processes that share memory, with this one; below 2 for none */
@@ -147,8 +149,8 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
 int mnd_model_owned(const mnd_model *model, mnd_owned *range);
 /*
  * Among how many neighbours products are dealt out once memory is shared; 1: none. Weights are kept
- * in as many pieces, or have as many ranges. Piece c of all of them is for the processes whose rank
- * leaves the remainder c, and so is half c of a layer where it is the only one that is halved.
+ * in as many parts, of columns or of inputs. Part c of all of them is for the processes whose rank
+ * leaves the remainder c.
  */
 int mnd_model_groups(const mnd_model *model);
 /* Bytes that every peer must lend for it; 0 if no range is owned. */
@@ -175,8 +177,8 @@ void mnd_model_owned_gradient(mnd_model *model);
 /*
  * All parameters, or whatever there is one of for each (gradients, optimizer slots), from the order
  * that mnd_param_info describes to the one in which the model keeps them in memory, and back. The
- * two are the same, unless memory is shared: then weights whose columns are dealt out are kept in
- * pieces of columns, so that what a process uses most lies together, and is its own.
+ * two are the same, unless memory is shared: then weights that are dealt out are kept in parts, of
+ * columns or of inputs, so that what a process uses most lies together, and is its own.
  */
 void mnd_model_keep(const mnd_model *model, const float *described, float *kept);
 void mnd_model_describe(const mnd_model *model, const float *kept, float *described);
