@@ -143,8 +143,9 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
 
 /*
  * The weights and biases of the layers that owners compute, a range for each part of them that is
- * dealt out (its unit: a row, the weights of one input or the bias), in ascending order as they are
- * kept once memory is shared; returns how many (at most MND_MAX_LAYERS).
+ * dealt out (its unit: a row, the weights of one input or the bias; of a convolution whose
+ * positions are dealt out: all), in ascending order as they are kept once memory is shared; returns
+ * how many (at most MND_MAX_LAYERS).
  */
 int mnd_model_owned(const mnd_model *model, mnd_owned *range);
 /*
@@ -190,13 +191,16 @@ void mnd_model_describe(const mnd_model *model, const float *kept, float *descri
  */
 void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed);
 
-/* Input of the next call: (max_rows, input), owned by the model, for the caller to fill. */
+/*
+ * Input of the next call: (max_rows, input), or the rows that mnd_model_reads tells of, at most
+ * peers.batch; owned by the model, for the caller to fill.
+ */
 float *mnd_model_input(mnd_model *model);
 /*
- * Whose rows mnd_model_gradient wants there after mnd_model_share: those of peers [*first, *last),
+ * Whose rows mnd_model_gradient wants there once memory is shared: those of peers [*first, *last),
  * this process among them, in the order of their logical ranks. Rows of all where owners compute
- * weight gradients straight from the input: it is smaller at its source than what a model would
- * lend of it.
+ * weight gradients straight from the input, of two where these deal out a convolution: the input
+ * is smaller at its source than what a model would lend of it.
  */
 void mnd_model_reads(const mnd_model *model, int *first, int *last);
 
@@ -218,7 +222,8 @@ typedef struct mnd_batch {
  * answers (the first largest logit counts as the answer). Allocates nothing.
  * A row's bits depend on its own values, the parameters and its segment alone. Collective over
  * the peers after mnd_model_share; peers may then still read and write what this process lent,
- * until all are done with mnd_model_owned_gradient.
+ * until all are done with mnd_model_owned_gradient, and none may begin before all are done with
+ * the mnd_model_owned_gradient or mnd_model_forward before it.
  */
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct);

@@ -8,8 +8,8 @@
  * computed along with it: rows, threads and CPUs may be regrouped at will without a bit changing.
  * Products of dense layers may leave out multiplications by 0. With finite weights and inputs that
  * shows in no bit, since all their sums end with + 0; where one is not finite, whether a result is
- * infinite or NaN or left alone by it may hang on the grouping. (The outputs of a deep and narrow
- * dense layer are two such products: mnd_layer.half.)
+ * infinite or NaN or left alone by it may hang on the grouping. (The outputs of some dense layers
+ * are two such products: mnd_layer.half.)
  *
  * The table "openblas" computes the same products by cblas_sgemm, one call a segment: the plain
  * reference, and what runs on a CPU without fused multiply-add.

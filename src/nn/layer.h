@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "kernels.h"
+#include "mnist_dist/memory.h"
 #include "mnist_dist/model.h"
 
 typedef struct mnd_layer mnd_layer;
@@ -41,7 +42,7 @@ typedef struct mnd_pass {
     int rows;
     const mnd_batch *batch; /* NULL at inference */
     size_t grad_stride;     /* from one part's gradient to the next */
-    const float **x, **dy;  /* room for a pointer a segment, and for two */
+    const float **x, **dy;  /* room for two pointers a segment, and two more */
     float **y;              /* the same */
     int *group;             /* and for where each begins, and the end */
     mnd_team *team;         /* NULL: alone */
@@ -90,7 +91,8 @@ struct mnd_layer {
     int keeps;         /* what backward wants of y: 0 nothing, 1 its sign, 2 all of it */
     int spoils;        /* elementwise: the most that an earlier layer may want of x, see keeps */
     bool relu;         /* a following relu is done by this layer's forward */
-    bool skip;         /* forward and backward are done by other layers: see convpool and masks */
+    bool skip;         /* forward and backward are done by other layers, see convpool and masks, or
+                          there is nothing to do */
     bool skip_forward; /* forward alone is */
     bool masks;        /* dense: its dx is already that of the relu before it */
     int n_array;
@@ -145,6 +147,12 @@ struct mnd_layer {
     mnd_conv geometry; /* conv (with its padding inside h and w), pools (c = n) */
     int pad_top, pad_left;
 };
+
+/* Asks for n floats that another core has written: so many lines on their way at once that none of
+   them is waited for alone. */
+static inline void mnd_fetch(size_t n, const float *x) {
+    for (size_t i = 0; i < n; i += MND_LINE_FLOATS) __builtin_prefetch(x + i, 0, 2);
+}
 
 /* The operations of a kind, or NULL. */
 const mnd_layer_ops *mnd_layer_find(const char *kind);

@@ -33,6 +33,7 @@ static mnd_status plan_flatten(mnd_layer *layer, const mnd_kernels *kernels, int
     mnd_status status = plan_relu(layer, kernels, rows, max_seg, need);
     layer->keeps = 0;
     layer->spoils = 2;
+    layer->skip = true;
     layer->out = (mnd_shape){.ndim = 1, .dim = {(int)mnd_shape_size(&layer->in)}};
     return status;
 }
@@ -109,24 +110,5 @@ ACTIVATION(relu, plan_relu)
 ACTIVATION(sigmoid, plan_curve)
 ACTIVATION(tanh, plan_curve)
 
-static void flatten_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
-    (void)layer;
-    (void)pass;
-    (void)x;
-    (void)y;
-}
-
-static void flatten_backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
-                             float *dy, float *dx) {
-    (void)layer;
-    (void)pass;
-    (void)x;
-    (void)y;
-    (void)dy;
-    (void)dx;
-}
-
-const mnd_layer_ops mnd_layer_flatten = {.kind = "flatten",
-                                         .plan = plan_flatten,
-                                         .forward = flatten_forward,
-                                         .backward = flatten_backward};
+/* Nothing to do: skip. */
+const mnd_layer_ops mnd_layer_flatten = {.kind = "flatten", .plan = plan_flatten};

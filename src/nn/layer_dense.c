@@ -268,6 +268,7 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
     if (team != NULL) {
         team->met = false;
         mnd_team_meet(team);
+        mnd_fetch((size_t)pass->rows * (size_t)j.product.n, second);
     }
     mnd_parallel(pass->product_threads, pass->rows, 6, join_range, &j);
 }

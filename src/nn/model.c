@@ -34,7 +34,7 @@ struct mnd_model {
     float *x;    /* (max_rows, input) */
     float *d[2]; /* gradients of activations, in turn */
     mnd_work work[MND_MAX_THREADS];
-    const float **seg_x, **seg_dy; /* a pointer for every segment of a product */
+    const float **seg_x, **seg_dy; /* two pointers for every segment of a product */
     float **seg_y;
     int *group;    /* and where its rows begin */
     mnd_team team; /* memory NULL: none */
@@ -255,8 +255,7 @@ static size_t part_count(const mnd_layer *l, int part) {
 /* Whether a layer reads what another one left behind as it was, but for what that did itself. */
 static bool untouched(const mnd_layer *from, const mnd_layer *to) {
     for (const mnd_layer *between = from + 1; between < to; between++)
-        if (!between->skip && !between->skip_forward && strcmp(between->ops->kind, "flatten") != 0)
-            return false;
+        if (!between->skip && !between->skip_forward) return false;
     return true;
 }
 
@@ -274,7 +273,7 @@ static void choose_split(mnd_model *model) {
 /* Whether the model's input is what its first layer with parameters reads. */
 static bool reads_input(const mnd_model *model) {
     const mnd_layer *l = model->layer;
-    while (strcmp(l->ops->kind, "flatten") == 0) l++;
+    while (l->skip) l++;
     return l == &model->layer[model->first_trained];
 }
 
@@ -285,9 +284,12 @@ static bool reads_input(const mnd_model *model) {
 static void choose_reads_own(mnd_model *model, mnd_layer *l) {
     if (l->share_halves == 1 || l->behind == NULL || !untouched(l->behind, l)) return;
     mnd_layer *const behind = &model->layer[l->behind->index];
+    const mnd_peers *p = &model->options.peers;
     if (behind->cut == 2 && 2 * l->half == behind->out.dim[0]) {
         l->reads_own = behind->read_by_writers = true;
-    } else if (behind->split > 0 && reads_input(model)) {
+    } else if (behind->split > 0 && reads_input(model) &&
+               (double)p->logical * (double)behind->n_param <= (double)p->batch * l->in.dim[0]) {
+        /* Else the sums of the logical ranks would be more than what need not cross. */
         l->reads_own = true;
         behind->share_split = l->share_dx = model->reach = 2;
     }
@@ -601,8 +603,8 @@ float *mnd_model_input(mnd_model *model) { return model->x; }
 
 void mnd_model_reads(const mnd_model *model, int *first, int *last) {
     const mnd_peers *peers = &model->options.peers;
-    *first = peers->rank - peers->rank % model->team.reach;
-    *last = *first + model->team.reach;
+    *first = peers->rank - peers->rank % model->reach;
+    *last = *first + model->reach;
 }
 
 /* The own rows of the input. */
@@ -624,18 +626,18 @@ static void written(const mnd_pass *pass) {
 static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
     const float *x = own_input(model, pass->team);
     /* Nobody reads this process' input where each has the rows of all; and all met behind the step
-       before. */
+       or the forward pass before. */
     if (pass->team != NULL) pass->team->met = pass->team->reach > 1;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
         if (l->copies) memcpy(l->y, x, (size_t)pass->rows * mnd_shape_size(&l->in) * sizeof *x);
         if (!l->skip_forward) l->ops->forward(l, pass, x, l->y);
-        if (l->pieces <= 1)
+        if (l->pieces <= 1 && (l->copies || !l->skip_forward))
             written(pass);
-        else if (pass->team != NULL && !l->read_by_writers)
+        else if (l->pieces > 1 && pass->team != NULL && !l->read_by_writers)
             mnd_team_meet(pass->team);
-        if (l->y != model->x) x = l->y;
+        x = l->y;
     }
     return x;
 }
@@ -734,6 +736,16 @@ static bool owned_early(const mnd_model *model, int i) {
     return l->owners && l->share_dx > 1 && model->team.memory != NULL && i > model->first_trained;
 }
 
+/* dy of other processes' rows. */
+static void fetch_others(const mnd_model *model, const mnd_layer *l, const float *dy) {
+    const mnd_team *team = &model->team;
+    for (int p = 0; p < team->peers->count; p++) {
+        const int rows = mnd_rows_before(team, p + 1) - mnd_rows_before(team, p);
+        if (p != team->peers->rank)
+            mnd_fetch((size_t)rows * mnd_shape_size(&l->out), mnd_of_peer(team, p, dy));
+    }
+}
+
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct) {
     const mnd_rows *seg = batch->rows;
@@ -771,6 +783,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
         if (!l->elementwise) dx = i > model->first_trained ? gradient_of(model, i - 1, dy) : NULL;
         if (owned_early(model, i)) {
             mnd_team_meet(&model->team);
+            fetch_others(model, l, dy);
             owned_gradient(model, i);
         }
         l->ops->backward(l, &pass, own_input_of(model, pass.team, i), l->y, dy, dx);

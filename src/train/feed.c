@@ -73,7 +73,8 @@ void mnd_feed_free(mnd_feed *feed) {
 /* Most rows of a step on any of `size` processes. */
 static int64_t widest(const mnd_feed *feed, int64_t size) {
     const int64_t logical = feed->logical;
-    return (feed->batch + logical - 1) / logical * ((logical + size - 1) / size);
+    const int64_t most = (feed->batch + logical - 1) / logical * ((logical + size - 1) / size);
+    return most < feed->batch ? most : feed->batch;
 }
 
 mnd_peers mnd_feed_peers(const mnd_feed *feed, const mnd_comm *comm, int least) {

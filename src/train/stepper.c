@@ -18,11 +18,13 @@ static void meet(void *context) {
 mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange) {
     mnd_owned range[MND_MAX_LAYERS];
     const size_t lent = mnd_model_shared_size(st->model);
-    const mnd_exchange_owned offer = {
-        .bytes = lent > 0 ? lent + mnd_feed_stage_size(st->feed, mnd_comm_size(comm)) : 0,
-        .n_range = mnd_model_owned(st->model, range),
-        .range = range,
-        .groups = mnd_model_groups(st->model)};
+    int from, to;
+    mnd_model_reads(st->model, &from, &to);
+    const size_t staged = to - from > 1 ? mnd_feed_stage_size(st->feed, mnd_comm_size(comm)) : 0;
+    const mnd_exchange_owned offer = {.bytes = lent + staged,
+                                      .n_range = mnd_model_owned(st->model, range),
+                                      .range = range,
+                                      .groups = mnd_model_groups(st->model)};
     const mnd_status status =
         mnd_exchange_create(comm, exchange, st->feed->logical, mnd_model_n_param(st->model),
                             mnd_optimizer_slots(st->optimizer->kind), &offer, &st->exchange);
@@ -38,9 +40,7 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
         mnd_exchange_slice(st->exchange, &first, &count);
         mnd_model_share(st->model, memory, first, count, meet, st);
         mnd_exchange_set_owner(st->exchange, own, st);
-        int from, to;
-        mnd_model_reads(st->model, &from, &to);
-        if (to - from > 1)
+        if (staged > 0)
             mnd_feed_share(st->feed, memory, lent, mnd_comm_rank(comm), mnd_comm_size(comm), from,
                            to);
     }

@@ -108,6 +108,11 @@ run 2 --data d.h5 --exchange allreduce --threads 2 --batch-size 50 --optimizer s
 says '500 images of d.h5'
 says '^ +2 +1  allreduce '
 MNIST_DIST_DATA=nothing.h5 run 1 --synthetic --batch-size 32
+# Models whose products are dealt out; steps begin anew in the midst of a turn.
+for model in mlp512 conv:28:3,maxpool:2,flatten,dense:128,relu,dense:10; do
+    run 2 --model $model --images 600 --batch-size 128 --steps 8 --repeats 2
+    says '^ +2 +1  shared '
+done
 "$exe" bench --model mlp16 --images 500 --steps 2 --repeats 1 --batch-size 20 >out 2>err || fail "$(cat err)"
 says '^1 rank on 1 host, 1 thread each; .*; none; median of 1 turns of 2 steps$'
 

@@ -144,6 +144,10 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
     int from_peer, to_peer;
     mnd_model_reads(t->model, &from_peer, &to_peer);
     const int size = mnd_comm_size(t->comm);
+    if (mnd_exchange_lent(t->ex) == NULL) {
+        from_peer = mnd_comm_rank(t->comm);
+        to_peer = from_peer + 1;
+    }
     float *x = mnd_model_input(t->model);
     for (int l = mnd_logical_first(t->logical, size, from_peer);
          l < mnd_logical_first(t->logical, size, to_peer); l++) {
@@ -242,6 +246,13 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
                                                                            : 1));
     if (p >= &problems[3] && p <= &problems[6] && batch <= 37)
         assert_everywhere(mnd_model_groups(many.model) == (size % 2 == 0 ? 2 : 1));
+    /* Whose input is read: of a convolution that is dealt out, two processes'. */
+    int from_peer, to_peer;
+    mnd_model_reads(many.model, &from_peer, &to_peer);
+    const int reads = to_peer - from_peer;
+    if (p == &problems[1] || p == &problems[2]) assert_everywhere(reads == size);
+    if (p == &problems[3]) assert_everywhere(reads == 1);
+    if (p == &problems[5] && batch <= 37) assert_everywhere(reads == (size % 2 == 0 ? 2 : 1));
     float *want = need(many.n_param * sizeof *want), *got = need(many.n_param * sizeof *got);
     int64_t used[IMAGES] = {0}, used_alone[IMAGES] = {0};
     double worst = 0;
