@@ -176,7 +176,9 @@ static void collect(const mnd_feed *feed, float *x) {
         const int first = mnd_logical_first(feed->logical, feed->size, p);
         const int last = mnd_logical_first(feed->logical, feed->size, p + 1);
         const size_t n = (size_t)(feed->all_start[last] - feed->all_start[first]) * feed->pixels;
-        mnd_pixels(n, (const uint8_t *)feed->stage[p] + feed->stage_at, x);
+        const uint8_t *staged = (const uint8_t *)feed->stage[p] + feed->stage_at;
+        for (size_t i = 0; p != feed->rank && i < n; i += LINE) __builtin_prefetch(staged + i);
+        mnd_pixels(n, staged, x);
         x += n;
     }
 }
