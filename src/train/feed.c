@@ -133,7 +133,7 @@ static tickets tickets_of(const mnd_feed *feed, int64_t s, int l) {
                      .to = mnd_tickets_before(end, feed->logical, l)};
 }
 
-/* The pixels of the own rows of step s, to x as floats or, if that is NULL, to `bytes` as they are.
+/* The pixels of the own rows of step s, to `bytes` as they are or, if that is NULL, to x as floats.
  */
 static void gather(const mnd_feed *feed, int64_t s, float *x, uint8_t *bytes) {
     for (int l = feed->first; l < feed->first + feed->n_seg; l++) {
@@ -141,12 +141,12 @@ static void gather(const mnd_feed *feed, int64_t s, float *x, uint8_t *bytes) {
         for (int64_t k = t.from; k < t.to; k++) {
             if (k + AHEAD < t.to) fetch(feed, sample_at(feed, l, k + AHEAD));
             const uint8_t *image = feed->image + (size_t)sample_at(feed, l, k) * feed->pixels;
-            if (x != NULL) {
-                mnd_pixels(feed->pixels, image, x);
-                x += feed->pixels;
-            } else {
+            if (bytes != NULL) {
                 memcpy(bytes, image, feed->pixels);
                 bytes += feed->pixels;
+            } else {
+                mnd_pixels(feed->pixels, image, x);
+                x += feed->pixels;
             }
         }
     }
