@@ -18,7 +18,6 @@ typedef struct mnd_team {
     const mnd_peers *peers;
     char *const *memory; /* (peers->count) of each */
     const int *start;    /* (peers->logical + 1) rows of every logical rank */
-    int reach;           /* this process and its neighbours whose rows the model's input holds */
     size_t first, count; /* the parameters that this process owns */
     mnd_meet_fn *meet;
     void *context;

@@ -250,15 +250,14 @@ const mnd_layer_ops mnd_layer_conv = {
 
 static uint8_t *arg_of(const job *j) { return (uint8_t *)((float *)j->layer->state + j->at.arg); }
 
-static size_t pooled_size(const mnd_conv *g) {
-    return (size_t)(g->oh / 2) * (size_t)(g->ow / 2) * (size_t)g->n;
-}
+static int pooled_positions(const mnd_conv *g) { return (g->oh / 2) * (g->ow / 2); }
+
+static size_t pooled_size(const mnd_conv *g) { return (size_t)pooled_positions(g) * (size_t)g->n; }
 
 /* The positions of sum `which` of two; all if there is but one. */
 static void positions_of(const mnd_layer *l, int which, int *from, int *to) {
-    const int all = (l->geometry.oh / 2) * (l->geometry.ow / 2);
     *from = which == 0 ? 0 : l->split;
-    *to = which == 0 && l->split > 0 ? l->split : all;
+    *to = which == 0 && l->split > 0 ? l->split : pooled_positions(&l->geometry);
 }
 
 /* Images [first, last) of those at j->x. */
@@ -297,7 +296,7 @@ static void fused_forward(mnd_layer *layer, const mnd_pass *pass, const float *x
         j.x = x;
         j.out = y;
         j.arg = arg_of(&j);
-        j.to = (layer->geometry.oh / 2) * (layer->geometry.ow / 2);
+        j.to = pooled_positions(&layer->geometry);
         mnd_parallel(pass->threads, pass->rows, 1, fused_forward_range, &j);
         return;
     }

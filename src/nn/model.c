@@ -232,18 +232,23 @@ static bool worth_cutting(const mnd_peers *p, const mnd_layer *l, int c) {
            worth_sharing(p, c, l->in.dim[0], l->out.dim[0]);
 }
 
-/* Whether pairs of neighbours save time by dealing out the two sums of a layer's outputs. */
-static bool worth_halving(const mnd_peers *p, const mnd_layer *l) {
+/* Whether c neighbours, which must be pairs, save time by dealing out the two sums of a layer's
+ * outputs. */
+static bool worth_halving(const mnd_peers *p, const mnd_layer *l, int c) {
     const double rows = (double)p->batch / p->count, k = l->in.dim[0], n = l->out.dim[0];
-    return l->owners && l->half > 0 && p->count % 2 == 0 && rows * (k / 2 + n) < k / 2 * n;
+    return c == 2 && l->owners && l->half > 0 && p->count % 2 == 0 &&
+           rows * (k / 2 + n) < k / 2 * n;
 }
 
 /* Into how many parts the weights of a layer are cut if c neighbours deal them out: of columns, or
  * of inputs where its outputs have two sums. */
 static int parts_of(const mnd_peers *p, const mnd_layer *l, int c) {
-    if (c == 2 && worth_halving(p, l)) return 2;
+    if (worth_halving(p, l, c)) return 2;
     return worth_cutting(p, l, c) ? c : 1;
 }
+
+/* Into how many it is cut once memory is shared. */
+static int n_parts(const mnd_layer *l) { return l->cut * l->share_halves; }
 
 /* Parameters of a part of a layer. */
 static size_t part_count(const mnd_layer *l, int part) {
@@ -317,7 +322,7 @@ static void choose_parts(mnd_model *model) {
         for (int i = 0; i < model->n_layer; i++) {
             mnd_layer *l = &model->layer[i];
             if (model->groups == 1 || parts_of(p, l, model->groups) == 1) continue;
-            if (model->groups == 2 && worth_halving(p, l))
+            if (worth_halving(p, l, model->groups))
                 l->share_halves = 2;
             else
                 l->cut = model->groups;
@@ -328,7 +333,7 @@ static void choose_parts(mnd_model *model) {
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (l->n_array == 0) continue;
-        if (l->cut * l->share_halves == 1) {
+        if (n_parts(l) == 1) {
             l->kernel_at = at;
             l->parts_apart = l->apart;
             at += l->n_param;
@@ -345,7 +350,7 @@ static void choose_parts(mnd_model *model) {
  */
 static void choose_owned(mnd_model *model, mnd_need *need) {
     const mnd_peers *p = &model->options.peers;
-    model->groups = model->reach = model->team.reach = 1;
+    model->groups = model->reach = 1;
     if (p->count < 2 || !model->options.training || model->kernels->whole) return;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
@@ -610,11 +615,9 @@ void mnd_model_reads(const mnd_model *model, int *first, int *last) {
 /* The own rows of the input. */
 static const float *own_input(const mnd_model *model, const mnd_team *team) {
     if (team == NULL) return model->x;
-    const mnd_peers *peers = team->peers;
-    const int first = peers->rank - peers->rank % team->reach;
-    const ptrdiff_t rows =
-        team->start[mnd_logical_first(peers->logical, peers->count, peers->rank)] -
-        team->start[mnd_logical_first(peers->logical, peers->count, first)];
+    int first, last;
+    mnd_model_reads(model, &first, &last);
+    const ptrdiff_t rows = mnd_rows_before(team, team->peers->rank) - mnd_rows_before(team, first);
     return model->x + rows * (ptrdiff_t)mnd_shape_size(&model->input);
 }
 
@@ -627,7 +630,7 @@ static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
     const float *x = own_input(model, pass->team);
     /* Nobody reads this process' input where each has the rows of all; and all met behind the step
        or the forward pass before. */
-    if (pass->team != NULL) pass->team->met = pass->team->reach > 1;
+    if (pass->team != NULL) pass->team->met = model->reach > 1;
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *l = &model->layer[i];
         if (l->skip) continue;
@@ -714,7 +717,7 @@ static void owned_gradient(mnd_model *model, int i) {
         return;
     }
     const size_t wide = (size_t)(l->out.dim[0] / l->pieces);
-    for (int part = 0; part < l->cut * l->share_halves; part++) {
+    for (int part = 0; part < n_parts(l); part++) {
         const size_t offset = l->kernel_at + (size_t)part * l->parts_apart;
         const size_t all = part_count(l, part);
         const size_t from = first > offset ? first - offset : 0;
@@ -816,7 +819,7 @@ int mnd_model_owned(const mnd_model *model, mnd_owned *range) {
     for (int part = 0; part <= model->groups; part++)
         for (int i = 0; i < model->n_layer; i++) {
             const mnd_layer *l = &model->layer[i];
-            const bool cut = l->cut * l->share_halves > 1, rest = part == model->groups;
+            const bool cut = n_parts(l) > 1, rest = part == model->groups;
             if (owned(l) && cut != rest)
                 range[n++] =
                     owned_range(l, rest ? 0 : part, i == model->first_trained, peers->batch);
@@ -835,7 +838,7 @@ static bool read_by_owned(const mnd_layer *layer, int n_layer, int i) {
 }
 
 /* Whether others write second sums of its rows. */
-static bool has_extra(const mnd_layer *l) { return l->half > 0 && l->cut * l->share_halves > 1; }
+static bool has_extra(const mnd_layer *l) { return l->half > 0 && n_parts(l) > 1; }
 
 /*
  * Where x and dy of the owned layers lie, and shared y and dx, one after the other; returns the
@@ -887,7 +890,6 @@ void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t
     char *const mine = memory[model->options.peers.rank];
     model->team = (mnd_team){.peers = &model->options.peers,
                              .memory = memory,
-                             .reach = model->reach,
                              .first = first,
                              .count = count,
                              .meet = meet,

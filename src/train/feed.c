@@ -6,6 +6,12 @@
 #include "mnist_dist/memory.h"
 #include "mnist_dist/rng.h"
 
+/* Most rows of a step that n logical ranks have: each gives at most one a full turn of tickets. */
+static int64_t widest(int64_t batch, int64_t logical, int64_t n) {
+    const int64_t most = (batch + logical - 1) / logical * n;
+    return most < batch ? most : batch;
+}
+
 mnd_status mnd_feed_plan(mnd_feed *feed, int64_t images, size_t pixels, int logical, int first,
                          int n_seg, int64_t batch, uint64_t seed) {
     mnd_status status = MND_OK;
@@ -19,9 +25,8 @@ mnd_status mnd_feed_plan(mnd_feed *feed, int64_t images, size_t pixels, int logi
     feed->seed = seed;
     feed->row = mnd_shard_first(feed->images, logical, first);
     feed->rows = mnd_shard_first(feed->images, logical, first + n_seg) - feed->row;
-    /* A logical rank gives at most one sample a full turn of tickets. */
-    const int64_t widest = (batch + logical - 1) / logical * n_seg;
-    feed->max_rows = (int)(widest < feed->rows ? widest : feed->rows);
+    const int64_t most = widest(batch, logical, n_seg);
+    feed->max_rows = (int)(most < feed->rows ? most : feed->rows);
 
     MND_TRY(mnd_alloc(&p, (size_t)feed->rows, feed->pixels, "this rank's shard of the images"));
     feed->image = p;
@@ -70,17 +75,15 @@ void mnd_feed_free(mnd_feed *feed) {
     *feed = (mnd_feed){0};
 }
 
-/* Most rows of a step on any of `size` processes. */
-static int64_t widest(const mnd_feed *feed, int64_t size) {
-    const int64_t logical = feed->logical;
-    const int64_t most = (feed->batch + logical - 1) / logical * ((logical + size - 1) / size);
-    return most < feed->batch ? most : feed->batch;
+/* On any of `size` processes. */
+static int64_t widest_of(const mnd_feed *feed, int64_t size) {
+    return widest(feed->batch, feed->logical, (feed->logical + size - 1) / size);
 }
 
 mnd_peers mnd_feed_peers(const mnd_feed *feed, const mnd_comm *comm, int least) {
     const int64_t size = mnd_comm_size(comm);
     if (mnd_comm_nodes(comm) > 1) return (mnd_peers){0};
-    const int64_t most = widest(feed, size);
+    const int64_t most = widest_of(feed, size);
     return (mnd_peers){.count = (int)size,
                        .rank = mnd_comm_rank(comm),
                        .logical = feed->logical,
@@ -110,15 +113,18 @@ void mnd_feed_epoch(mnd_feed *feed, int64_t epoch) {
  */
 enum { AHEAD = 4, LINE = 64 };
 
-static void fetch(const mnd_feed *feed, int64_t at) {
-    const uint8_t *image = feed->image + (size_t)at * feed->pixels;
-    for (size_t i = 0; i < feed->pixels; i += LINE) __builtin_prefetch(image + i);
+static void fetch(const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < n; i += LINE) __builtin_prefetch(bytes + i);
 }
 
 /* Where in this process' rows the sample with ticket k of logical rank l lies. */
 static int64_t sample_at(const mnd_feed *feed, int l, int64_t k) {
     const int64_t shard = mnd_shard_first(feed->images, feed->logical, l) - feed->row;
     return shard + feed->order[shard + k];
+}
+
+static const uint8_t *image_at(const mnd_feed *feed, int l, int64_t k) {
+    return feed->image + (size_t)sample_at(feed, l, k) * feed->pixels;
 }
 
 /* Step s takes these tickets of logical rank l. */
@@ -139,8 +145,8 @@ static void gather(const mnd_feed *feed, int64_t s, float *x, uint8_t *bytes) {
     for (int l = feed->first; l < feed->first + feed->n_seg; l++) {
         const tickets t = tickets_of(feed, s, l);
         for (int64_t k = t.from; k < t.to; k++) {
-            if (k + AHEAD < t.to) fetch(feed, sample_at(feed, l, k + AHEAD));
-            const uint8_t *image = feed->image + (size_t)sample_at(feed, l, k) * feed->pixels;
+            if (k + AHEAD < t.to) fetch(image_at(feed, l, k + AHEAD), feed->pixels);
+            const uint8_t *image = image_at(feed, l, k);
             if (bytes != NULL) {
                 memcpy(bytes, image, feed->pixels);
                 bytes += feed->pixels;
@@ -153,7 +159,7 @@ static void gather(const mnd_feed *feed, int64_t s, float *x, uint8_t *bytes) {
 }
 
 size_t mnd_feed_stage_size(const mnd_feed *feed, int size) {
-    return mnd_align_up((size_t)widest(feed, size) * feed->pixels);
+    return mnd_align_up((size_t)widest_of(feed, size) * feed->pixels);
 }
 
 void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, int size, int first,
@@ -177,7 +183,7 @@ static void collect(const mnd_feed *feed, float *x) {
         const int last = mnd_logical_first(feed->logical, feed->size, p + 1);
         const size_t n = (size_t)(feed->all_start[last] - feed->all_start[first]) * feed->pixels;
         const uint8_t *staged = (const uint8_t *)feed->stage[p] + feed->stage_at;
-        for (size_t i = 0; p != feed->rank && i < n; i += LINE) __builtin_prefetch(staged + i);
+        if (p != feed->rank) fetch(staged, n);
         mnd_pixels(n, staged, x);
         x += n;
     }

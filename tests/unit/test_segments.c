@@ -290,7 +290,8 @@ static void known_bits(void **state) {
                                                    "f8d8cb7bb191", "1eff8c933eba", "cec3c186b47d",
                                                    "bb1d1628c038", "769594551040", "3a0ce8d1ed74",
                                                    "cc3fc1cb3049", "f04736e7db12"};
-    if (strcmp(mnd_arithmetic(false), "fma-2") != 0) skip(); /* no native kernels here */
+    if (strcmp(mnd_arithmetic(false), MND_NATIVE_ARITHMETIC) != 0)
+        skip(); /* no native kernels here */
     for (size_t t = 0; t < COUNT(nets); t++) {
         batch b = batch_open(&nets[t], cuts[0].rows, cuts[0].v);
         outcome o = run(&nets[t], &b, cuts[0].rows, cuts[0].v, 1, false, 1);
