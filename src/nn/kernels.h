@@ -38,6 +38,9 @@ enum { MND_TREE_DEPTH = 17 };
 /* Largest kh * kw * c that the fused convolution and pooling takes. */
 enum { MND_CONVPOOL_TAPS = 64 };
 
+/* of_bytes: what a stored pixel is multiplied by. */
+#define MND_PIXEL_SCALE (1.0F / 255.0F)
+
 /* Scratch of one thread, in floats; sized by mnd_kernels.scratch before the first step. */
 typedef struct mnd_work {
     float *scratch;
@@ -82,10 +85,11 @@ typedef struct mnd_kernels {
                        int wide, ptrdiff_t apart);
     /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride.
        x[s] and dy[s] are the rows of segment s, which may lie anywhere; those of dy are ldy
-       apart. */
+       apart. `image` may be NULL or hold, for every row of seg, k bytes that from_bytes makes it
+       of. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                        const float *const *x, const float *const *dy, int ldy, float *dw,
-                        size_t stride);
+                        const float *const *x, const uint8_t *const *image, const float *const *dy,
+                        int ldy, float *dw, size_t stride);
     /* Once before conv_forward with the same work, geometry and kernel. */
     void (*conv_prepare)(mnd_work *work, const mnd_conv *g, const float *w);
     /* One image: y (oh, ow, n) from x (h, w, c). */

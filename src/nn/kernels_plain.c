@@ -71,8 +71,9 @@ static void weight_leaf(void *context, int s, float *dw) {
 }
 
 static void weight_grad(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
-                        const float *const *x, const float *const *dy, int ldy, float *dw,
-                        size_t stride) {
+                        const float *const *x, const uint8_t *const *image, const float *const *dy,
+                        int ldy, float *dw, size_t stride) {
+    (void)image;
     product p = {
         .seg = seg, .first = first, .last = last, .n = n, .k = k, .ldy = ldy, .x = x, .dy = dy};
     mnd_tree_over_segments(seg, (size_t)(last - first) * (size_t)n, work->scratch, weight_leaf, &p,

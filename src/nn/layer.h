@@ -39,12 +39,13 @@ typedef struct mnd_pass {
     int product_threads; /* among which one product may be divided */
     const mnd_rows *seg;
     int rows;
-    const mnd_batch *batch; /* NULL at inference */
-    size_t grad_stride;     /* from one part's gradient to the next */
-    const float **x, **dy;  /* room for two pointers a segment, and two more */
-    float **y;              /* the same */
-    int *group;             /* and for where each begins, and the end */
-    mnd_team *team;         /* NULL: alone */
+    const mnd_batch *batch;      /* NULL at inference */
+    size_t grad_stride;          /* from one part's gradient to the next */
+    const float **x, **dy;       /* room for two pointers a segment, and two more */
+    float **y;                   /* the same */
+    int *group;                  /* and for where each begins, and the end */
+    const uint8_t *const *image; /* (rows) what mnd_model_load made the input of, or NULL */
+    mnd_team *team;              /* NULL: alone */
 } mnd_pass;
 
 /* Where a layer says in `plan` what it needs. Bytes; the model hands out the buffers. */
@@ -119,7 +120,8 @@ struct mnd_layer {
     int half, share_halves;
     float *extra;
     size_t shared_extra;
-    bool reads_own; /* its half of the inputs is what the same process did of the layer behind */
+    bool reads_input; /* x is the model's input as it was given; for owners, the rows of all */
+    bool reads_own;   /* its half of the inputs is what the same process did of the layer behind */
     bool read_by_writers; /* and that layer: nobody else reads it in the forward pass */
     void *state;          /* need.state bytes, borrowed from the model */
     float *y;             /* (rows, out), borrowed from the model */
@@ -128,7 +130,6 @@ struct mnd_layer {
      * memory is shared: where x, dy, y and dx then lie in every process' part of it, in bytes.
      */
     bool owners;
-    bool reads_input; /* x is the model's input and holds the rows of all */
     size_t shared_x, shared_dy, shared_y, shared_dx;
     float *dy;    /* of this process, if in shared memory; NULL: the model's own */
     int share_dx; /* among how many processes columns of dx are dealt out; those of y: pieces */

@@ -318,12 +318,14 @@ static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const int n = l->out.dim[0], to = j->from + last;
+    const uint8_t *const *const image = l->reads_input ? j->pass->image : NULL;
     ptrdiff_t shift;
     for (int row = j->from + first, end; row < to; row = end) {
         end = together(l, row, to, &shift);
-        j->pass->kernels->weight_grad(
-            &j->pass->work[thread], j->pass->seg, row, end, n / l->pieces, l->in.dim[0], j->pass->x,
-            j->pass->dy, n, l->grad + (size_t)j->piece * l->apart + shift, j->pass->grad_stride);
+        j->pass->kernels->weight_grad(&j->pass->work[thread], j->pass->seg, row, end, n / l->pieces,
+                                      l->in.dim[0], j->pass->x, image, j->pass->dy, n,
+                                      l->grad + (size_t)j->piece * l->apart + shift,
+                                      j->pass->grad_stride);
     }
 }
 

@@ -36,8 +36,9 @@ struct mnd_model {
     mnd_work work[MND_MAX_THREADS];
     const float **seg_x, **seg_dy; /* two pointers for every segment of a product */
     float **seg_y;
-    int *group;    /* and where its rows begin */
-    mnd_team team; /* memory NULL: none */
+    int *group;                  /* and where its rows begin */
+    mnd_team team;               /* memory NULL: none */
+    const uint8_t *const *image; /* of the current batch, borrowed */
 };
 
 /* ------------------------------------------------------------------------------------ the spec */
@@ -276,10 +277,10 @@ static void choose_split(mnd_model *model) {
 }
 
 /* Whether the model's input is what its first layer with parameters reads. */
-static bool reads_input(const mnd_model *model) {
-    const mnd_layer *l = model->layer;
+static void choose_reads_input(mnd_model *model) {
+    mnd_layer *l = model->layer;
     while (l->skip) l++;
-    return l == &model->layer[model->first_trained];
+    l->reads_input = l == &model->layer[model->first_trained];
 }
 
 /*
@@ -292,7 +293,7 @@ static void choose_reads_own(mnd_model *model, mnd_layer *l) {
     const mnd_peers *p = &model->options.peers;
     if (behind->cut == 2 && 2 * l->half == behind->out.dim[0]) {
         l->reads_own = behind->read_by_writers = true;
-    } else if (behind->split > 0 && reads_input(model) &&
+    } else if (behind->split > 0 && behind->reads_input &&
                (double)p->logical * (double)behind->n_param <= (double)p->batch * l->in.dim[0]) {
         /* Else the sums of the logical ranks would be more than what need not cross. */
         l->reads_own = true;
@@ -363,9 +364,8 @@ static void choose_owned(mnd_model *model, mnd_need *need) {
         if (scratch > need[i].scratch) need[i].scratch = scratch;
     }
     choose_parts(model);
-    mnd_layer *const first = &model->layer[model->first_trained];
-    first->reads_input = first->owners && reads_input(model);
-    if (first->reads_input) model->reach = p->count;
+    const mnd_layer *first = &model->layer[model->first_trained];
+    if (first->owners && first->reads_input) model->reach = p->count;
 }
 
 /* Shares activation buffers among layers that work in place. */
@@ -481,6 +481,7 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     need = p;
     MND_TRY(plan(model, need));
     fuse(model);
+    choose_reads_input(model);
     choose_split(model);
     choose_owned(model, need);
     share(model);
@@ -606,19 +607,41 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
 
 float *mnd_model_input(mnd_model *model) { return model->x; }
 
+/*
+ * Shuffled images lie all over memory, and the CPU cannot guess which comes next: without this,
+ * more than half of the time went into waiting for them.
+ */
+enum { AHEAD = 8, LINE = 64 };
+
+void mnd_model_load(mnd_model *model, int rows, const uint8_t *const *image) {
+    const size_t n = mnd_shape_size(&model->input);
+    for (int i = 0; i < rows; i++) {
+        for (size_t j = 0; i + AHEAD < rows && j < n; j += LINE)
+            __builtin_prefetch(image[i + AHEAD] + j);
+        mnd_pixels(n, image[i], model->x + (size_t)i * n);
+    }
+}
+
 void mnd_model_reads(const mnd_model *model, int *first, int *last) {
     const mnd_peers *peers = &model->options.peers;
     *first = peers->rank - peers->rank % model->reach;
     *last = *first + model->reach;
 }
 
-/* The own rows of the input. */
-static const float *own_input(const mnd_model *model, const mnd_team *team) {
-    if (team == NULL) return model->x;
+/* Rows of the input before the own ones. */
+static ptrdiff_t rows_of_others(const mnd_model *model, const mnd_team *team) {
+    if (team == NULL) return 0;
     int first, last;
     mnd_model_reads(model, &first, &last);
-    const ptrdiff_t rows = mnd_rows_before(team, team->peers->rank) - mnd_rows_before(team, first);
-    return model->x + rows * (ptrdiff_t)mnd_shape_size(&model->input);
+    return mnd_rows_before(team, team->peers->rank) - mnd_rows_before(team, first);
+}
+
+static const float *own_input(const mnd_model *model, const mnd_team *team) {
+    return model->x + rows_of_others(model, team) * (ptrdiff_t)mnd_shape_size(&model->input);
+}
+
+static const uint8_t *const *own_images(const mnd_model *model, const mnd_team *team) {
+    return model->image != NULL ? model->image + rows_of_others(model, team) : NULL;
 }
 
 /* This process has written what others may read. */
@@ -711,6 +734,7 @@ static void owned_gradient(mnd_model *model, int i) {
                            .grad_stride = model->grad_stride,
                            .x = model->seg_x,
                            .dy = model->seg_dy,
+                           .image = model->image,
                            .team = &model->team};
     if (l->share_split > 1) {
         if (first <= l->kernel_at && l->kernel_at < first + count) mnd_conv_param_grad(l, &pass);
@@ -752,7 +776,9 @@ static void fetch_others(const mnd_model *model, const mnd_layer *l, const float
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct) {
     const mnd_rows *seg = batch->rows;
+    mnd_team *const team = model->team.memory != NULL ? &model->team : NULL;
     model->team.start = batch->all_start;
+    model->image = batch->image;
     const mnd_pass pass = {.kernels = model->kernels,
                            .work = model->work,
                            .threads = model->options.threads,
@@ -765,7 +791,8 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                            .dy = model->seg_dy,
                            .y = model->seg_y,
                            .group = model->group,
-                           .team = model->team.memory != NULL ? &model->team : NULL};
+                           .image = own_images(model, team),
+                           .team = team};
     const float *logits = run_forward(model, &pass);
     float *dy = gradient_of(model, model->n_layer - 1, NULL);
     for (int s = 0; s < seg->n_seg; s++) {

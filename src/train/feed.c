@@ -47,6 +47,9 @@ mnd_status mnd_feed_plan(mnd_feed *feed, int64_t images, size_t pixels, int logi
     feed->batch_label = p;
     MND_TRY(mnd_alloc(&p, (size_t)feed->max_rows, sizeof *feed->batch_sample, "the batch"));
     feed->batch_sample = p;
+    MND_TRY(mnd_alloc(&p, (size_t)(batch < images ? batch : images), sizeof *feed->batch_image,
+                      "the batch"));
+    feed->batch_image = p;
     feed->seg = (mnd_rows){
         .n_seg = n_seg, .start = feed->start, .n_part = feed->n_part, .part = feed->part};
 cleanup:
@@ -72,6 +75,7 @@ void mnd_feed_free(mnd_feed *feed) {
     mnd_free(feed->part);
     mnd_free(feed->batch_label);
     mnd_free(feed->batch_sample);
+    mnd_free(feed->batch_image);
     *feed = (mnd_feed){0};
 }
 
@@ -107,10 +111,7 @@ void mnd_feed_epoch(mnd_feed *feed, int64_t epoch) {
     }
 }
 
-/*
- * Shuffled images lie all over memory, and the CPU cannot guess which comes next: without this,
- * more than half of the time went into waiting for them.
- */
+/* Images lie in no order: see mnd_model_load. */
 enum { AHEAD = 4, LINE = 64 };
 
 static void fetch(const uint8_t *bytes, size_t n) {
@@ -139,28 +140,12 @@ static tickets tickets_of(const mnd_feed *feed, int64_t s, int l) {
                      .to = mnd_tickets_before(end, feed->logical, l)};
 }
 
-/* The pixels of the own rows of step s, to `bytes` as they are or, if that is NULL, to x as floats.
- */
-static void gather(const mnd_feed *feed, int64_t s, float *x, uint8_t *bytes) {
-    for (int l = feed->first; l < feed->first + feed->n_seg; l++) {
-        const tickets t = tickets_of(feed, s, l);
-        for (int64_t k = t.from; k < t.to; k++) {
-            if (k + AHEAD < t.to) fetch(image_at(feed, l, k + AHEAD), feed->pixels);
-            const uint8_t *image = image_at(feed, l, k);
-            if (bytes != NULL) {
-                memcpy(bytes, image, feed->pixels);
-                bytes += feed->pixels;
-            } else {
-                mnd_pixels(feed->pixels, image, x);
-                x += feed->pixels;
-            }
-        }
-    }
-}
-
-size_t mnd_feed_stage_size(const mnd_feed *feed, int size) {
+/* Of one of the two places. */
+static size_t stage_bytes(const mnd_feed *feed, int size) {
     return mnd_align_up((size_t)widest_of(feed, size) * feed->pixels);
 }
+
+size_t mnd_feed_stage_size(const mnd_feed *feed, int size) { return 2 * stage_bytes(feed, size); }
 
 void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, int size, int first,
                     int last) {
@@ -172,24 +157,38 @@ void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, in
     feed->read_last = last;
 }
 
-void mnd_feed_stage(mnd_feed *feed, int64_t s) {
-    gather(feed, s, NULL, (uint8_t *)feed->stage[feed->rank] + feed->stage_at);
+/* What peer p staged last. */
+static uint8_t *staged(const mnd_feed *feed, int p) {
+    const size_t side = (size_t)feed->side * stage_bytes(feed, feed->size);
+    return (uint8_t *)feed->stage[p] + feed->stage_at + side;
 }
 
-/* From all peers that are read. */
-static void collect(const mnd_feed *feed, float *x) {
-    for (int p = feed->read_first; p < feed->read_last; p++) {
-        const int first = mnd_logical_first(feed->logical, feed->size, p);
-        const int last = mnd_logical_first(feed->logical, feed->size, p + 1);
-        const size_t n = (size_t)(feed->all_start[last] - feed->all_start[first]) * feed->pixels;
-        const uint8_t *staged = (const uint8_t *)feed->stage[p] + feed->stage_at;
-        if (p != feed->rank) fetch(staged, n);
-        mnd_pixels(n, staged, x);
-        x += n;
+void mnd_feed_stage(mnd_feed *feed, int64_t s) {
+    feed->side = 1 - feed->side;
+    uint8_t *to = staged(feed, feed->rank);
+    for (int l = feed->first; l < feed->first + feed->n_seg; l++) {
+        const tickets t = tickets_of(feed, s, l);
+        for (int64_t k = t.from; k < t.to; k++, to += feed->pixels) {
+            if (k + AHEAD < t.to) fetch(image_at(feed, l, k + AHEAD), feed->pixels);
+            memcpy(to, image_at(feed, l, k), feed->pixels);
+        }
     }
 }
 
-int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
+/* Where the rows of all peers that are read were staged. Returns how many. */
+static int find_staged(mnd_feed *feed) {
+    int row = 0;
+    for (int p = feed->read_first; p < feed->read_last; p++) {
+        const int first = mnd_logical_first(feed->logical, feed->size, p);
+        const int last = mnd_logical_first(feed->logical, feed->size, p + 1);
+        const int n = feed->all_start[last] - feed->all_start[first];
+        const uint8_t *from = staged(feed, p);
+        for (int i = 0; i < n; i++, from += feed->pixels) feed->batch_image[row++] = from;
+    }
+    return row;
+}
+
+int mnd_feed_batch(mnd_feed *feed, int64_t s, mnd_batch *batch) {
     int row = 0;
     for (int i = 0; i < feed->n_seg; i++) {
         const tickets t = tickets_of(feed, s, feed->first + i);
@@ -198,6 +197,8 @@ int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
             const int64_t at = sample_at(feed, feed->first + i, k);
             feed->batch_label[row] = feed->label[at];
             feed->batch_sample[row] = (uint32_t)(feed->row + at);
+            if (feed->stage == NULL)
+                feed->batch_image[row] = feed->image + (size_t)at * feed->pixels;
         }
     }
     feed->start[feed->n_seg] = row;
@@ -205,10 +206,7 @@ int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
         const tickets t = tickets_of(feed, s, l);
         feed->all_start[l + 1] = feed->all_start[l] + (int)(t.to - t.from);
     }
-    if (feed->stage != NULL)
-        collect(feed, x);
-    else
-        gather(feed, s, x, NULL);
+    if (feed->stage != NULL) row = find_staged(feed);
     const int64_t begin = s * feed->batch, left = feed->images - begin;
     const int64_t samples = left < feed->batch ? left : feed->batch;
     *batch = (mnd_batch){.rows = &feed->seg,
@@ -217,6 +215,7 @@ int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch) {
                          .sample = feed->batch_sample,
                          .seed = feed->seed,
                          .epoch = feed->epoch,
-                         .scale = 1.0F / (float)samples};
-    return samples;
+                         .scale = 1.0F / (float)samples,
+                         .image = feed->batch_image};
+    return row;
 }

@@ -28,9 +28,11 @@ typedef struct mnd_feed {
     /* See mnd_feed_share; stage is NULL before. */
     char *const *stage;
     size_t stage_at;
+    int side; /* which of two places was staged last */
     int rank, size, read_first, read_last;
-    uint8_t *batch_label;   /* (max_rows), owned */
-    uint32_t *batch_sample; /* (max_rows), owned */
+    uint8_t *batch_label;        /* (max_rows), owned */
+    uint32_t *batch_sample;      /* (max_rows), owned */
+    const uint8_t **batch_image; /* (rows of the current step that are read), owned */
     uint32_t epoch;
 } mnd_feed;
 
@@ -55,11 +57,10 @@ int64_t mnd_feed_steps(const mnd_feed *feed); /* in an epoch */
 /* Shuffles for an epoch, counted from 1. */
 void mnd_feed_epoch(mnd_feed *feed, int64_t epoch);
 /*
- * Step s = 0, 1, ... of the epoch: fills x (rows, pixels) with the own rows, at most max_rows, or
- * those of all peers that it reads, and *batch (pointing into the feed). Returns the samples of the
- * global batch.
+ * Step s = 0, 1, ... of the epoch: fills *batch, pointing into the feed. Returns the rows of its
+ * images: the own ones, at most max_rows, or those of all peers that are read.
  */
-int64_t mnd_feed_batch(mnd_feed *feed, int64_t s, float *x, mnd_batch *batch);
+int mnd_feed_batch(mnd_feed *feed, int64_t s, mnd_batch *batch);
 
 /* Bytes that each of `size` processes on a node must lend for what follows. */
 size_t mnd_feed_stage_size(const mnd_feed *feed, int size);
@@ -71,7 +72,8 @@ void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, in
                     int last);
 /*
  * Leaves the pixels of the own rows of step s for the peers. All must have done it before anyone
- * calls mnd_feed_batch for that step, and be done with that before it is called for another one.
+ * calls mnd_feed_batch for that step. There are two places in turn: while one step's images are in
+ * use, the next one's may be staged.
  */
 void mnd_feed_stage(mnd_feed *feed, int64_t s);
 #endif

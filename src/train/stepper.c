@@ -63,7 +63,8 @@ void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *cor
         meet(st);
         from = mnd_now();
     }
-    (void)mnd_feed_batch(feed, s, mnd_model_input(st->model), &batch);
+    const int rows = mnd_feed_batch(feed, s, &batch);
+    mnd_model_load(st->model, rows, batch.image);
     const double begin = mnd_now(), waited = mnd_exchange_time(st->exchange).wait;
     st->met = false;
     mnd_model_gradient(st->model, &batch, loss, correct);
