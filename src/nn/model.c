@@ -251,10 +251,10 @@ static int parts_of(const mnd_peers *p, const mnd_layer *l, int c) {
 /* Into how many it is cut once memory is shared. */
 static int n_parts(const mnd_layer *l) { return l->cut * l->share_halves; }
 
-/* Parameters of a part of a layer. The bias is with the first of two sums, which begins with it. */
+/* Parameters of a part of a layer. */
 static size_t part_count(const mnd_layer *l, int part) {
     if (l->share_halves == 1) return l->n_param / (size_t)l->cut;
-    const size_t first = (size_t)(l->half + 1) * (size_t)l->out.dim[0];
+    const size_t first = (size_t)l->half * (size_t)l->out.dim[0];
     return part == 0 ? first : l->n_param - first;
 }
 
@@ -537,7 +537,7 @@ void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_str
         const size_t kernel = cut ? l->kernel_at : l->array[0].offset;
         const size_t part = l->array[0].count / (size_t)(cut ? l->cut : 1);
         const size_t split = (size_t)l->half * (size_t)l->out.dim[0];
-        const size_t bias = cut && l->share_halves > 1 ? split : part;
+        const size_t bias = part + (l->pieces == 1 ? l->apart - split : 0);
         l->param = param + kernel;
         l->bias = l->param + bias;
         l->grad = grad == NULL ? NULL : grad + kernel;
@@ -553,12 +553,12 @@ static size_t kept_at(const mnd_model *model, const mnd_layer *l, size_t j, size
     const size_t first = (size_t)(l->param - model->param);
     *count = l->n_param - j;
     const size_t n = (size_t)l->out.dim[0], wide = n / (size_t)l->pieces;
-    const size_t split = (size_t)l->half * n, kernel = l->array[0].count;
-    if (l->pieces == 1 && j >= kernel) return (size_t)(l->bias - model->param) + j - kernel;
-    if (l->pieces == 1) {
-        *count = (j < split ? split : kernel) - j;
-        return first + j + (j < split ? 0 : l->apart - split);
+    const size_t split = (size_t)l->half * n;
+    if (l->pieces == 1 && j < split) {
+        *count = split - j;
+        return first + j;
     }
+    if (l->pieces == 1) return first + l->apart + j - split;
     /* The bias is one more row. */
     *count = wide - j % wide;
     return first + j % n / wide * l->apart + j / n * wide + j % wide;
@@ -747,18 +747,10 @@ static void owned_gradient(mnd_model *model, int i) {
         const size_t from = first > offset ? first - offset : 0;
         const size_t end = first + count > offset ? first + count - offset : 0;
         if (from >= all || end == 0) continue;
-        const int piece = part % l->pieces;
-        int row = (int)(from / wide), last = (int)((end < all ? end : all) / wide);
+        const int piece = part % l->pieces, row = part < l->pieces ? 0 : l->half;
         point_at_all_rows(model, l, start, (size_t)piece * wide);
-        if (l->share_halves > 1 && part == 0 && last > l->half) {
-            mnd_dense_param_grad(l, &pass, piece, l->in.dim[0], l->in.dim[0] + 1);
-            last = l->half;
-        }
-        if (l->share_halves > 1 && part == 1) {
-            row += l->half;
-            last += l->half;
-        }
-        if (row < last) mnd_dense_param_grad(l, &pass, piece, row, last);
+        mnd_dense_param_grad(l, &pass, piece, row + (int)(from / wide),
+                             row + (int)((end < all ? end : all) / wide));
     }
 }
 
