@@ -56,7 +56,7 @@ static void input_grad(mnd_work *work, const mnd_product *p, int first, int last
 
 typedef struct product {
     const mnd_rows *seg;
-    int first, last, n, k, ldy;
+    int first, last, n, ldx, ldy;
     const float *const *x, *const *dy;
 } product;
 
@@ -67,15 +67,15 @@ static void weight_leaf(void *context, int s, float *dw) {
         memset(dw, 0, (size_t)(p->last - p->first) * (size_t)p->n * sizeof *dw);
     else
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, p->last - p->first, p->n, m, 1.0F,
-                    p->x[s] + p->first, p->k, p->dy[s], p->ldy, 0.0F, dw, p->n);
+                    p->x[s] + p->first, p->ldx, p->dy[s], p->ldy, 0.0F, dw, p->n);
 }
 
-static void weight_grad(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int k,
+static void weight_grad(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int ldx,
                         const float *const *x, const uint8_t *const *image, const float *const *dy,
                         int ldy, float *dw, size_t stride) {
     (void)image;
     product p = {
-        .seg = seg, .first = first, .last = last, .n = n, .k = k, .ldy = ldy, .x = x, .dy = dy};
+        .seg = seg, .first = first, .last = last, .n = n, .ldx = ldx, .ldy = ldy, .x = x, .dy = dy};
     mnd_tree_over_segments(seg, (size_t)(last - first) * (size_t)n, work->scratch, weight_leaf, &p,
                            add, dw + (ptrdiff_t)first * n, stride);
 }

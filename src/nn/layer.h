@@ -121,7 +121,14 @@ struct mnd_layer {
     float *extra;
     size_t shared_extra;
     bool reads_input; /* x is the model's input as it was given; for owners, the rows of all */
-    bool reads_own;   /* its half of the inputs is what the same process did of the layer behind */
+    /*
+     * Columns of x, and of y and dy, that lie together while memory is shared: all, or those of a
+     * part that nobody reads but who writes it. The parts (max_rows of the peers, wide) then lie
+     * one behind the other: in rows that two cores write in turn, each one's hardware fetches ahead
+     * what the other is about to write.
+     */
+    int x_wide, y_wide;
+    bool reads_own; /* its half of the inputs is what the same process did of the layer behind */
     bool read_by_writers; /* and that layer: nobody else reads it in the forward pass */
     void *state;          /* need.state bytes, borrowed from the model */
     float *y;             /* (rows, out), borrowed from the model */
@@ -147,6 +154,11 @@ struct mnd_layer {
     mnd_conv geometry; /* conv (with its padding inside h and w), pools (c = n) */
     int pad_top, pad_left;
 };
+
+/* In such a buffer, row i, column j of all, in part `part`, is this far on + i * wide + j. */
+static inline ptrdiff_t mnd_to_part(const mnd_peers *peers, int part, int wide) {
+    return (ptrdiff_t)part * (peers->max_rows - 1) * wide;
+}
 
 /* Asks for n floats that another core has written: so many lines on their way at once that none of
    them is waited for alone. */

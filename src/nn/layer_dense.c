@@ -47,6 +47,8 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
     layer->fan_in = k;
     layer->fan_out = n;
     layer->share_dx = 1;
+    layer->x_wide = k;
+    layer->y_wide = n;
     if (!kernels->whole) layer->half = first_half(layer, k, n);
     layer->apart = (size_t)layer->half * (size_t)n;
     mnd_layer_params(layer, 2, (const int64_t[]){k, n}, n);
@@ -90,11 +92,12 @@ static void own_rows(const mnd_pass *pass, const float *x, float *y, const float
 
 /*
  * The rows of `share` neighbours, its own first, and the columns of them that this process does.
- * x, y and mask: where they lie in its own memory, and so in everybody's. Those who do the same
- * half lie together, so that columns of dx belong to weights of one's own.
+ * x, y and mask: where they lie in its own memory, and so in everybody's; `wide` columns of y and
+ * mask lie together. Those who do the same half lie together, so that columns of dx belong to
+ * weights of one's own.
  */
 static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, const float *x,
-                      float *y, const float *mask, mnd_product *p) {
+                      float *y, const float *mask, int wide, mnd_product *p) {
     const mnd_peers *peers = pass->team->peers;
     const int me = peers->rank % share, leader = peers->rank - me;
     const bool halved = layer->share_halves > 1 && share % 2 == 0;
@@ -118,6 +121,12 @@ static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, c
     const int64_t to = begin + lines * (part + 1) / of * MND_LINE_FLOATS;
     p->from = begin + (int)(lines * part / of * MND_LINE_FLOATS);
     p->to = to < end ? (int)to : end;
+    if (wide == p->n) return;
+    for (int g = 0; g < share; g++) {
+        pass->y[g] += mnd_to_part(peers, p->from / wide, wide);
+        if (mask != NULL) pass->dy[g] += mnd_to_part(peers, p->from / wide, wide);
+    }
+    p->n = wide;
 }
 
 /* Where the layer's outputs have two sums, the second of own rows. */
@@ -128,11 +137,11 @@ static float *second_sums(const mnd_layer *layer) {
 /*
  * y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it
  * meets. `second`, which may be NULL: where second sums go, those over inputs from layer->half on;
- * rows of these and those lie in p.x and p.y behind the others.
+ * rows of these and those lie in p.x and p.y behind the others. `wide`: as in team_rows.
  */
 static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int n,
-                     const float *x, float *y, float *second, const float *mask, int grain,
-                     mnd_range_fn run) {
+                     const float *x, float *y, float *second, const float *mask, int wide,
+                     int grain, mnd_range_fn run) {
     job j = {
         .layer = layer,
         .pass = pass,
@@ -142,7 +151,7 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
         own_rows(pass, x, y, mask, &j.product);
     } else {
         mnd_team_meet(team);
-        team_rows(layer, pass, share, x, y, mask, &j.product);
+        team_rows(layer, pass, share, x, y, mask, wide, &j.product);
     }
     for (int g = 0, groups = j.product.n_group; second != NULL && g < groups; g++) {
         pass->x[groups + g] = pass->x[g] + layer->half;
@@ -196,7 +205,7 @@ static void forward_columns(const job *j, int thread, mnd_product p, int first, 
 static void forward_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
-    const int wide = j->product.n / l->pieces;
+    const int wide = l->out.dim[0] / l->pieces;
     mnd_product p = share_of(j, &first, &last);
     const int to = p.to;
     for (int piece = p.from / wide; p.from < to; p.from = ++piece * wide) {
@@ -258,7 +267,11 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
         pass->y[1] = second;
     } else {
         if (!layer->reads_own) mnd_team_meet(team);
-        team_rows(layer, pass, 2, x + (ptrdiff_t)me * layer->half, second, NULL, &j.product);
+        const int n = j.product.n, wide = layer->x_wide;
+        j.product.ldx = wide;
+        x += (ptrdiff_t)me * layer->half;
+        if (wide < layer->in.dim[0]) x += mnd_to_part(team->peers, me, wide);
+        team_rows(layer, pass, 2, x, second, NULL, n, &j.product);
         pass->y[0] = y;
         j.product.from = 0;
         j.product.to = j.product.n;
@@ -278,7 +291,8 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
         forward_halves(layer, pass, x, y);
     else
         multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y,
-                 layer->half > 0 ? second_sums(layer) : NULL, NULL, 6, forward_range);
+                 layer->half > 0 ? second_sums(layer) : NULL, NULL, layer->y_wide, 6,
+                 forward_range);
 }
 
 /*
@@ -314,16 +328,22 @@ static void input_range(void *context, int thread, int first, int last) {
 /* --------------------------------------------------------------------- gradient of the parameters
  */
 
+/* Floats from one row of dy to the next. */
+static int apart_dy(const job *j) {
+    return j->pass->team != NULL ? j->layer->y_wide : j->layer->out.dim[0];
+}
+
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const int n = l->out.dim[0], to = j->from + last;
+    const int ldx = j->pass->team != NULL ? l->x_wide : l->in.dim[0];
     const uint8_t *const *const image = l->reads_input ? j->pass->image : NULL;
     ptrdiff_t shift;
     for (int row = j->from + first, end; row < to; row = end) {
         end = together(l, row, to, &shift);
         j->pass->kernels->weight_grad(&j->pass->work[thread], j->pass->seg, row, end, n / l->pieces,
-                                      l->in.dim[0], j->pass->x, image, j->pass->dy, n,
+                                      ldx, j->pass->x, image, j->pass->dy, apart_dy(j),
                                       l->grad + (size_t)j->piece * l->apart + shift,
                                       j->pass->grad_stride);
     }
@@ -331,10 +351,10 @@ static void weight_range(void *context, int thread, int first, int last) {
 
 static void bias_leaf(void *context, int s, float *out) {
     const job *j = context;
-    const int n = j->layer->out.dim[0], wide = n / j->layer->pieces;
+    const int wide = j->layer->out.dim[0] / j->layer->pieces;
     const int *const start = j->pass->seg->start;
     memset(out, 0, (size_t)wide * sizeof *out);
-    j->pass->kernels->column_sum(start[s + 1] - start[s], wide, j->pass->dy[s], n, out);
+    j->pass->kernels->column_sum(start[s + 1] - start[s], wide, j->pass->dy[s], apart_dy(j), out);
 }
 
 void mnd_dense_param_grad(const mnd_layer *layer, const mnd_pass *pass, int piece, int first,
@@ -360,8 +380,8 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
         mnd_dense_param_grad(layer, pass, 0, 0, k + 1);
     }
     if (dx != NULL)
-        multiply(layer, pass, layer->share_dx, n, k, dy, dx, NULL, layer->masks ? x : NULL, 16,
-                 input_range);
+        multiply(layer, pass, layer->share_dx, n, k, dy, dx, NULL, layer->masks ? x : NULL,
+                 layer->x_wide, 16, input_range);
 }
 
 const mnd_layer_ops mnd_layer_dense = {

@@ -293,6 +293,9 @@ static void choose_reads_own(mnd_model *model, mnd_layer *l) {
     const mnd_peers *p = &model->options.peers;
     if (behind->cut == 2 && 2 * l->half == behind->out.dim[0]) {
         l->reads_own = behind->read_by_writers = true;
+        /* Nobody else wants dy, either, where there is no dx of it. */
+        if (behind == &model->layer[model->first_trained] && l->share_dx % 2 == 0)
+            l->x_wide = behind->y_wide = l->half;
     } else if (behind->split > 0 && behind->reads_input &&
                (double)p->logical * (double)behind->n_param <= (double)p->batch * l->in.dim[0]) {
         /* Else the sums of the logical ranks would be more than what need not cross. */
@@ -696,15 +699,19 @@ static float *gradient_of(const mnd_model *model, int i, const float *taken) {
     return model->d[0] != taken ? model->d[0] : model->d[1];
 }
 
-/* seg_x and seg_dy, from a column of it on, of all logical ranks. */
-static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *start,
-                              size_t column) {
+/* seg_x and seg_dy, from the first column of a piece on, of all logical ranks, for part `part` of
+ * the weights. */
+static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *start, int part) {
     const mnd_peers *peers = &model->options.peers;
-    const size_t k = (size_t)l->in.dim[0], n = (size_t)l->out.dim[0];
+    const size_t k = (size_t)l->x_wide, n = (size_t)l->y_wide;
+    const int piece = part % l->pieces;
+    ptrdiff_t input = 0, column = (ptrdiff_t)piece * (l->out.dim[0] / l->pieces);
+    if (l->x_wide < l->in.dim[0]) input = mnd_to_part(peers, part, l->x_wide);
+    if (l->y_wide < l->out.dim[0]) column += mnd_to_part(peers, piece, l->y_wide);
     for (int p = 0; p < peers->count; p++) {
         const int begin = mnd_logical_first(peers->logical, peers->count, p);
         const char *const memory = model->team.memory[p];
-        const float *x = (const float *)(const void *)(memory + l->shared_x);
+        const float *x = (const float *)(const void *)(memory + l->shared_x) + input;
         const float *dy = (const float *)(const void *)(memory + l->shared_dy) + column;
         for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
             const size_t row = (size_t)(start[s] - start[begin]);
@@ -748,7 +755,7 @@ static void owned_gradient(mnd_model *model, int i) {
         const size_t end = first + count > offset ? first + count - offset : 0;
         if (from >= all || end == 0) continue;
         const int piece = part % l->pieces, row = part < l->pieces ? 0 : l->half;
-        point_at_all_rows(model, l, start, (size_t)piece * wide);
+        point_at_all_rows(model, l, start, part);
         mnd_dense_param_grad(l, &pass, piece, row + (int)(from / wide),
                              row + (int)((end < all ? end : all) / wide));
     }
