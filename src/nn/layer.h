@@ -122,12 +122,12 @@ struct mnd_layer {
     size_t shared_extra;
     bool reads_input; /* x is the model's input as it was given; for owners, the rows of all */
     /*
-     * Columns of x, and of y and dy, that lie together while memory is shared: all, or those of a
-     * part that nobody reads but who writes it. The parts (max_rows of the peers, wide) then lie
-     * one behind the other: in rows that two cores write in turn, each one's hardware fetches ahead
-     * what the other is about to write.
+     * While memory is shared, x lies in two parts, columns [0, half) of the peers' max_rows rows
+     * and behind them the rest, each of which nobody reads but who writes it; so do y and dy of the
+     * layer behind. In rows that two cores write in turn, each one's hardware fetches ahead what
+     * the other is about to write.
      */
-    int x_wide, y_wide;
+    bool x_apart, y_apart;
     bool reads_own; /* its half of the inputs is what the same process did of the layer behind */
     bool read_by_writers; /* and that layer: nobody else reads it in the forward pass */
     void *state;          /* need.state bytes, borrowed from the model */
@@ -155,9 +155,17 @@ struct mnd_layer {
     int pad_top, pad_left;
 };
 
-/* In such a buffer, row i, column j of all, in part `part`, is this far on + i * wide + j. */
-static inline ptrdiff_t mnd_to_part(const mnd_peers *peers, int part, int wide) {
-    return (ptrdiff_t)part * (peers->max_rows - 1) * wide;
+/* Row i, column j of all, is at + i * ld + j floats on in a buffer. */
+typedef struct mnd_place {
+    ptrdiff_t at;
+    int ld;
+} mnd_place;
+
+/* Of a part of one that lies in two, the peers' max_rows rows of columns [0, half) of n and behind
+   them those of the rest. */
+static inline mnd_place mnd_part_of(const mnd_peers *peers, int half, int n, int part) {
+    if (part == 0) return (mnd_place){.at = 0, .ld = half};
+    return (mnd_place){.at = (ptrdiff_t)(peers->max_rows - 1) * half, .ld = n - half};
 }
 
 /* Asks for n floats that another core has written: so many lines on their way at once that none of

@@ -131,6 +131,7 @@ typedef struct job {
     int seg;
     /* fused: which rows, pooled positions, and where the largest of each window is noted */
     int row, end, from, to;
+    mnd_place place; /* of the pooled */
     uint8_t *arg;
     int pair; /* the first process of that which has the next logical rank */
 } job;
@@ -268,9 +269,9 @@ static void fused_forward_range(void *context, int thread, int first, int last) 
     mnd_work *const work = &j->pass->work[thread];
     j->pass->kernels->convpool_prepare(work, &l->geometry, l->param, l->bias);
     for (int i = first; i < last; i++)
-        j->pass->kernels->convpool_forward(work, &l->geometry, j->from, j->to,
-                                           j->x + (size_t)i * in, l->relu, j->out + (size_t)i * out,
-                                           j->arg + (size_t)i * out);
+        j->pass->kernels->convpool_forward(
+            work, &l->geometry, j->from, j->to, j->x + (size_t)i * in, l->relu,
+            j->out + j->place.at + (ptrdiff_t)i * j->place.ld, j->arg + (size_t)i * out);
 }
 
 /*
@@ -287,6 +288,8 @@ static void point_at_peer(job *j, int p, const float *mine, const float *y) {
     j->arg = arg_of(j);
     if (p != me) j->arg += (size_t)team->peers->max_rows * pooled_size(&l->geometry);
     positions_of(l, me % 2, &j->from, &j->to);
+    j->place =
+        mnd_part_of(team->peers, l->split * l->geometry.n, (int)pooled_size(&l->geometry), me % 2);
 }
 
 static void fused_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
@@ -297,6 +300,7 @@ static void fused_forward(mnd_layer *layer, const mnd_pass *pass, const float *x
         j.out = y;
         j.arg = arg_of(&j);
         j.to = pooled_positions(&layer->geometry);
+        j.place.ld = (int)pooled_size(&layer->geometry);
         mnd_parallel(pass->threads, pass->rows, 1, fused_forward_range, &j);
         return;
     }
@@ -316,10 +320,10 @@ static void fused_weight_range(void *context, int thread, int first, int last) {
     const size_t in = mnd_shape_size(&l->in), size = pooled_size(&l->geometry);
     (void)thread;
     for (int i = j->row; i < j->end; i++) {
-        const size_t at = (size_t)i * size;
-        j->pass->kernels->convpool_weight_grad(&l->geometry, first, last, j->from, j->to,
-                                               j->x + (size_t)i * in, j->y + at, j->arg + at,
-                                               j->dy + at, l->relu, j->out);
+        const ptrdiff_t at = j->place.at + (ptrdiff_t)i * j->place.ld;
+        j->pass->kernels->convpool_weight_grad(
+            &l->geometry, first, last, j->from, j->to, j->x + (size_t)i * in, j->y + at,
+            j->arg + (size_t)i * size, j->dy + at, l->relu, j->out);
     }
 }
 
@@ -365,6 +369,7 @@ static void fused_backward(mnd_layer *layer, const mnd_pass *pass, const float *
         j.y = y;
         j.dy = dy;
         j.arg = arg_of(&j);
+        j.place.ld = (int)pooled_size(&layer->geometry);
         mnd_tree_over_segments(pass->seg, layer->n_param, (float *)layer->state + j.at.tree,
                                fused_leaf, &j, pass->kernels->add, layer->grad, pass->grad_stride);
         return;

@@ -47,8 +47,6 @@ static mnd_status plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, i
     layer->fan_in = k;
     layer->fan_out = n;
     layer->share_dx = 1;
-    layer->x_wide = k;
-    layer->y_wide = n;
     if (!kernels->whole) layer->half = first_half(layer, k, n);
     layer->apart = (size_t)layer->half * (size_t)n;
     mnd_layer_params(layer, 2, (const int64_t[]){k, n}, n);
@@ -92,12 +90,12 @@ static void own_rows(const mnd_pass *pass, const float *x, float *y, const float
 
 /*
  * The rows of `share` neighbours, its own first, and the columns of them that this process does.
- * x, y and mask: where they lie in its own memory, and so in everybody's; `wide` columns of y and
- * mask lie together. Those who do the same half lie together, so that columns of dx belong to
- * weights of one's own.
+ * x, y and mask: where they lie in its own memory, and so in everybody's; y and mask in two parts
+ * if the first of them has `half` columns, not 0. Those who do the same half lie together, so that
+ * columns of dx belong to weights of one's own.
  */
 static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, const float *x,
-                      float *y, const float *mask, int wide, mnd_product *p) {
+                      float *y, const float *mask, int half, mnd_product *p) {
     const mnd_peers *peers = pass->team->peers;
     const int me = peers->rank % share, leader = peers->rank - me;
     const bool halved = layer->share_halves > 1 && share % 2 == 0;
@@ -121,12 +119,20 @@ static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, c
     const int64_t to = begin + lines * (part + 1) / of * MND_LINE_FLOATS;
     p->from = begin + (int)(lines * part / of * MND_LINE_FLOATS);
     p->to = to < end ? (int)to : end;
-    if (wide == p->n) return;
+    if (half == 0) return;
+    const mnd_place place = mnd_part_of(peers, half, p->n, p->from >= half);
     for (int g = 0; g < share; g++) {
-        pass->y[g] += mnd_to_part(peers, p->from / wide, wide);
-        if (mask != NULL) pass->dy[g] += mnd_to_part(peers, p->from / wide, wide);
+        pass->y[g] += place.at;
+        if (mask != NULL) pass->dy[g] += place.at;
     }
-    p->n = wide;
+    p->n = place.ld;
+}
+
+/* Where the inputs of half `half` lie from x on. */
+static mnd_place input_place(const mnd_layer *layer, const mnd_team *team, int half) {
+    const int k = layer->in.dim[0];
+    if (team == NULL || !layer->x_apart) return (mnd_place){.at = 0, .ld = k};
+    return mnd_part_of(team->peers, layer->half, k, half);
 }
 
 /* Where the layer's outputs have two sums, the second of own rows. */
@@ -137,10 +143,10 @@ static float *second_sums(const mnd_layer *layer) {
 /*
  * y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it
  * meets. `second`, which may be NULL: where second sums go, those over inputs from layer->half on;
- * rows of these and those lie in p.x and p.y behind the others. `wide`: as in team_rows.
+ * rows of these and those lie in p.x and p.y behind the others. `half`: as in team_rows.
  */
 static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int n,
-                     const float *x, float *y, float *second, const float *mask, int wide,
+                     const float *x, float *y, float *second, const float *mask, int half,
                      int grain, mnd_range_fn run) {
     job j = {
         .layer = layer,
@@ -151,7 +157,7 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
         own_rows(pass, x, y, mask, &j.product);
     } else {
         mnd_team_meet(team);
-        team_rows(layer, pass, share, x, y, mask, wide, &j.product);
+        team_rows(layer, pass, share, x, y, mask, half, &j.product);
     }
     for (int g = 0, groups = j.product.n_group; second != NULL && g < groups; g++) {
         pass->x[groups + g] = pass->x[g] + layer->half;
@@ -267,11 +273,10 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
         pass->y[1] = second;
     } else {
         if (!layer->reads_own) mnd_team_meet(team);
-        const int n = j.product.n, wide = layer->x_wide;
-        j.product.ldx = wide;
-        x += (ptrdiff_t)me * layer->half;
-        if (wide < layer->in.dim[0]) x += mnd_to_part(team->peers, me, wide);
-        team_rows(layer, pass, 2, x, second, NULL, n, &j.product);
+        const mnd_place place = input_place(layer, team, me);
+        j.product.ldx = place.ld;
+        x += place.at + (ptrdiff_t)me * layer->half;
+        team_rows(layer, pass, 2, x, second, NULL, 0, &j.product);
         pass->y[0] = y;
         j.product.from = 0;
         j.product.to = j.product.n;
@@ -291,8 +296,8 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
         forward_halves(layer, pass, x, y);
     else
         multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y,
-                 layer->half > 0 ? second_sums(layer) : NULL, NULL, layer->y_wide, 6,
-                 forward_range);
+                 layer->half > 0 ? second_sums(layer) : NULL, NULL,
+                 layer->y_apart ? layer->out.dim[0] / 2 : 0, 6, forward_range);
 }
 
 /*
@@ -330,14 +335,15 @@ static void input_range(void *context, int thread, int first, int last) {
 
 /* Floats from one row of dy to the next. */
 static int apart_dy(const job *j) {
-    return j->pass->team != NULL ? j->layer->y_wide : j->layer->out.dim[0];
+    const int n = j->layer->out.dim[0];
+    return j->pass->team != NULL && j->layer->y_apart ? n / 2 : n;
 }
 
 static void weight_range(void *context, int thread, int first, int last) {
     const job *j = context;
     const mnd_layer *l = j->layer;
     const int n = l->out.dim[0], to = j->from + last;
-    const int ldx = j->pass->team != NULL ? l->x_wide : l->in.dim[0];
+    const int ldx = input_place(l, j->pass->team, j->from >= l->half).ld;
     const uint8_t *const *const image = l->reads_input ? j->pass->image : NULL;
     ptrdiff_t shift;
     for (int row = j->from + first, end; row < to; row = end) {
@@ -381,7 +387,7 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
     }
     if (dx != NULL)
         multiply(layer, pass, layer->share_dx, n, k, dy, dx, NULL, layer->masks ? x : NULL,
-                 layer->x_wide, 16, input_range);
+                 layer->x_apart ? layer->half : 0, 16, input_range);
 }
 
 const mnd_layer_ops mnd_layer_dense = {

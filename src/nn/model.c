@@ -294,14 +294,15 @@ static void choose_reads_own(mnd_model *model, mnd_layer *l) {
     if (behind->cut == 2 && 2 * l->half == behind->out.dim[0]) {
         l->reads_own = behind->read_by_writers = true;
         /* Nobody else wants dy, either, where there is no dx of it. */
-        if (behind == &model->layer[model->first_trained] && l->share_dx % 2 == 0)
-            l->x_wide = behind->y_wide = l->half;
+        l->x_apart = behind == &model->layer[model->first_trained] && l->share_dx % 2 == 0;
     } else if (behind->split > 0 && behind->reads_input &&
                (double)p->logical * (double)behind->n_param <= (double)p->batch * l->in.dim[0]) {
         /* Else the sums of the logical ranks would be more than what need not cross. */
         l->reads_own = true;
         behind->share_split = l->share_dx = model->reach = 2;
+        l->x_apart = true;
     }
+    behind->y_apart = l->x_apart;
 }
 
 /* Cuts as much of the weights of owned layers into parts as pays, all into as many. */
@@ -703,15 +704,16 @@ static float *gradient_of(const mnd_model *model, int i, const float *taken) {
  * the weights. */
 static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *start, int part) {
     const mnd_peers *peers = &model->options.peers;
-    const size_t k = (size_t)l->x_wide, n = (size_t)l->y_wide;
-    const int piece = part % l->pieces;
-    ptrdiff_t input = 0, column = (ptrdiff_t)piece * (l->out.dim[0] / l->pieces);
-    if (l->x_wide < l->in.dim[0]) input = mnd_to_part(peers, part, l->x_wide);
-    if (l->y_wide < l->out.dim[0]) column += mnd_to_part(peers, piece, l->y_wide);
+    mnd_place x_place = {.ld = l->in.dim[0]}, dy_place = {.ld = l->out.dim[0]};
+    const int piece = part % l->pieces, wide = l->out.dim[0] / l->pieces;
+    if (l->x_apart) x_place = mnd_part_of(peers, l->half, l->in.dim[0], part);
+    if (l->y_apart) dy_place = mnd_part_of(peers, wide, l->out.dim[0], piece);
+    const size_t k = (size_t)x_place.ld, n = (size_t)dy_place.ld;
+    const ptrdiff_t column = dy_place.at + (ptrdiff_t)piece * wide;
     for (int p = 0; p < peers->count; p++) {
         const int begin = mnd_logical_first(peers->logical, peers->count, p);
         const char *const memory = model->team.memory[p];
-        const float *x = (const float *)(const void *)(memory + l->shared_x) + input;
+        const float *x = (const float *)(const void *)(memory + l->shared_x) + x_place.at;
         const float *dy = (const float *)(const void *)(memory + l->shared_dy) + column;
         for (int s = begin; s < mnd_logical_first(peers->logical, peers->count, p + 1); s++) {
             const size_t row = (size_t)(start[s] - start[begin]);
