@@ -57,14 +57,15 @@ typedef struct mnd_conv {
 
 /*
  * Columns [from, to) of a product y (m, n) of x (m, k) with something. Its rows come in groups that
- * lie anywhere: rows [start[g], start[g + 1]) of x are at x[g], ldx apart, and those of y at y[g].
+ * lie anywhere: rows [start[g], start[g + 1]) of x are at x[g], ldx apart, those of y at y[g], ldy
+ * apart.
  */
 typedef struct mnd_product {
     int n_group;
     const int *start; /* (n_group + 1) */
     const float *const *x;
     float *const *y;
-    int k, ldx, n;
+    int k, ldx, ldy;
     int from, to;
 } mnd_product;
 

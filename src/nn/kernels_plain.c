@@ -36,7 +36,7 @@ static void forward(mnd_work *work, const mnd_product *p, int first, int last, c
         const int m = clip(p, g, first, last, &row);
         if (m > 0)
             sums(m, p->to - p->from, p->k, p->x[g] + (ptrdiff_t)row * p->ldx, p->ldx, w, ldw, bias,
-                 relu, p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
+                 relu, p->y[g] + (ptrdiff_t)row * p->ldy + p->from, p->ldy);
     }
 }
 
@@ -50,7 +50,7 @@ static void input_grad(mnd_work *work, const mnd_product *p, int first, int last
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, p->to - p->from, wide, 1.0F,
                         p->x[g] + (ptrdiff_t)row * p->ldx + k, p->ldx,
                         w + k / wide * apart + (ptrdiff_t)p->from * wide, wide, k > 0 ? 1.0F : 0.0F,
-                        p->y[g] + (ptrdiff_t)row * p->n + p->from, p->n);
+                        p->y[g] + (ptrdiff_t)row * p->ldy + p->from, p->ldy);
     }
 }
 

@@ -128,6 +128,12 @@ struct mnd_layer {
      * the other is about to write.
      */
     bool x_apart, y_apart;
+    /*
+     * Floats behind each row of dy, of a dense layer whose dy another one computes: rows are then
+     * an odd number of cache lines apart, and a panel of them can stay in the first cache as it
+     * lies. (At a distance of 2 KB they all would want the same few places there.)
+     */
+    int pad;
     bool reads_own; /* its half of the inputs is what the same process did of the layer behind */
     bool read_by_writers; /* and that layer: nobody else reads it in the forward pass */
     void *state;          /* need.state bytes, borrowed from the model */
@@ -162,10 +168,11 @@ typedef struct mnd_place {
 } mnd_place;
 
 /* Of a part of one that lies in two, the peers' max_rows rows of columns [0, half) of n and behind
-   them those of the rest. */
-static inline mnd_place mnd_part_of(const mnd_peers *peers, int half, int n, int part) {
-    if (part == 0) return (mnd_place){.at = 0, .ld = half};
-    return (mnd_place){.at = (ptrdiff_t)(peers->max_rows - 1) * half, .ld = n - half};
+   them those of the rest, with `pad` floats behind each row. */
+static inline mnd_place mnd_part_of(const mnd_peers *peers, int half, int n, int pad, int part) {
+    if (part == 0) return (mnd_place){.at = 0, .ld = half + pad};
+    return (mnd_place){.at = (ptrdiff_t)peers->max_rows * (half + pad) - half,
+                       .ld = n - half + pad};
 }
 
 /* Asks for n floats that another core has written: so many lines on their way at once that none of

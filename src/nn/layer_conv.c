@@ -288,8 +288,8 @@ static void point_at_peer(job *j, int p, const float *mine, const float *y) {
     j->arg = arg_of(j);
     if (p != me) j->arg += (size_t)team->peers->max_rows * pooled_size(&l->geometry);
     positions_of(l, me % 2, &j->from, &j->to);
-    j->place =
-        mnd_part_of(team->peers, l->split * l->geometry.n, (int)pooled_size(&l->geometry), me % 2);
+    j->place = mnd_part_of(team->peers, l->split * l->geometry.n, (int)pooled_size(&l->geometry), 0,
+                           me % 2);
 }
 
 static void fused_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {

@@ -66,26 +66,28 @@ typedef struct job {
     int half, blocks, block_rows;
     const float *second;
     float *y;
+    int n, mask_ld; /* columns of the product; from a row of the mask to the next */
 } job;
 
 /* ---------------------------------------------------------------------- forward, input gradient */
 
 /*
- * This process' rows alone: those of a segment together where bits hang on that. And rows of `mask`
- * that are as long as those of y; it may be NULL.
+ * This process' rows alone: those of a segment together where bits hang on that. And rows of
+ * `mask`, which may be NULL.
  */
-static void own_rows(const mnd_pass *pass, const float *x, float *y, const float *mask,
-                     mnd_product *p) {
+static void own_rows(job *j, const float *x, float *y, const float *mask) {
+    const mnd_pass *pass = j->pass;
+    mnd_product *p = &j->product;
     const mnd_rows *seg = pass->seg;
     const int groups = pass->kernels->whole ? seg->n_seg : 1;
     for (int g = 0; g <= groups; g++) pass->group[g] = groups == 1 ? g * pass->rows : seg->start[g];
     for (int g = 0; g < groups; g++) {
         pass->x[g] = x + (ptrdiff_t)pass->group[g] * p->ldx;
-        pass->y[g] = y + (ptrdiff_t)pass->group[g] * p->n;
-        if (mask != NULL) pass->dy[g] = mask + (ptrdiff_t)pass->group[g] * p->n;
+        pass->y[g] = y + (ptrdiff_t)pass->group[g] * p->ldy;
+        if (mask != NULL) pass->dy[g] = mask + (ptrdiff_t)pass->group[g] * j->mask_ld;
     }
     p->n_group = groups;
-    p->to = p->n;
+    p->to = j->n;
 }
 
 /*
@@ -94,8 +96,10 @@ static void own_rows(const mnd_pass *pass, const float *x, float *y, const float
  * if the first of them has `half` columns, not 0. Those who do the same half lie together, so that
  * columns of dx belong to weights of one's own.
  */
-static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, const float *x,
-                      float *y, const float *mask, int half, mnd_product *p) {
+static void team_rows(job *j, int share, const float *x, float *y, const float *mask, int half) {
+    const mnd_layer *layer = j->layer;
+    const mnd_pass *pass = j->pass;
+    mnd_product *p = &j->product;
     const mnd_peers *peers = pass->team->peers;
     const int me = peers->rank % share, leader = peers->rank - me;
     const bool halved = layer->share_halves > 1 && share % 2 == 0;
@@ -114,25 +118,28 @@ static void team_rows(const mnd_layer *layer, const mnd_pass *pass, int share, c
     }
     p->n_group = share;
     const int begin = halved && me % 2 == 1 ? layer->half : 0;
-    const int end = halved && me % 2 == 0 ? layer->half : p->n;
+    const int end = halved && me % 2 == 0 ? layer->half : j->n;
     const int64_t lines = (end - begin + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS;
     const int64_t to = begin + lines * (part + 1) / of * MND_LINE_FLOATS;
     p->from = begin + (int)(lines * part / of * MND_LINE_FLOATS);
     p->to = to < end ? (int)to : end;
     if (half == 0) return;
-    const mnd_place place = mnd_part_of(peers, half, p->n, p->from >= half);
+    const int second = p->from >= half;
+    const mnd_place place = mnd_part_of(peers, half, j->n, p->ldy - j->n, second);
+    const mnd_place of_mask = mnd_part_of(peers, half, j->n, 0, second);
     for (int g = 0; g < share; g++) {
         pass->y[g] += place.at;
-        if (mask != NULL) pass->dy[g] += place.at;
+        if (mask != NULL) pass->dy[g] += of_mask.at;
     }
-    p->n = place.ld;
+    p->ldy = place.ld;
+    j->mask_ld = of_mask.ld;
 }
 
 /* Where the inputs of half `half` lie from x on. */
 static mnd_place input_place(const mnd_layer *layer, const mnd_team *team, int half) {
     const int k = layer->in.dim[0];
     if (team == NULL || !layer->x_apart) return (mnd_place){.at = 0, .ld = k};
-    return mnd_part_of(team->peers, layer->half, k, half);
+    return mnd_part_of(team->peers, layer->half, k, 0, half);
 }
 
 /* Where the layer's outputs have two sums, the second of own rows. */
@@ -143,21 +150,28 @@ static float *second_sums(const mnd_layer *layer) {
 /*
  * y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it
  * meets. `second`, which may be NULL: where second sums go, those over inputs from layer->half on;
- * rows of these and those lie in p.x and p.y behind the others. `half`: as in team_rows.
+ * rows of these and those lie in p.x and p.y behind the others. Rows of x and y have a pad behind
+ * them. `half`: as in team_rows.
  */
-static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int n,
-                     const float *x, float *y, float *second, const float *mask, int half,
-                     int grain, mnd_range_fn run) {
-    job j = {
-        .layer = layer,
-        .pass = pass,
-        .product = {.start = pass->group, .x = pass->x, .y = pass->y, .k = k, .ldx = k, .n = n}};
+static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int pad_x,
+                     int n, int pad_y, const float *x, float *y, float *second, const float *mask,
+                     int half, int grain, mnd_range_fn run) {
+    job j = {.layer = layer,
+             .pass = pass,
+             .n = n,
+             .mask_ld = n,
+             .product = {.start = pass->group,
+                         .x = pass->x,
+                         .y = pass->y,
+                         .k = k,
+                         .ldx = k + pad_x,
+                         .ldy = n + pad_y}};
     mnd_team *const team = share > 1 ? pass->team : NULL;
     if (team == NULL) {
-        own_rows(pass, x, y, mask, &j.product);
+        own_rows(&j, x, y, mask);
     } else {
         mnd_team_meet(team);
-        team_rows(layer, pass, share, x, y, mask, half, &j.product);
+        team_rows(&j, share, x, y, mask, half);
     }
     for (int g = 0, groups = j.product.n_group; second != NULL && g < groups; g++) {
         pass->x[groups + g] = pass->x[g] + layer->half;
@@ -203,7 +217,7 @@ static void forward_columns(const job *j, int thread, mnd_product p, int first, 
     kernels->forward(work, &p, first, last, w + (ptrdiff_t)l->half * wide, wide, NULL, 0);
     for (int g = 0, row = first; row < last; row++) {
         while (p.start[g + 1] <= row) g++;
-        const ptrdiff_t at = (ptrdiff_t)(row - p.start[g]) * p.n + p.from;
+        const ptrdiff_t at = (ptrdiff_t)(row - p.start[g]) * p.ldy + p.from;
         kernels->join((size_t)(p.to - p.from), p.y[g] + at, l->relu, p.y[g - p.n_group] + at);
     }
 }
@@ -236,13 +250,14 @@ static void half_blocks(void *context, int thread, int first, int last) {
         p.k = h == 0 ? l->half : l->in.dim[0] - l->half;
         j->pass->kernels->forward(&j->pass->work[thread], &p, row,
                                   row + j->block_rows < rows ? row + j->block_rows : rows,
-                                  l->param + (size_t)h * l->apart, p.n, h == 0 ? l->bias : NULL, 0);
+                                  l->param + (size_t)h * l->apart, j->n, h == 0 ? l->bias : NULL,
+                                  0);
     }
 }
 
 static void join_range(void *context, int thread, int first, int last) {
     const job *j = context;
-    const size_t n = (size_t)j->product.n, at = (size_t)first * n;
+    const size_t n = (size_t)j->n, at = (size_t)first * n;
     (void)thread;
     j->pass->kernels->join((size_t)(last - first) * n, j->second + at, j->layer->relu, j->y + at);
 }
@@ -255,20 +270,20 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
     mnd_team *const team = layer->share_halves > 1 ? pass->team : NULL;
     const int me = team != NULL ? team->peers->rank % 2 : 0;
     const int threads = pass->product_threads, halves = team == NULL ? 2 : 1;
+    const int n = layer->out.dim[0];
     float *const second = second_sums(layer);
-    job j = {.layer = layer,
-             .pass = pass,
-             .half = me,
-             .blocks = threads > halves ? threads / halves : 1,
-             .second = second,
-             .y = y,
-             .product = {.start = pass->group,
-                         .x = pass->x,
-                         .y = pass->y,
-                         .ldx = layer->in.dim[0],
-                         .n = layer->out.dim[0]}};
+    job j = {
+        .layer = layer,
+        .pass = pass,
+        .half = me,
+        .blocks = threads > halves ? threads / halves : 1,
+        .second = second,
+        .y = y,
+        .n = n,
+        .product = {
+            .start = pass->group, .x = pass->x, .y = pass->y, .ldx = layer->in.dim[0], .ldy = n}};
     if (team == NULL) {
-        own_rows(pass, x, y, NULL, &j.product);
+        own_rows(&j, x, y, NULL);
         pass->x[1] = x + layer->half;
         pass->y[1] = second;
     } else {
@@ -276,17 +291,17 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
         const mnd_place place = input_place(layer, team, me);
         j.product.ldx = place.ld;
         x += place.at + (ptrdiff_t)me * layer->half;
-        team_rows(layer, pass, 2, x, second, NULL, 0, &j.product);
+        team_rows(&j, 2, x, second, NULL, 0);
         pass->y[0] = y;
         j.product.from = 0;
-        j.product.to = j.product.n;
+        j.product.to = n;
     }
     j.block_rows = (pass->group[j.product.n_group] + j.blocks - 1) / j.blocks;
     mnd_parallel(threads, halves * j.blocks, 1, half_blocks, &j);
     if (team != NULL) {
         team->met = false;
         mnd_team_meet(team);
-        mnd_fetch((size_t)pass->rows * (size_t)j.product.n, second);
+        mnd_fetch((size_t)pass->rows * (size_t)n, second);
     }
     mnd_parallel(pass->product_threads, pass->rows, 6, join_range, &j);
 }
@@ -295,7 +310,7 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
     if (layer->half > 0 && layer->pieces == 1)
         forward_halves(layer, pass, x, y);
     else
-        multiply(layer, pass, layer->pieces, layer->in.dim[0], layer->out.dim[0], x, y,
+        multiply(layer, pass, layer->pieces, layer->in.dim[0], 0, layer->out.dim[0], 0, x, y,
                  layer->half > 0 ? second_sums(layer) : NULL, NULL,
                  layer->y_apart ? layer->out.dim[0] / 2 : 0, 6, forward_range);
 }
@@ -325,8 +340,10 @@ static void input_range(void *context, int thread, int first, int last) {
     /* The relu let pass what is above 0 in the rows of x, now at pass->dy. */
     for (int g = 0, row = first; l->masks && row < last; row++) {
         while (p.start[g + 1] <= row) g++;
-        const ptrdiff_t at = (ptrdiff_t)(row - p.start[g]) * p.n + p.from;
-        j->pass->kernels->relu_backward((size_t)(p.to - p.from), j->pass->dy[g] + at, p.y[g] + at);
+        const ptrdiff_t r = row - p.start[g];
+        j->pass->kernels->relu_backward((size_t)(p.to - p.from),
+                                        j->pass->dy[g] + r * j->mask_ld + p.from,
+                                        p.y[g] + r * p.ldy + p.from);
     }
 }
 
@@ -335,8 +352,9 @@ static void input_range(void *context, int thread, int first, int last) {
 
 /* Floats from one row of dy to the next. */
 static int apart_dy(const job *j) {
-    const int n = j->layer->out.dim[0];
-    return j->pass->team != NULL && j->layer->y_apart ? n / 2 : n;
+    const mnd_layer *l = j->layer;
+    const int n = l->out.dim[0];
+    return (j->pass->team != NULL && l->y_apart ? n / 2 : n) + l->pad;
 }
 
 static void weight_range(void *context, int thread, int first, int last) {
@@ -381,13 +399,14 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
     if (!layer->owners || pass->team == NULL) {
         for (int s = 0; s < pass->seg->n_seg; s++) {
             pass->x[s] = x + (ptrdiff_t)pass->seg->start[s] * k;
-            pass->dy[s] = dy + (ptrdiff_t)pass->seg->start[s] * n;
+            pass->dy[s] = dy + (ptrdiff_t)pass->seg->start[s] * (n + layer->pad);
         }
         mnd_dense_param_grad(layer, pass, 0, 0, k + 1);
     }
     if (dx != NULL)
-        multiply(layer, pass, layer->share_dx, n, k, dy, dx, NULL, layer->masks ? x : NULL,
-                 layer->x_apart ? layer->half : 0, 16, input_range);
+        multiply(layer, pass, layer->share_dx, n, layer->pad, k,
+                 layer->behind != NULL ? layer->behind->pad : 0, dy, dx, NULL,
+                 layer->masks ? x : NULL, layer->x_apart ? layer->half : 0, 16, input_range);
 }
 
 const mnd_layer_ops mnd_layer_dense = {

@@ -372,6 +372,20 @@ static void choose_owned(mnd_model *model, mnd_need *need) {
     if (first->owners && first->reads_input) model->reach = p->count;
 }
 
+enum { PAD = MND_LINE_FLOATS };
+
+/* See mnd_layer.pad. */
+static void choose_pads(mnd_model *model) {
+    if (model->kernels->whole) return;
+    for (int i = 0; i + 1 < model->n_layer; i++) {
+        mnd_layer *l = &model->layer[i];
+        const mnd_layer *above = l + 1;
+        while (above < model->layer + model->n_layer - 1 && above->skip) above++;
+        if (l->ops != &mnd_layer_dense || above->ops != &mnd_layer_dense) continue;
+        if (l->out.dim[0] > MND_PIECE && l->out.dim[0] % (4 * MND_LINE_FLOATS) == 0) l->pad = PAD;
+    }
+}
+
 /* Shares activation buffers among layers that work in place. */
 static void share(mnd_model *model) {
     int wanted = 0; /* what earlier layers still want of the current buffer */
@@ -427,7 +441,7 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
         if (need[i].scratch > scratch) scratch = need[i].scratch;
         if (y_size(model, i) > widest) widest = y_size(model, i);
     }
-    const size_t d = mnd_align_up(rows * widest * sizeof(float));
+    const size_t d = mnd_align_up(rows * (widest + PAD) * sizeof(float));
     if (model->options.training) bytes = grown(bytes, 2, d);
     int segments = model->options.max_seg;
     if (model->options.peers.logical > segments) segments = model->options.peers.logical;
@@ -488,6 +502,7 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     choose_reads_input(model);
     choose_split(model);
     choose_owned(model, need);
+    choose_pads(model);
     share(model);
     if (options->max_rows > 0) MND_TRY(reserve(model, need));
     *out = model;
@@ -704,10 +719,10 @@ static float *gradient_of(const mnd_model *model, int i, const float *taken) {
  * the weights. */
 static void point_at_all_rows(mnd_model *model, const mnd_layer *l, const int *start, int part) {
     const mnd_peers *peers = &model->options.peers;
-    mnd_place x_place = {.ld = l->in.dim[0]}, dy_place = {.ld = l->out.dim[0]};
+    mnd_place x_place = {.ld = l->in.dim[0]}, dy_place = {.ld = l->out.dim[0] + l->pad};
     const int piece = part % l->pieces, wide = l->out.dim[0] / l->pieces;
-    if (l->x_apart) x_place = mnd_part_of(peers, l->half, l->in.dim[0], part);
-    if (l->y_apart) dy_place = mnd_part_of(peers, wide, l->out.dim[0], piece);
+    if (l->x_apart) x_place = mnd_part_of(peers, l->half, l->in.dim[0], 0, part);
+    if (l->y_apart) dy_place = mnd_part_of(peers, wide, l->out.dim[0], l->pad, piece);
     const size_t k = (size_t)x_place.ld, n = (size_t)dy_place.ld;
     const ptrdiff_t column = dy_place.at + (ptrdiff_t)piece * wide;
     for (int p = 0; p < peers->count; p++) {
@@ -778,7 +793,7 @@ static void fetch_others(const mnd_model *model, const mnd_layer *l, const float
     for (int p = 0; p < team->peers->count; p++) {
         const int rows = mnd_rows_before(team, p + 1) - mnd_rows_before(team, p);
         if (p != team->peers->rank)
-            mnd_fetch((size_t)rows * mnd_shape_size(&l->out), mnd_of_peer(team, p, dy));
+            mnd_fetch((size_t)rows * (size_t)(l->out.dim[0] + l->pad), mnd_of_peer(team, p, dy));
     }
 }
 
@@ -894,8 +909,11 @@ static size_t lay_out(const mnd_model *model) {
             bytes += mnd_align_up(most * l->n_param * sizeof(float));
         }
         if (!l->owners) continue;
-        const size_t in = mnd_align_up(rows * mnd_shape_size(&l->in) * sizeof(float));
-        const size_t out = mnd_align_up(rows * mnd_shape_size(&l->out) * sizeof(float));
+        const size_t pads = 2; /* of two parts */
+        const size_t in =
+            mnd_align_up(rows * (mnd_shape_size(&l->in) + pads * PAD) * sizeof(float));
+        const size_t out =
+            mnd_align_up(rows * (mnd_shape_size(&l->out) + pads * PAD) * sizeof(float));
         l->shared_x = bytes;
         if (!l->reads_input) bytes += in;
         l->shared_dy = bytes;
