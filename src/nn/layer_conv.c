@@ -16,7 +16,7 @@ typedef struct parts {
     size_t flipped; /* (kh, kw, n, c): the kernel for the input gradient */
     size_t tree;    /* MND_TREE_DEPTH sums of kernel and bias */
     size_t second;  /* kernel and bias: the second sum of a segment; fused only */
-    size_t sums;    /* what a kernel sums: fused only */
+    size_t sums;    /* what a kernel sums, of two sums: fused only */
     size_t sums_size;
     size_t padded; /* per thread: a padded image, or a spread gradient */
     size_t padded_size;
@@ -48,7 +48,7 @@ static parts layout(const mnd_layer *l, int threads) {
     p.sums = p.second + sum;
     /* Vectors have at most 16 lanes. */
     p.sums_size = (size_t)(l->fan_in + 1) * (((size_t)g->n + 15) / 16 * 16);
-    p.padded = p.sums + p.sums_size;
+    p.padded = p.sums + 2 * p.sums_size;
     const size_t image = (size_t)g->h * (size_t)g->w * (size_t)g->c;
     const size_t spread = (size_t)s.h * (size_t)s.w * (size_t)s.c;
     p.padded_size = ((image > spread ? image : spread) + 15) / 16 * 16;
@@ -131,6 +131,7 @@ typedef struct job {
     int seg;
     /* fused: which rows, pooled positions, and where the largest of each window is noted */
     int row, end, from, to;
+    int blocks;      /* of images, where two halves of them are divided among threads */
     mnd_place place; /* of the pooled */
     uint8_t *arg;
     int pair; /* the first process of that which has the next logical rank */
@@ -274,6 +275,19 @@ static void fused_forward_range(void *context, int thread, int first, int last) 
             j->out + j->place.at + (ptrdiff_t)i * j->place.ld, j->arg + (size_t)i * out);
 }
 
+/* Blocks [first, last), those of the first half of all images before those of the second: each
+   thread then leaves its half where it reads it in the dense layer above. */
+static void fused_forward_blocks(void *context, int thread, int first, int last) {
+    const job *j = context;
+    const int rows = j->pass->rows, block_rows = (rows + j->blocks - 1) / j->blocks;
+    for (int b = first; b < last; b++) {
+        job half = *j;
+        positions_of(j->layer, b / j->blocks, &half.from, &half.to);
+        const int row = b % j->blocks * block_rows, end = row + block_rows;
+        if (row < rows) fused_forward_range(&half, thread, row, end < rows ? end : rows);
+    }
+}
+
 /*
  * Points the job at the rows of peer p: `mine` are the own rows of the input, which those of the
  * other surround; what was pooled of it lies here.
@@ -301,7 +315,11 @@ static void fused_forward(mnd_layer *layer, const mnd_pass *pass, const float *x
         j.arg = arg_of(&j);
         j.to = pooled_positions(&layer->geometry);
         j.place.ld = (int)pooled_size(&layer->geometry);
-        mnd_parallel(pass->threads, pass->rows, 1, fused_forward_range, &j);
+        j.blocks = pass->threads / 2;
+        if (layer->split > 0 && pass->threads % 2 == 0)
+            mnd_parallel(pass->threads, 2 * j.blocks, 1, fused_forward_blocks, &j);
+        else
+            mnd_parallel(pass->threads, pass->rows, 1, fused_forward_range, &j);
         return;
     }
     for (int g = 0; g < 2; g++) {
@@ -327,28 +345,53 @@ static void fused_weight_range(void *context, int thread, int first, int last) {
     }
 }
 
+static int filter_vectors(const job *j) {
+    const int lanes = j->pass->kernels->lanes;
+    return (j->layer->geometry.n + lanes - 1) / lanes;
+}
+
+/* Vectors [first, last) of filters, those of the first sum before those of the second. */
+static void fused_halves_range(void *context, int thread, int first, int last) {
+    const job *j = context;
+    const int vectors = filter_vectors(j);
+    for (int v = first, end; v < last; v = end) {
+        const int which = v / vectors;
+        end = (which + 1) * vectors < last ? (which + 1) * vectors : last;
+        job half = *j;
+        positions_of(j->layer, which, &half.from, &half.to);
+        half.out += (size_t)which * j->at.sums_size;
+        fused_weight_range(&half, thread, v - which * vectors, end - which * vectors);
+    }
+}
+
 /* One sum over the positions of the job. */
 static void fused_sum(job *j, float *out) {
     const mnd_layer *l = j->layer;
-    const int lanes = j->pass->kernels->lanes;
     j->out = (float *)l->state + j->at.sums;
     memset(j->out, 0, j->at.sums_size * sizeof *j->out);
-    mnd_parallel(j->pass->threads, (l->geometry.n + lanes - 1) / lanes, 1, fused_weight_range, j);
+    mnd_parallel(j->pass->threads, filter_vectors(j), 1, fused_weight_range, j);
     j->pass->kernels->convpool_unpack(&l->geometry, j->out, out, out + l->array[0].count);
 }
 
 static void fused_leaf(void *context, int s, float *out) {
     job *j = context;
     const mnd_layer *l = j->layer;
-    float *const second = (float *)l->state + j->at.second;
+    const mnd_kernels *kernels = j->pass->kernels;
     j->row = j->pass->seg->start[s];
     j->end = j->pass->seg->start[s + 1];
     positions_of(l, 0, &j->from, &j->to);
-    fused_sum(j, out);
-    if (l->split == 0) return;
-    positions_of(l, 1, &j->from, &j->to);
-    fused_sum(j, second);
-    j->pass->kernels->add(l->n_param, second, out);
+    if (l->split == 0) {
+        fused_sum(j, out);
+        return;
+    }
+    float *const second = (float *)l->state + j->at.second;
+    const size_t bias = l->array[0].count, size = j->at.sums_size;
+    j->out = (float *)l->state + j->at.sums;
+    memset(j->out, 0, 2 * size * sizeof *j->out);
+    mnd_parallel(j->pass->threads, 2 * filter_vectors(j), 1, fused_halves_range, j);
+    kernels->convpool_unpack(&l->geometry, j->out, out, out + bias);
+    kernels->convpool_unpack(&l->geometry, j->out + size, second, second + bias);
+    kernels->add(l->n_param, second, out);
 }
 
 /* Where process p leaves its sum of logical rank s, which its pair has. */
