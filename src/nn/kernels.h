@@ -86,7 +86,7 @@ typedef struct mnd_kernels {
                        int wide, ptrdiff_t apart);
     /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride.
        x[s] and dy[s] are the rows of segment s, which may lie anywhere, ldx and ldy apart. `image`
-       may be NULL or hold, for every row of seg, k bytes that from_bytes makes it of. */
+       may be NULL or hold, for every row of seg, the bytes that from_bytes makes it of. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int ldx,
                         const float *const *x, const uint8_t *const *image, const float *const *dy,
                         int ldy, float *dw, size_t stride);

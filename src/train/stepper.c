@@ -12,7 +12,6 @@ static void meet(void *context) {
     mnd_watchdog_phase(st->dog, MND_PHASE_WAIT, st->step);
     mnd_exchange_meet(st->exchange);
     mnd_watchdog_phase(st->dog, MND_PHASE_COMPUTE, st->step);
-    st->met = true;
 }
 
 mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange) {
@@ -66,13 +65,13 @@ void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *cor
     const int rows = mnd_feed_batch(feed, s, &batch);
     mnd_model_load(st->model, rows, batch.image);
     const double begin = mnd_now(), waited = mnd_exchange_time(st->exchange).wait;
-    st->met = false;
     mnd_model_gradient(st->model, &batch, loss, correct);
     const double end = mnd_now();
     st->data += begin - from;
     st->compute += end - begin - (mnd_exchange_time(st->exchange).wait - waited);
-    /* The next one's pixels are with the others by the time this step ends. */
-    if (feed->stage != NULL && st->met && s + 1 < mnd_feed_steps(feed)) {
+    /* The next one's pixels are with the others by the time this step ends; those of the step
+       before, whose place they take, nobody has read since it ended. */
+    if (feed->stage != NULL && s + 1 < mnd_feed_steps(feed)) {
         stage(st, s + 1);
         st->data += mnd_now() - end;
     }

@@ -23,7 +23,6 @@ typedef struct mnd_stepper {
     int64_t step;      /* which step it is told; set before each */
     int64_t staged;    /* the step of the feed's epoch whose pixels the peers have, or -1 */
     uint32_t staged_epoch;
-    bool met;                 /* since the last batch: nobody reads what was staged for it */
     double data, compute;     /* seconds so far */
     mnd_exchange_times begin; /* of the exchange when the clocks were set to zero */
     mnd_optimizer_rates rates;

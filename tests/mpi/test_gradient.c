@@ -36,6 +36,7 @@ static const problem problems[] = {
     {"conv:12:3,relu,maxpool:2,flatten,dense:24,relu,dense:10", {3, {41, 40, 1}}, 10},
     /* and columns with a relu between, whose mask they take along */
     {"dense:256,relu,dense:256,relu,dense:5", {1, {161}}, 5},
+    {"dense:256,relu,dense:256,relu,dense:256,relu,dense:256,relu,dense:5", {1, {161}}, 5},
     {"conv:6:3,maxpool:2,flatten,dense:24,relu,dropout:0.2,dense:10", {3, {12, 13, 1}}, 10},
     {"conv:4:3:same,relu,conv:8:3:s2,tanh,avgpool:2,flatten,dense:5", {3, {11, 10, 2}}, 5},
 };

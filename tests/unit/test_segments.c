@@ -305,11 +305,69 @@ static void known_bits(void **state) {
     }
 }
 
+/*
+ * Images given as bytes, each in memory of its own, have the gradient of the same pixels as floats,
+ * whatever hangs over the end of a vector.
+ */
+static void bytes_are_floats(void **state) {
+    (void)state;
+    enum { ROWS = 150, V = 3 };
+    static const int widths[] = {1, 15, 64, 67, 256, 300},
+                     starts[][V + 1] = {
+                         {0, 12, 13, 30}, {0, 64, 129, ROWS}, {0, 0, 16, 63}, {0, 20, 48, 144}};
+    mnd_rng rng;
+    mnd_rng_start(&rng, 5, MND_RNG_TEST, 1, 1);
+    for (size_t w = 0; w < COUNT(widths); w++) {
+        const int k = widths[w];
+        uint8_t *image[ROWS], label[ROWS];
+        uint32_t sample[ROWS];
+        float *const x = rig_alloc((size_t)ROWS * (size_t)k, sizeof *x);
+        for (int i = 0; i < ROWS; i++) {
+            image[i] = malloc((size_t)k);
+            assert_non_null(image[i]);
+            for (int j = 0; j < k; j++)
+                image[i][j] = mnd_rng_below(&rng, 4) ? 0 : (uint8_t)mnd_rng_below(&rng, 256);
+            mnd_pixels((size_t)k, image[i], x + (ptrdiff_t)i * k);
+            label[i] = (uint8_t)mnd_rng_below(&rng, 5);
+            sample[i] = (uint32_t)i;
+        }
+        const mnd_model_options options = {
+            .max_rows = ROWS, .max_seg = V, .training = true, .threads = 1};
+        const mnd_shape input = {1, {k}};
+        rig r;
+        rig_open_with(&r, "dense:192,relu,dense:5", input, 5, &options, 1);
+        mnd_model_initialize(r.model, MND_INIT_GLOROT, 11);
+        float *const grad = rig_alloc(r.n_param, sizeof *grad);
+        for (size_t c = 0; c < COUNT(starts); c++) {
+            static const int part[2] = {0, V};
+            const mnd_rows rows = {.n_seg = V, .start = starts[c], .n_part = 1, .part = part};
+            rig_gradient_rows(&r, x, label, sample, &rows, 0.01F, 3, 2);
+            memcpy(grad, r.grad, r.n_param * sizeof *grad);
+            for (size_t i = 0; i < r.stride; i++) r.grad[i] = NAN;
+            memset(mnd_model_input(r.model), 0xff, (size_t)ROWS * (size_t)k * sizeof *x);
+            mnd_model_load(r.model, starts[c][V], (const uint8_t *const *)image);
+            const mnd_batch given = {.rows = &rows,
+                                     .label = label,
+                                     .sample = sample,
+                                     .seed = 3,
+                                     .epoch = 2,
+                                     .scale = 0.01F,
+                                     .image = (const uint8_t *const *)image};
+            mnd_model_gradient(r.model, &given, r.loss, r.correct);
+            assert_memory_equal(grad, r.grad, r.n_param * sizeof *grad);
+        }
+        mnd_free(grad), mnd_free(x);
+        for (int i = 0; i < ROWS; i++) free(image[i]);
+        rig_close(&r);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cut_is_the_whole), cmocka_unit_test(same_bits_plain),
         cmocka_unit_test(same_bits_fused),  cmocka_unit_test(same_bits_threads),
         cmocka_unit_test(nothing_is_zero),  cmocka_unit_test(known_bits),
+        cmocka_unit_test(bytes_are_floats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
