@@ -136,7 +136,8 @@ int main(int argc, char **argv) {
         if (me == 0)
             one = half_steps(rate, false, 0, 0) + half_steps(rate, false, 0, 0);
         else
-            usleep((useconds_t)(STEPS * 2200));
+            usleep((useconds_t)(STEPS * 2.1 *
+                                (stretch_us[0] + stretch_us[1] + stretch_us[2] + stretch_us[3])));
         meet();
         const double apart = half_steps(rate, false, me, me);
         meet();

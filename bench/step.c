@@ -128,19 +128,21 @@ static double step_block(bench *b) {
     const double begin = cpu_time();
     b->loss = 0.0;
     for (int s = 0; s < STEPS; s++, b->step++) {
-        float *x = mnd_model_input(b->model);
+        const uint8_t *image[BATCH];
         for (int i = 0; i < BATCH; i++) {
             const uint32_t at = b->order[(b->step * BATCH + i) % b->images];
-            mnd_pixels(PIXELS, b->image + (size_t)at * PIXELS, x + (size_t)i * PIXELS);
+            image[i] = b->image + (size_t)at * PIXELS;
             label[i] = b->label[at];
             sample[i] = at;
         }
+        mnd_model_load(b->model, BATCH, image);
         const mnd_batch batch = {.rows = &rows,
                                  .label = label,
                                  .sample = sample,
                                  .seed = 1,
                                  .epoch = 1,
-                                 .scale = 1.0F / BATCH};
+                                 .scale = 1.0F / BATCH,
+                                 .image = image};
         mnd_model_gradient(b->model, &batch, &loss, &correct);
         must(mnd_exchange_step(b->exchange, update, b, 0, &flags));
         b->loss += loss / (BATCH * STEPS);

@@ -71,8 +71,9 @@ void mnd_exchange_cut_owned(mnd_exchange *ex);
 MND_CHECKED mnd_status mnd_exchange_private(mnd_exchange *ex, void **memory);
 
 /*
- * Slots of n_param floats each of which only the slice is ever touched: untouched pages take no
- * memory, and touched ones lie near the process that steps them.
+ * Slots of n_param floats each of which only the slice is ever touched: it begins on a huge page
+ * and lies on such pages if it fills half of one, near the process that steps it; other pages take
+ * no memory.
  */
 MND_CHECKED mnd_status mnd_exchange_map_slots(mnd_exchange *ex);
 

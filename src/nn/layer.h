@@ -123,9 +123,9 @@ struct mnd_layer {
     bool reads_input; /* x is the model's input as it was given; for owners, the rows of all */
     /*
      * While memory is shared, x lies in two parts, columns [0, half) of the peers' max_rows rows
-     * and behind them the rest, each of which nobody reads but who writes it; so do y and dy of the
-     * layer behind. In rows that two cores write in turn, each one's hardware fetches ahead what
-     * the other is about to write.
+     * and behind them the rest, each of which nobody of the pair reads but who writes it; so do y
+     * and dy of the layer behind. In rows that two cores write in turn, each one's hardware fetches
+     * ahead what the other is about to write.
      */
     bool x_apart, y_apart;
     /*

@@ -265,6 +265,13 @@ static bool untouched(const mnd_layer *from, const mnd_layer *to) {
     return true;
 }
 
+/* Whether no layer between works on what is between, in either direction. */
+static bool adjacent(const mnd_layer *from, const mnd_layer *to) {
+    for (const mnd_layer *between = from + 1; between < to; between++)
+        if (!between->skip) return false;
+    return true;
+}
+
 /* See mnd_layer.split. It decides about bits, so it hangs on nothing but the layers. */
 static void choose_split(mnd_model *model) {
     for (int i = 0; i < model->n_layer; i++) {
@@ -293,8 +300,9 @@ static void choose_reads_own(mnd_model *model, mnd_layer *l) {
     const mnd_peers *p = &model->options.peers;
     if (behind->cut == 2 && 2 * l->half == behind->out.dim[0]) {
         l->reads_own = behind->read_by_writers = true;
-        /* Nobody else wants dy, either, where there is no dx of it. */
-        l->x_apart = behind == &model->layer[model->first_trained] && l->share_dx % 2 == 0;
+        /* Nobody else wants dy, either, where there is no dx of it and no relu of its own. */
+        l->x_apart = behind == &model->layer[model->first_trained] && adjacent(behind, l) &&
+                     l->share_dx % 2 == 0;
     } else if (behind->split > 0 && behind->reads_input &&
                (double)p->logical * (double)behind->n_param <= (double)p->batch * l->in.dim[0]) {
         /* Else the sums of the logical ranks would be more than what need not cross. */

@@ -151,6 +151,7 @@ void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, in
                     int last) {
     feed->stage = memory;
     feed->stage_at = at;
+    feed->side = 0;
     feed->rank = rank;
     feed->size = size;
     feed->read_first = first;

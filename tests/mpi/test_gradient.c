@@ -14,7 +14,7 @@
 #include "mnist_dist/model.h"
 #include "mnist_dist/rng.h"
 
-enum { IMAGES = 83, MAX_V = 16 };
+enum { IMAGES = 83, MAX_V = 16, PIXELS = 2048 };
 
 typedef struct problem {
     const char *spec;
@@ -36,18 +36,21 @@ static const problem problems[] = {
     {"conv:12:3,relu,maxpool:2,flatten,dense:24,relu,dense:10", {3, {41, 40, 1}}, 10},
     /* and columns with a relu between, whose mask they take along */
     {"dense:256,relu,dense:256,relu,dense:5", {1, {161}}, 5},
-    {"dense:256,relu,dense:256,relu,dense:256,relu,dense:256,relu,dense:5", {1, {161}}, 5},
     {"conv:6:3,maxpool:2,flatten,dense:24,relu,dropout:0.2,dense:10", {3, {12, 13, 1}}, 10},
     {"conv:4:3:same,relu,conv:8:3:s2,tanh,avgpool:2,flatten,dense:5", {3, {11, 10, 2}}, 5},
+    /* pairs of layers one above the other, and one whose relu has a backward pass of its own */
+    {"dense:256,relu,dense:256,relu,dense:256,relu,dense:256,relu,dense:5", {1, {161}}, 5},
+    {"dense:256,relu,flatten,dense:256,relu,dense:5", {1, {161}}, 5},
 };
 
 /* Image i of the training set, the same everywhere. */
-static void image(const problem *p, int64_t i, float *x, uint8_t *label) {
+static void image(const problem *p, int64_t i, uint8_t *pixel, uint8_t *label) {
     mnd_rng rng;
     mnd_rng_start(&rng, 1, MND_RNG_TEST, (uint32_t)i, 0);
     const size_t n = mnd_shape_size(&p->input);
+    if (n > PIXELS) abort();
     for (size_t k = 0; k < n; k++)
-        x[k] = k / 9 % 2 == 0 && mnd_rng_below(&rng, 3) ? mnd_rng_uniform(&rng) : 0.0F;
+        pixel[k] = k / 9 % 2 == 0 && mnd_rng_below(&rng, 3) ? (uint8_t)mnd_rng_below(&rng, 256) : 0;
     *label = (uint8_t)mnd_rng_below(&rng, (uint32_t)p->classes);
 }
 
@@ -60,6 +63,7 @@ typedef struct trainer {
     int logical, first, last; /* its block of logical ranks */
     int n_part, part[2 * MAX_V + 2];
     int all_start[MAX_V + 1]; /* rows of every logical rank in this step */
+    bool floats;              /* the model's input is filled with floats, it knows no bytes */
 } trainer;
 
 static void *need(size_t bytes) {
@@ -149,22 +153,29 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
         from_peer = mnd_comm_rank(t->comm);
         to_peer = from_peer + 1;
     }
-    float *x = mnd_model_input(t->model);
+    static uint8_t pixels[IMAGES][PIXELS];
+    const uint8_t *images[IMAGES];
+    const size_t width = mnd_shape_size(&p->input);
+    int read = 0;
     for (int l = mnd_logical_first(t->logical, size, from_peer);
          l < mnd_logical_first(t->logical, size, to_peer); l++) {
         const bool own_row = l >= t->first && l < t->last;
         const int64_t done = mnd_tickets_before(from, t->logical, l);
         const int64_t end = mnd_tickets_before(to, t->logical, l);
-        for (int64_t k = done; k < end; k++, x += mnd_shape_size(&p->input)) {
+        for (int64_t k = done; k < end; k++, read++) {
             const int64_t i = mnd_shard_first(IMAGES, t->logical, l) + k;
             uint8_t others;
-            image(p, i, x, own_row ? &label[row] : &others);
+            image(p, i, pixels[read], own_row ? &label[row] : &others);
+            images[read] = pixels[read];
+            if (t->floats)
+                mnd_pixels(width, pixels[read], mnd_model_input(t->model) + (size_t)read * width);
             if (!own_row) continue;
             sample[row++] = (uint32_t)i;
             used[i]++;
         }
         if (own_row) start[l - t->first + 1] = row;
     }
+    if (!t->floats) mnd_model_load(t->model, read, images);
     const mnd_rows rows = {
         .n_seg = t->last - t->first, .start = start, .n_part = t->n_part, .part = t->part};
     const mnd_batch batch = {.rows = &rows,
@@ -173,7 +184,8 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
                              .seed = 12,
                              .epoch = 2,
                              .all_start = t->all_start,
-                             .scale = 1.0F / (float)(to - from)};
+                             .scale = 1.0F / (float)(to - from),
+                             .image = t->floats ? NULL : images};
     mnd_model_gradient(t->model, &batch, loss + t->first, correct + t->first);
     uint32_t flags = 0;
     MND_TRY(mnd_exchange_step(t->ex, take_gradient, t, 0, &flags));
@@ -198,7 +210,10 @@ static void whole(const problem *p, int logical, int64_t from, int64_t to, float
         const int l = (int)(ticket % logical);
         const int64_t i =
             mnd_shard_first(IMAGES, logical, l) + mnd_tickets_before(ticket, logical, l);
-        image(p, i, mnd_model_input(model) + (size_t)n * mnd_shape_size(&p->input), &label[n]);
+        uint8_t pixel[PIXELS];
+        const size_t width = mnd_shape_size(&p->input);
+        image(p, i, pixel, &label[n]);
+        mnd_pixels(width, pixel, mnd_model_input(model) + (size_t)n * width);
         sample[n] = (uint32_t)i;
     }
     const int start[2] = {0, n}, part[2] = {0, 1};
@@ -232,6 +247,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     trainer many, one;
     assert_ok(open_trainer(&many, world, exchange, p, logical, batch));
     assert_ok(open_trainer(&one, alone, "local", p, logical, batch));
+    one.floats = true;
     /* Owners compute where it pays and memory is shared; the second problem is large enough. */
     mnd_owned range[MND_MAX_LAYERS];
     const int owned = mnd_model_owned(many.model, range);
