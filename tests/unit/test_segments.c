@@ -319,12 +319,13 @@ static void bytes_are_floats(void **state) {
     mnd_rng_start(&rng, 5, MND_RNG_TEST, 1, 1);
     for (size_t w = 0; w < COUNT(widths); w++) {
         const int k = widths[w];
-        uint8_t *image[ROWS], label[ROWS];
+        uint8_t *memory[ROWS], *image[ROWS], label[ROWS];
         uint32_t sample[ROWS];
         float *const x = rig_alloc((size_t)ROWS * (size_t)k, sizeof *x);
         for (int i = 0; i < ROWS; i++) {
-            image[i] = malloc((size_t)k);
-            assert_non_null(image[i]);
+            memory[i] = malloc((size_t)k + 1); /* images need not begin on words */
+            assert_non_null(memory[i]);
+            image[i] = memory[i] + 1;
             for (int j = 0; j < k; j++)
                 image[i][j] = mnd_rng_below(&rng, 4) ? 0 : (uint8_t)mnd_rng_below(&rng, 256);
             mnd_pixels((size_t)k, image[i], x + (ptrdiff_t)i * k);
@@ -332,7 +333,7 @@ static void bytes_are_floats(void **state) {
             sample[i] = (uint32_t)i;
         }
         const mnd_model_options options = {
-            .max_rows = ROWS, .max_seg = V, .training = true, .threads = 1};
+            .max_rows = ROWS, .max_seg = V, .training = true, .threads = 1 + (int)w % 2};
         const mnd_shape input = {1, {k}};
         rig r;
         rig_open_with(&r, "dense:192,relu,dense:5", input, 5, &options, 1);
@@ -357,7 +358,7 @@ static void bytes_are_floats(void **state) {
             assert_memory_equal(grad, r.grad, r.n_param * sizeof *grad);
         }
         mnd_free(grad), mnd_free(x);
-        for (int i = 0; i < ROWS; i++) free(image[i]);
+        for (int i = 0; i < ROWS; i++) free(memory[i]);
         rig_close(&r);
     }
 }
