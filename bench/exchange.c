@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "median.h"
 #include "mnist_dist/exchange.h"
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
@@ -68,16 +69,6 @@ static void step(side *s, size_t n) {
     }
     require_mpi(MPI_Allreduce(MPI_IN_PLACE, s->grad, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD));
     update(s, 0, n, s->grad);
-}
-
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *value, int n) {
-    qsort(value, (size_t)n, sizeof *value, by_value);
-    return n % 2 == 1 ? value[n / 2] : 0.5 * (value[n / 2 - 1] + value[n / 2]);
 }
 
 static float gradient_of(int r, size_t i) {

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "median.h"
 #include "mnist_dist/timer.h"
 
 /* On an Intel Xeon, until: sums of the second layer are there, gradients of its outputs are, those
@@ -94,14 +95,9 @@ static double half_steps(double rate, bool meets, int rows, int others) {
     return (mnd_now() - begin) * 1e6 / STEPS;
 }
 
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void report(const char *what, int n, double *ratio) {
-    qsort(ratio, (size_t)n, sizeof *ratio, ascending);
-    printf("%-40s %.3f (%.3f to %.3f)\n", what, ratio[n / 2], ratio[0], ratio[n - 1]);
+    const double middle = median(ratio, n);
+    printf("%-40s %.3f (%.3f to %.3f)\n", what, middle, ratio[0], ratio[n - 1]);
 }
 
 int main(int argc, char **argv) {

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "median.h"
 #include "mnist_dist/dataset.h"
 #include "mnist_dist/exchange.h"
 #include "mnist_dist/memory.h"
@@ -150,11 +151,6 @@ static double step_block(bench *b) {
     return (cpu_time() - begin) / STEPS;
 }
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void run(const char *name, mnd_comm *comm, bench *b, int repeats) {
     product p[16];
     float *buffer[COPIES];
@@ -194,11 +190,9 @@ static void run(const char *name, mnd_comm *comm, bench *b, int repeats) {
         floor_[r] = floor_block(p, n, buffer);
         ratio[r] = step[r] / floor_[r];
     }
-    qsort(step, (size_t)repeats, sizeof *step, by_value);
-    qsort(floor_, (size_t)repeats, sizeof *floor_, by_value);
-    qsort(ratio, (size_t)repeats, sizeof *ratio, by_value);
-    printf("%-8s %10.1f %10.1f %10.3f %10.3f %10.3f\n", name, 1e6 * step[repeats / 2],
-           1e6 * floor_[repeats / 2], ratio[repeats / 2], ratio[0], ratio[repeats - 1]);
+    const double middle = median(ratio, repeats);
+    printf("%-8s %10.1f %10.1f %10.3f %10.3f %10.3f\n", name, 1e6 * median(step, repeats),
+           1e6 * median(floor_, repeats), middle, ratio[0], ratio[repeats - 1]);
     mnd_exchange_destroy(&b->exchange);
     mnd_model_destroy(&b->model);
     for (int c = 0; c < COPIES; c++) mnd_free(buffer[c]);

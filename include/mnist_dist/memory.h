@@ -8,10 +8,22 @@
 
 #define MND_ALIGN 64       /* a cache line and an AVX-512 register */
 #define MND_LINE_FLOATS 16 /* a cache line */
+/* Of what is huge on x86-64, and mostly on AArch64; elsewhere merely an alignment. */
+#define MND_HUGE_PAGE ((size_t)2 << 20)
 
 /* Bytes rounded up to a multiple of MND_ALIGN. */
 static inline size_t mnd_align_up(size_t bytes) {
     return (bytes + (MND_ALIGN - 1)) / MND_ALIGN * MND_ALIGN;
+}
+
+/* And to one of MND_HUGE_PAGE. */
+static inline size_t mnd_huge_up(size_t bytes) {
+    return (bytes + (MND_HUGE_PAGE - 1)) / MND_HUGE_PAGE * MND_HUGE_PAGE;
+}
+
+/* Asks for all lines of something far away at once, so that none of them is waited for alone. */
+static inline void mnd_prefetch(const void *at, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += MND_ALIGN) __builtin_prefetch((const char *)at + i);
 }
 
 /*

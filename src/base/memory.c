@@ -6,19 +6,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* On x86-64 and mostly on AArch64; elsewhere merely an alignment. */
-static const size_t HUGE_PAGE = (size_t)2 << 20;
-
 mnd_status mnd_alloc(void **out, size_t count, size_t size, const char *what) {
     *out = NULL;
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - HUGE_PAGE)
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - MND_HUGE_PAGE)
         return mnd_fail(MND_NO_MEMORY, "%s: %zu x %zu bytes do not fit in memory", what, count,
                         size);
     bytes = bytes == 0 ? MND_ALIGN : mnd_align_up(bytes);
-    const bool huge = bytes >= 2 * HUGE_PAGE;
-    if (huge) bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    void *p = aligned_alloc(huge ? HUGE_PAGE : MND_ALIGN, bytes);
+    const bool huge = bytes >= 2 * MND_HUGE_PAGE;
+    if (huge) bytes = mnd_huge_up(bytes);
+    void *p = aligned_alloc(huge ? MND_HUGE_PAGE : MND_ALIGN, bytes);
     if (p == NULL) return mnd_fail(MND_NO_MEMORY, "%s: no memory for %zu bytes", what, bytes);
     /* Fewer pages to fault in and to look up; where there are none, nothing is lost. */
     if (huge) (void)madvise(p, bytes, MADV_HUGEPAGE);

@@ -294,28 +294,24 @@ mnd_status mnd_exchange_gather_private(mnd_exchange *ex, int s, float *all) {
     return MND_OK;
 }
 
-/* On x86-64, and mostly on AArch64. */
-static const size_t HUGE_PAGE = (size_t)2 << 20;
-
-static size_t whole_pages(size_t bytes) { return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE; }
-
 mnd_status mnd_exchange_map_slots(mnd_exchange *ex) {
     if (ex->n_slot == 0) return MND_OK;
     const size_t first = ex->first * sizeof(float), slice = ex->count * sizeof(float);
     /* The slice of each slot begins on a huge page, with room for whole ones. */
-    const size_t each = whole_pages(ex->stride * sizeof(float)) + HUGE_PAGE;
-    ex->slot_bytes = (size_t)ex->n_slot * each + HUGE_PAGE;
+    const size_t each = mnd_huge_up(ex->stride * sizeof(float)) + MND_HUGE_PAGE;
+    ex->slot_bytes = (size_t)ex->n_slot * each + MND_HUGE_PAGE;
     void *memory = mmap(NULL, ex->slot_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return mnd_fail(MND_NO_MEMORY, "optimizer state: no memory for %zu bytes", ex->slot_bytes);
     ex->slot_memory = memory;
     char *slot = memory;
-    slot += HUGE_PAGE - ((uintptr_t)memory + first) % HUGE_PAGE;
+    slot += MND_HUGE_PAGE - ((uintptr_t)memory + first) % MND_HUGE_PAGE;
     for (int s = 0; s < ex->n_slot; s++, slot += each) {
         ex->slot[s] = (float *)(void *)slot;
         /* Many ranks with a small slice each would only waste memory on them. */
-        if (slice >= HUGE_PAGE / 2) (void)madvise(slot + first, whole_pages(slice), MADV_HUGEPAGE);
+        if (slice >= MND_HUGE_PAGE / 2)
+            (void)madvise(slot + first, mnd_huge_up(slice), MADV_HUGEPAGE);
     }
     return MND_OK;
 }

@@ -38,7 +38,7 @@ enum { MND_TREE_DEPTH = 17 };
 /* Largest kh * kw * c that the fused convolution and pooling takes. */
 enum { MND_CONVPOOL_TAPS = 64 };
 
-/* of_bytes: what a stored pixel is multiplied by. */
+/* from_bytes: what a stored pixel is multiplied by. */
 #define MND_PIXEL_SCALE (1.0F / 255.0F)
 
 /* Scratch of one thread, in floats; sized by mnd_kernels.scratch before the first step. */

@@ -175,12 +175,6 @@ static inline mnd_place mnd_part_of(const mnd_peers *peers, int half, int n, int
                        .ld = n - half + pad};
 }
 
-/* Asks for n floats that another core has written: so many lines on their way at once that none of
-   them is waited for alone. */
-static inline void mnd_fetch(size_t n, const float *x) {
-    for (size_t i = 0; i < n; i += MND_LINE_FLOATS) __builtin_prefetch(x + i, 0, 2);
-}
-
 /* The operations of a kind, or NULL. */
 const mnd_layer_ops *mnd_layer_find(const char *kind);
 extern const mnd_layer_ops mnd_layer_dense;

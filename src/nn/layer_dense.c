@@ -301,7 +301,7 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
     if (team != NULL) {
         team->met = false;
         mnd_team_meet(team);
-        mnd_fetch((size_t)pass->rows * (size_t)n, second);
+        mnd_prefetch(second, (size_t)pass->rows * (size_t)n * sizeof *second);
     }
     mnd_parallel(pass->product_threads, pass->rows, 6, join_range, &j);
 }

@@ -638,13 +638,12 @@ float *mnd_model_input(mnd_model *model) { return model->x; }
  * Shuffled images lie all over memory, and the CPU cannot guess which comes next: without this,
  * more than half of the time went into waiting for them.
  */
-enum { AHEAD = 8, LINE = 64 };
+enum { AHEAD = 8 };
 
 void mnd_model_load(mnd_model *model, int rows, const uint8_t *const *image) {
     const size_t n = mnd_shape_size(&model->input);
     for (int i = 0; i < rows; i++) {
-        for (size_t j = 0; i + AHEAD < rows && j < n; j += LINE)
-            __builtin_prefetch(image[i + AHEAD] + j);
+        if (i + AHEAD < rows) mnd_prefetch(image[i + AHEAD], n);
         mnd_pixels(n, image[i], model->x + (size_t)i * n);
     }
 }
@@ -801,7 +800,8 @@ static void fetch_others(const mnd_model *model, const mnd_layer *l, const float
     for (int p = 0; p < team->peers->count; p++) {
         const int rows = mnd_rows_before(team, p + 1) - mnd_rows_before(team, p);
         if (p != team->peers->rank)
-            mnd_fetch((size_t)rows * (size_t)(l->out.dim[0] + l->pad), mnd_of_peer(team, p, dy));
+            mnd_prefetch(mnd_of_peer(team, p, dy),
+                         (size_t)rows * (size_t)(l->out.dim[0] + l->pad) * sizeof *dy);
     }
 }
 

@@ -112,11 +112,7 @@ void mnd_feed_epoch(mnd_feed *feed, int64_t epoch) {
 }
 
 /* Images lie in no order: see mnd_model_load. */
-enum { AHEAD = 4, LINE = 64 };
-
-static void fetch(const uint8_t *bytes, size_t n) {
-    for (size_t i = 0; i < n; i += LINE) __builtin_prefetch(bytes + i);
-}
+enum { AHEAD = 4 };
 
 /* Where in this process' rows the sample with ticket k of logical rank l lies. */
 static int64_t sample_at(const mnd_feed *feed, int l, int64_t k) {
@@ -170,7 +166,7 @@ void mnd_feed_stage(mnd_feed *feed, int64_t s) {
     for (int l = feed->first; l < feed->first + feed->n_seg; l++) {
         const tickets t = tickets_of(feed, s, l);
         for (int64_t k = t.from; k < t.to; k++, to += feed->pixels) {
-            if (k + AHEAD < t.to) fetch(image_at(feed, l, k + AHEAD), feed->pixels);
+            if (k + AHEAD < t.to) mnd_prefetch(image_at(feed, l, k + AHEAD), feed->pixels);
             memcpy(to, image_at(feed, l, k), feed->pixels);
         }
     }
