@@ -136,7 +136,6 @@ static double step_block(bench *b) {
             label[i] = b->label[at];
             sample[i] = at;
         }
-        mnd_model_load(b->model, BATCH, image);
         const mnd_batch batch = {.rows = &rows,
                                  .label = label,
                                  .sample = sample,

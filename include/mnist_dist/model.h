@@ -198,7 +198,7 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed);
 float *mnd_model_input(mnd_model *model);
 /*
  * Fills it: row i, of `rows`, with the bytes of image[i] / 255. They may lie anywhere and are
- * fetched ahead. Not on its own a step's input: see mnd_batch.image.
+ * fetched ahead. For inference; of a step see mnd_batch.image.
  */
 void mnd_model_load(mnd_model *model, int rows, const uint8_t *const *image);
 /*
@@ -219,8 +219,9 @@ typedef struct mnd_batch {
     const int *all_start; /* (logical ranks + 1) of all peers: rows of each in this step, counted
                              through over all; NULL without peers */
     float scale; /* weight of one sample in the gradient: 1 / samples in the global batch */
-    /* What mnd_model_load made the input of, which the weight gradient of a first dense layer then
-       reads instead, a quarter of the memory; NULL where the input was filled otherwise. */
+    /* The bytes of the input's rows, whose 255th parts are its values; they may lie anywhere. Floats
+       are made of them as they are used, or the whole input, if the model cannot do without. NULL
+       where the input was filled before. */
     const uint8_t *const *image;
 } mnd_batch;
 

@@ -67,6 +67,9 @@ typedef struct mnd_product {
     float *const *y;
     int k, ldx, ldy;
     int from, to;
+    /* NULL, or (n_group) the bytes that from_bytes would make the rows of x of, a pointer a row:
+       for forward where takes_bytes says so; x is then not read. */
+    const uint8_t *const *const *image;
 } mnd_product;
 
 typedef struct mnd_kernels {
@@ -86,10 +89,14 @@ typedef struct mnd_kernels {
                        int wide, ptrdiff_t apart);
     /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride.
        x[s] and dy[s] are the rows of segment s, which may lie anywhere, ldx and ldy apart. `image`
-       may be NULL or hold, for every row of seg, the bytes that from_bytes makes it of. */
+       is NULL or, where takes_bytes says so, has for every row of seg the bytes that from_bytes
+       would make it of; x is then not read. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int ldx,
                         const float *const *x, const uint8_t *const *image, const float *const *dy,
                         int ldy, float *dw, size_t stride);
+    /* Whether to give forward and weight_grad bytes for rows (k) of seg, with n columns of the
+       result: if they are worth it to leave out zeros. NULL where `whole`. */
+    bool (*takes_bytes)(const mnd_rows *seg, int n, int k, const uint8_t *const *image);
     /* Once before conv_forward with the same work, geometry and kernel. */
     void (*conv_prepare)(mnd_work *work, const mnd_conv *g, const float *w);
     /* One image: y (oh, ow, n) from x (h, w, c). */

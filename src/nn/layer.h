@@ -39,12 +39,13 @@ typedef struct mnd_pass {
     int product_threads; /* among which one product may be divided */
     const mnd_rows *seg;
     int rows;
-    const mnd_batch *batch;      /* NULL at inference */
-    size_t grad_stride;          /* from one part's gradient to the next */
-    const float **x, **dy;       /* room for two pointers a segment, and two more */
-    float **y;                   /* the same */
-    int *group;                  /* and for where each begins, and the end */
-    const uint8_t *const *image; /* (rows) what mnd_model_load made the input of, or NULL */
+    const mnd_batch *batch;        /* NULL at inference */
+    size_t grad_stride;            /* from one part's gradient to the next */
+    const float **x, **dy;         /* room for two pointers a segment, and two more */
+    float **y;                     /* the same */
+    const uint8_t *const **images; /* the same */
+    int *group;                    /* and for where each begins, and the end */
+    const uint8_t *const *image; /* (rows) the input as bytes, which alone is there then, or NULL */
     mnd_team *team;              /* NULL: alone */
 } mnd_pass;
 

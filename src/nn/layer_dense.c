@@ -83,6 +83,7 @@ static void own_rows(job *j, const float *x, float *y, const float *mask) {
     for (int g = 0; g <= groups; g++) pass->group[g] = groups == 1 ? g * pass->rows : seg->start[g];
     for (int g = 0; g < groups; g++) {
         pass->x[g] = x + (ptrdiff_t)pass->group[g] * p->ldx;
+        if (p->image != NULL) pass->images[g] = pass->image + pass->group[g];
         pass->y[g] = y + (ptrdiff_t)pass->group[g] * p->ldy;
         if (mask != NULL) pass->dy[g] = mask + (ptrdiff_t)pass->group[g] * j->mask_ld;
     }
@@ -109,10 +110,9 @@ static void team_rows(job *j, int share, const float *x, float *y, const float *
         const int peer = leader + (me + g) % share;
         const int first = mnd_rows_before(pass->team, peer);
         pass->group[g + 1] = pass->group[g] + mnd_rows_before(pass->team, peer + 1) - first;
-        pass->x[g] =
-            layer->reads_input
-                ? x + (ptrdiff_t)(first - mnd_rows_before(pass->team, peers->rank)) * p->ldx
-                : mnd_of_peer(pass->team, peer, x);
+        const ptrdiff_t before = first - mnd_rows_before(pass->team, peers->rank);
+        pass->x[g] = layer->reads_input ? x + before * p->ldx : mnd_of_peer(pass->team, peer, x);
+        if (p->image != NULL) pass->images[g] = pass->image + before;
         pass->y[g] = mnd_of_peer(pass->team, peer, y);
         if (mask != NULL) pass->dy[g] = mnd_of_peer(pass->team, peer, mask);
     }
@@ -147,35 +147,46 @@ static float *second_sums(const mnd_layer *layer) {
     return layer->extra != NULL ? layer->extra : (float *)layer->state + tree_floats(layer);
 }
 
+/* A product of one layer; each row of x and y has a pad behind it. */
+typedef struct operands {
+    const float *x; /* (rows, k) */
+    bool bytes;     /* pass->image stands for it, if that is there */
+    float *y;       /* (rows, n) */
+    int k, pad_x, n, pad_y;
+    float *second;     /* NULL, or where second sums go, those over inputs from layer->half on */
+    const float *mask; /* NULL, or (rows, n): see own_rows */
+    int half;          /* as in team_rows */
+    int grain;         /* rows that threads do at a time */
+} operands;
+
 /*
  * y from x, or dx from dy, by `run`. Of a team, nobody may read the others' columns before it
- * meets. `second`, which may be NULL: where second sums go, those over inputs from layer->half on;
- * rows of these and those lie in p.x and p.y behind the others. Rows of x and y have a pad behind
- * them. `half`: as in team_rows.
+ * meets. Rows of second sums and their inputs lie in p.y and p.x behind the others.
  */
-static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, int k, int pad_x,
-                     int n, int pad_y, const float *x, float *y, float *second, const float *mask,
-                     int half, int grain, mnd_range_fn run) {
+static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, const operands *o,
+                     mnd_range_fn run) {
     job j = {.layer = layer,
              .pass = pass,
-             .n = n,
-             .mask_ld = n,
+             .n = o->n,
+             .mask_ld = o->n,
              .product = {.start = pass->group,
                          .x = pass->x,
                          .y = pass->y,
-                         .k = k,
-                         .ldx = k + pad_x,
-                         .ldy = n + pad_y}};
+                         .k = o->k,
+                         .ldx = o->k + o->pad_x,
+                         .ldy = o->n + o->pad_y,
+                         .image = o->bytes && pass->image != NULL ? pass->images : NULL}};
     mnd_team *const team = share > 1 ? pass->team : NULL;
     if (team == NULL) {
-        own_rows(&j, x, y, mask);
+        own_rows(&j, o->x, o->y, o->mask);
     } else {
         mnd_team_meet(team);
-        team_rows(&j, share, x, y, mask, half);
+        team_rows(&j, share, o->x, o->y, o->mask, o->half);
     }
-    for (int g = 0, groups = j.product.n_group; second != NULL && g < groups; g++) {
+    for (int g = 0, groups = j.product.n_group; o->second != NULL && g < groups; g++) {
         pass->x[groups + g] = pass->x[g] + layer->half;
-        pass->y[groups + g] = second + (pass->y[g] - y); /* as far from each other as those of y */
+        /* As far from each other as those of y. */
+        pass->y[groups + g] = o->second + (pass->y[g] - o->y);
     }
     /* By columns, each thread reads but a part of the weights. */
     const int columns = j.product.to - j.product.from, threads = pass->product_threads;
@@ -183,7 +194,7 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, in
     if (j.by_columns)
         mnd_parallel(threads, columns, MND_PIECE, run, &j);
     else
-        mnd_parallel(threads, pass->group[j.product.n_group], grain, run, &j);
+        mnd_parallel(threads, pass->group[j.product.n_group], o->grain, run, &j);
     if (team != NULL) team->met = false;
 }
 
@@ -310,9 +321,16 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
     if (layer->half > 0 && layer->pieces == 1)
         forward_halves(layer, pass, x, y);
     else
-        multiply(layer, pass, layer->pieces, layer->in.dim[0], 0, layer->out.dim[0], 0, x, y,
-                 layer->half > 0 ? second_sums(layer) : NULL, NULL,
-                 layer->y_apart ? layer->out.dim[0] / 2 : 0, 6, forward_range);
+        multiply(layer, pass, layer->pieces,
+                 &(operands){.x = x,
+                             .bytes = layer->reads_input,
+                             .y = y,
+                             .k = layer->in.dim[0],
+                             .n = layer->out.dim[0],
+                             .second = layer->half > 0 ? second_sums(layer) : NULL,
+                             .half = layer->y_apart ? layer->out.dim[0] / 2 : 0,
+                             .grain = 6},
+                 forward_range);
 }
 
 /*
@@ -404,9 +422,17 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
         mnd_dense_param_grad(layer, pass, 0, 0, k + 1);
     }
     if (dx != NULL)
-        multiply(layer, pass, layer->share_dx, n, layer->pad, k,
-                 layer->behind != NULL ? layer->behind->pad : 0, dy, dx, NULL,
-                 layer->masks ? x : NULL, layer->x_apart ? layer->half : 0, 16, input_range);
+        multiply(layer, pass, layer->share_dx,
+                 &(operands){.x = dy,
+                             .y = dx,
+                             .k = n,
+                             .pad_x = layer->pad,
+                             .n = k,
+                             .pad_y = layer->behind != NULL ? layer->behind->pad : 0,
+                             .mask = layer->masks ? x : NULL,
+                             .half = layer->x_apart ? layer->half : 0,
+                             .grain = 16},
+                 input_range);
 }
 
 const mnd_layer_ops mnd_layer_dense = {

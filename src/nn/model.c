@@ -36,6 +36,7 @@ struct mnd_model {
     mnd_work work[MND_MAX_THREADS];
     const float **seg_x, **seg_dy; /* two pointers for every segment of a product */
     float **seg_y;
+    const uint8_t *const **seg_image;
     int *group;                  /* and where its rows begin */
     mnd_team team;               /* memory NULL: none */
     const uint8_t *const *image; /* of the current batch, borrowed */
@@ -454,7 +455,7 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     int segments = model->options.max_seg;
     if (model->options.peers.logical > segments) segments = model->options.peers.logical;
     const size_t pointers = mnd_align_up((2 * (size_t)segments + 2) * sizeof(float *));
-    bytes = grown(bytes, 4, pointers);
+    bytes = grown(bytes, 5, pointers);
     bytes = grown(bytes, threads, mnd_align_up(scratch * sizeof(float)));
     mnd_status status = mnd_arena_create(&model->arena, bytes, "the model's workspace");
     if (status != MND_OK) return status;
@@ -476,6 +477,7 @@ static mnd_status reserve(mnd_model *model, const mnd_need *need) {
     model->seg_x = mnd_arena_take(&model->arena, pointers);
     model->seg_dy = mnd_arena_take(&model->arena, pointers);
     model->seg_y = mnd_arena_take(&model->arena, pointers);
+    model->seg_image = mnd_arena_take(&model->arena, pointers);
     model->group = mnd_arena_take(&model->arena, pointers);
     for (size_t t = 0; t < threads; t++)
         model->work[t] = (mnd_work){
@@ -805,12 +807,42 @@ static void fetch_others(const mnd_model *model, const mnd_layer *l, const float
     }
 }
 
+/* Whether the first layer does with the batch's bytes. */
+static bool takes_bytes(const mnd_model *model, const mnd_batch *batch, const mnd_team *team) {
+    const mnd_layer *l = &model->layer[model->first_trained];
+    if (l->ops != &mnd_layer_dense || !l->reads_input || l->half > 0 || model->kernels->whole)
+        return false;
+    mnd_rows all = *batch->rows;
+    if (l->owners && team != NULL) {
+        all.n_seg = model->options.peers.logical;
+        all.start = batch->all_start;
+    }
+    return model->kernels->takes_bytes(&all, l->out.dim[0] / l->pieces, l->in.dim[0], batch->image);
+}
+
+/* The batch's images: as bytes, if that is all that is wanted of them, else as floats. */
+static void take_images(mnd_model *model, const mnd_batch *batch, const mnd_team *team) {
+    model->image = NULL;
+    if (batch->image == NULL) return;
+    if (takes_bytes(model, batch, team)) {
+        model->image = batch->image;
+        return;
+    }
+    int rows = batch->rows->start[batch->rows->n_seg];
+    if (team != NULL) {
+        int first, last;
+        mnd_model_reads(model, &first, &last);
+        rows = mnd_rows_before(team, last) - mnd_rows_before(team, first);
+    }
+    mnd_model_load(model, rows, batch->image);
+}
+
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct) {
     const mnd_rows *seg = batch->rows;
     mnd_team *const team = model->team.memory != NULL ? &model->team : NULL;
     model->team.start = batch->all_start;
-    model->image = batch->image;
+    take_images(model, batch, team);
     const mnd_pass pass = {.kernels = model->kernels,
                            .work = model->work,
                            .threads = model->options.threads,
@@ -823,6 +855,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                            .dy = model->seg_dy,
                            .y = model->seg_y,
                            .group = model->group,
+                           .images = model->seg_image,
                            .image = own_images(model, team),
                            .team = team};
     const float *logits = run_forward(model, &pass);

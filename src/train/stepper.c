@@ -62,8 +62,7 @@ void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *cor
         meet(st);
         from = mnd_now();
     }
-    const int rows = mnd_feed_batch(feed, s, &batch);
-    mnd_model_load(st->model, rows, batch.image);
+    mnd_feed_batch(feed, s, &batch);
     const double begin = mnd_now(), waited = mnd_exchange_time(st->exchange).wait;
     mnd_model_gradient(st->model, &batch, loss, correct);
     const double end = mnd_now();
