@@ -172,8 +172,8 @@ void mnd_feed_stage(mnd_feed *feed, int64_t s) {
     }
 }
 
-/* Where the rows of all peers that are read were staged. Returns how many. */
-static int find_staged(mnd_feed *feed) {
+/* Where the rows of all peers that are read were staged. */
+static void find_staged(mnd_feed *feed) {
     int row = 0;
     for (int p = feed->read_first; p < feed->read_last; p++) {
         const int first = mnd_logical_first(feed->logical, feed->size, p);
@@ -182,10 +182,9 @@ static int find_staged(mnd_feed *feed) {
         const uint8_t *from = staged(feed, p);
         for (int i = 0; i < n; i++, from += feed->pixels) feed->batch_image[row++] = from;
     }
-    return row;
 }
 
-int mnd_feed_batch(mnd_feed *feed, int64_t s, mnd_batch *batch) {
+void mnd_feed_batch(mnd_feed *feed, int64_t s, mnd_batch *batch) {
     int row = 0;
     for (int i = 0; i < feed->n_seg; i++) {
         const tickets t = tickets_of(feed, s, feed->first + i);
@@ -203,7 +202,7 @@ int mnd_feed_batch(mnd_feed *feed, int64_t s, mnd_batch *batch) {
         const tickets t = tickets_of(feed, s, l);
         feed->all_start[l + 1] = feed->all_start[l] + (int)(t.to - t.from);
     }
-    if (feed->stage != NULL) row = find_staged(feed);
+    if (feed->stage != NULL) find_staged(feed);
     const int64_t begin = s * feed->batch, left = feed->images - begin;
     const int64_t samples = left < feed->batch ? left : feed->batch;
     *batch = (mnd_batch){.rows = &feed->seg,
@@ -214,5 +213,4 @@ int mnd_feed_batch(mnd_feed *feed, int64_t s, mnd_batch *batch) {
                          .epoch = feed->epoch,
                          .scale = 1.0F / (float)samples,
                          .image = feed->batch_image};
-    return row;
 }

@@ -57,10 +57,10 @@ int64_t mnd_feed_steps(const mnd_feed *feed); /* in an epoch */
 /* Shuffles for an epoch, counted from 1. */
 void mnd_feed_epoch(mnd_feed *feed, int64_t epoch);
 /*
- * Step s = 0, 1, ... of the epoch: fills *batch, pointing into the feed. Returns the rows of its
- * images: the own ones, at most max_rows, or those of all peers that are read.
+ * Step s = 0, 1, ... of the epoch: fills *batch, pointing into the feed. Its images are the own
+ * ones, at most max_rows, or those of all peers that are read.
  */
-int mnd_feed_batch(mnd_feed *feed, int64_t s, mnd_batch *batch);
+void mnd_feed_batch(mnd_feed *feed, int64_t s, mnd_batch *batch);
 
 /* Bytes that each of `size` processes on a node must lend for what follows. */
 size_t mnd_feed_stage_size(const mnd_feed *feed, int size);

@@ -175,7 +175,6 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
         }
         if (own_row) start[l - t->first + 1] = row;
     }
-    if (!t->floats) mnd_model_load(t->model, read, images);
     const mnd_rows rows = {
         .n_seg = t->last - t->first, .start = start, .n_part = t->n_part, .part = t->part};
     const mnd_batch batch = {.rows = &rows,

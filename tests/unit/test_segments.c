@@ -306,8 +306,9 @@ static void known_bits(void **state) {
 }
 
 /*
- * Images given as bytes, each in memory of its own, have the gradient of the same pixels as floats,
- * whatever hangs over the end of a vector.
+ * Images given as bytes, each in memory of its own, have the loss and the gradient of the same
+ * pixels as floats, whatever hangs over the end of a vector: images most of whose pixels are 0, of
+ * which no floats are made at all, and images of which none is.
  */
 static void bytes_are_floats(void **state) {
     (void)state;
@@ -317,8 +318,9 @@ static void bytes_are_floats(void **state) {
                          {0, 12, 13, 30}, {0, 64, 129, ROWS}, {0, 0, 16, 63}, {0, 20, 48, 144}};
     mnd_rng rng;
     mnd_rng_start(&rng, 5, MND_RNG_TEST, 1, 1);
-    for (size_t w = 0; w < COUNT(widths); w++) {
-        const int k = widths[w];
+    for (size_t w = 0; w < 2 * COUNT(widths); w++) {
+        const int k = widths[w / 2];
+        const bool mostly_zero = w % 2 == 0;
         uint8_t *memory[ROWS], *image[ROWS], label[ROWS];
         uint32_t sample[ROWS];
         float *const x = rig_alloc((size_t)ROWS * (size_t)k, sizeof *x);
@@ -327,13 +329,15 @@ static void bytes_are_floats(void **state) {
             assert_non_null(memory[i]);
             image[i] = memory[i] + 1;
             for (int j = 0; j < k; j++)
-                image[i][j] = mnd_rng_below(&rng, 4) ? 0 : (uint8_t)mnd_rng_below(&rng, 256);
+                image[i][j] = mostly_zero && mnd_rng_below(&rng, 4)
+                                  ? 0
+                                  : (uint8_t)(1 + mnd_rng_below(&rng, 255));
             mnd_pixels((size_t)k, image[i], x + (ptrdiff_t)i * k);
             label[i] = (uint8_t)mnd_rng_below(&rng, 5);
             sample[i] = (uint32_t)i;
         }
         const mnd_model_options options = {
-            .max_rows = ROWS, .max_seg = V, .training = true, .threads = 1 + (int)w % 2};
+            .max_rows = ROWS, .max_seg = V, .training = true, .threads = 1 + (int)w / 2 % 2};
         const mnd_shape input = {1, {k}};
         rig r;
         rig_open_with(&r, "dense:192,relu,dense:5", input, 5, &options, 1);
@@ -342,11 +346,12 @@ static void bytes_are_floats(void **state) {
         for (size_t c = 0; c < COUNT(starts); c++) {
             static const int part[2] = {0, V};
             const mnd_rows rows = {.n_seg = V, .start = starts[c], .n_part = 1, .part = part};
+            double loss[V];
             rig_gradient_rows(&r, x, label, sample, &rows, 0.01F, 3, 2);
             memcpy(grad, r.grad, r.n_param * sizeof *grad);
+            memcpy(loss, r.loss, sizeof loss);
             for (size_t i = 0; i < r.stride; i++) r.grad[i] = NAN;
             memset(mnd_model_input(r.model), 0xff, (size_t)ROWS * (size_t)k * sizeof *x);
-            mnd_model_load(r.model, starts[c][V], (const uint8_t *const *)image);
             const mnd_batch given = {.rows = &rows,
                                      .label = label,
                                      .sample = sample,
@@ -355,6 +360,7 @@ static void bytes_are_floats(void **state) {
                                      .scale = 0.01F,
                                      .image = (const uint8_t *const *)image};
             mnd_model_gradient(r.model, &given, r.loss, r.correct);
+            assert_memory_equal(loss, r.loss, sizeof loss);
             assert_memory_equal(grad, r.grad, r.n_param * sizeof *grad);
         }
         mnd_free(grad), mnd_free(x);
