@@ -197,11 +197,6 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed);
  */
 float *mnd_model_input(mnd_model *model);
 /*
- * Fills it: row i, of `rows`, with the bytes of image[i] / 255. They may lie anywhere and are
- * fetched ahead. For inference; of a step see mnd_batch.image.
- */
-void mnd_model_load(mnd_model *model, int rows, const uint8_t *const *image);
-/*
  * Whose rows mnd_model_gradient wants there once memory is shared: those of peers [*first, *last),
  * this process among them, in the order of their logical ranks. Rows of all where owners compute
  * weight gradients straight from the input, of two where these deal out a convolution: the input

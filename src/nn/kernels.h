@@ -89,8 +89,8 @@ typedef struct mnd_kernels {
                        int wide, ptrdiff_t apart);
     /* dw (k, n) = x^T dy for rows [first, last) of dw, one result a part, at dw + part * stride.
        x[s] and dy[s] are the rows of segment s, which may lie anywhere, ldx and ldy apart. `image`
-       is NULL or, where takes_bytes says so, has for every row of seg the bytes that from_bytes
-       would make it of; x is then not read. */
+       is NULL or, where takes_bytes says so of this seg and n, has for every row of seg the bytes
+       that from_bytes would make it of; x is then not read. */
     void (*weight_grad)(mnd_work *work, const mnd_rows *seg, int first, int last, int n, int ldx,
                         const float *const *x, const uint8_t *const *image, const float *const *dy,
                         int ldy, float *dw, size_t stride);

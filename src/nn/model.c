@@ -636,20 +636,6 @@ void mnd_model_initialize(mnd_model *model, mnd_init init, uint64_t seed) {
 
 float *mnd_model_input(mnd_model *model) { return model->x; }
 
-/*
- * Shuffled images lie all over memory, and the CPU cannot guess which comes next: without this,
- * more than half of the time went into waiting for them.
- */
-enum { AHEAD = 8 };
-
-void mnd_model_load(mnd_model *model, int rows, const uint8_t *const *image) {
-    const size_t n = mnd_shape_size(&model->input);
-    for (int i = 0; i < rows; i++) {
-        if (i + AHEAD < rows) mnd_prefetch(image[i + AHEAD], n);
-        mnd_pixels(n, image[i], model->x + (size_t)i * n);
-    }
-}
-
 void mnd_model_reads(const mnd_model *model, int *first, int *last) {
     const mnd_peers *peers = &model->options.peers;
     *first = peers->rank - peers->rank % model->reach;
@@ -807,6 +793,20 @@ static void fetch_others(const mnd_model *model, const mnd_layer *l, const float
     }
 }
 
+/*
+ * Shuffled images lie all over memory, and the CPU cannot guess which comes next: without this,
+ * more than half of the time went into waiting for them.
+ */
+enum { AHEAD = 8 };
+
+static void load(mnd_model *model, int rows, const uint8_t *const *image) {
+    const size_t n = mnd_shape_size(&model->input);
+    for (int i = 0; i < rows; i++) {
+        if (i + AHEAD < rows) mnd_prefetch(image[i + AHEAD], n);
+        mnd_pixels(n, image[i], model->x + (size_t)i * n);
+    }
+}
+
 /* Whether the first layer does with the batch's bytes. */
 static bool takes_bytes(const mnd_model *model, const mnd_batch *batch, const mnd_team *team) {
     const mnd_layer *l = &model->layer[model->first_trained];
@@ -834,7 +834,7 @@ static void take_images(mnd_model *model, const mnd_batch *batch, const mnd_team
         mnd_model_reads(model, &first, &last);
         rows = mnd_rows_before(team, last) - mnd_rows_before(team, first);
     }
-    mnd_model_load(model, rows, batch->image);
+    load(model, rows, batch->image);
 }
 
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,

@@ -111,7 +111,7 @@ void mnd_feed_epoch(mnd_feed *feed, int64_t epoch) {
     }
 }
 
-/* Images lie in no order: see mnd_model_load. */
+/* Images lie in no order, and the CPU cannot guess which comes next. */
 enum { AHEAD = 4 };
 
 /* Where in this process' rows the sample with ticket k of logical rank l lies. */
