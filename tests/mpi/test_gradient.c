@@ -14,7 +14,8 @@
 #include "mnist_dist/model.h"
 #include "mnist_dist/rng.h"
 
-enum { IMAGES = 83, MAX_V = 16, PIXELS = 2048 };
+/* Most problems are of few images. */
+enum { FEW = 83, MANY = 167, MAX_V = 16, PIXELS = 2048 };
 
 typedef struct problem {
     const char *spec;
@@ -42,6 +43,11 @@ static const problem problems[] = {
     {"dense:256,relu,dense:256,relu,dense:256,relu,dense:256,relu,dense:5", {1, {161}}, 5},
     {"dense:256,relu,flatten,dense:256,relu,dense:5", {1, {161}}, 5},
 };
+
+/* Large enough to be dealt out at a batch of all images, more rows than kernels take at a time. */
+static const problem large = {"dense:512,relu,dense:256,relu,dense:5", {1, {400}}, 5};
+
+static int images_of(const problem *p) { return p == &large ? MANY : FEW; }
 
 /* Image i of the training set, the same everywhere. */
 static void image(const problem *p, int64_t i, uint8_t *pixel, uint8_t *label) {
@@ -89,8 +95,8 @@ static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange,
                    .first = mnd_logical_first(logical, size, rank),
                    .last = mnd_logical_first(logical, size, rank + 1)};
     const mnd_peers peers = {
-        .count = size, .rank = rank, .logical = logical, .batch = batch, .max_rows = IMAGES};
-    const mnd_model_options options = {.max_rows = IMAGES,
+        .count = size, .rank = rank, .logical = logical, .batch = batch, .max_rows = images_of(p)};
+    const mnd_model_options options = {.max_rows = images_of(p),
                                        .max_seg = t->last - t->first,
                                        .training = true,
                                        .threads = 1,
@@ -144,8 +150,8 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
     for (int l = 0; l < t->logical; l++)
         t->all_start[l + 1] = t->all_start[l] + (int)(mnd_tickets_before(to, t->logical, l) -
                                                       mnd_tickets_before(from, t->logical, l));
-    uint8_t label[IMAGES];
-    uint32_t sample[IMAGES];
+    uint8_t label[MANY];
+    uint32_t sample[MANY];
     int from_peer, to_peer;
     mnd_model_reads(t->model, &from_peer, &to_peer);
     const int size = mnd_comm_size(t->comm);
@@ -153,8 +159,8 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
         from_peer = mnd_comm_rank(t->comm);
         to_peer = from_peer + 1;
     }
-    static uint8_t pixels[IMAGES][PIXELS];
-    const uint8_t *images[IMAGES];
+    static uint8_t pixels[MANY][PIXELS];
+    const uint8_t *images[MANY];
     const size_t width = mnd_shape_size(&p->input);
     int read = 0;
     for (int l = mnd_logical_first(t->logical, size, from_peer);
@@ -163,7 +169,7 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
         const int64_t done = mnd_tickets_before(from, t->logical, l);
         const int64_t end = mnd_tickets_before(to, t->logical, l);
         for (int64_t k = done; k < end; k++, read++) {
-            const int64_t i = mnd_shard_first(IMAGES, t->logical, l) + k;
+            const int64_t i = mnd_shard_first(images_of(p), t->logical, l) + k;
             uint8_t others;
             image(p, i, pixels[read], own_row ? &label[row] : &others);
             images[read] = pixels[read];
@@ -195,10 +201,10 @@ cleanup:
 /* The gradient of the same samples by one model that knows nothing of logical ranks. */
 static void whole(const problem *p, int logical, int64_t from, int64_t to, float *grad,
                   double *loss, int64_t *correct) {
-    static uint8_t label[IMAGES];
-    static uint32_t sample[IMAGES];
+    static uint8_t label[MANY];
+    static uint32_t sample[MANY];
     const mnd_model_options options = {
-        .max_rows = IMAGES, .max_seg = 1, .training = true, .threads = 1};
+        .max_rows = images_of(p), .max_seg = 1, .training = true, .threads = 1};
     mnd_model *model = NULL;
     if (mnd_model_create(p->spec, &p->input, p->classes, &options, &model) != MND_OK) abort();
     float *param = need(mnd_model_n_param(model) * sizeof *param);
@@ -208,7 +214,7 @@ static void whole(const problem *p, int logical, int64_t from, int64_t to, float
     for (int64_t ticket = from; ticket < to; ticket++, n++) {
         const int l = (int)(ticket % logical);
         const int64_t i =
-            mnd_shard_first(IMAGES, logical, l) + mnd_tickets_before(ticket, logical, l);
+            mnd_shard_first(images_of(p), logical, l) + mnd_tickets_before(ticket, logical, l);
         uint8_t pixel[PIXELS];
         const size_t width = mnd_shape_size(&p->input);
         image(p, i, pixel, &label[n]);
@@ -255,6 +261,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     if (p == &problems[1] || p == &problems[2])
         assert_everywhere((owned > 0) == (mnd_comm_size(world) > 1));
     assert_everywhere(lent == expected);
+    if (p == &large) assert_everywhere((owned > 0) == (mnd_comm_size(world) > 1));
     const int size = mnd_comm_size(world);
     if (p == &problems[2])
         assert_everywhere(mnd_model_groups(many.model) == (size % 2 == 0   ? 2
@@ -270,11 +277,12 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     if (p == &problems[3]) assert_everywhere(reads == 1);
     if (p == &problems[5] && batch <= 37) assert_everywhere(reads == (size % 2 == 0 ? 2 : 1));
     float *want = need(many.n_param * sizeof *want), *got = need(many.n_param * sizeof *got);
-    int64_t used[IMAGES] = {0}, used_alone[IMAGES] = {0};
+    int64_t used[MANY] = {0}, used_alone[MANY] = {0};
+    const int images = images_of(p);
     double worst = 0;
     int same = 1, failed = 0;
-    for (int64_t from = 0; from < IMAGES; from += batch) {
-        const int64_t to = from + batch < IMAGES ? from + batch : IMAGES;
+    for (int64_t from = 0; from < images; from += batch) {
+        const int64_t to = from + batch < images ? from + batch : images;
         double loss[MAX_V] = {0}, loss_alone[MAX_V] = {0}, loss_whole;
         int64_t correct[MAX_V] = {0}, correct_alone[MAX_V] = {0}, correct_whole;
         if (step(&many, p, from, to, loss, correct, used) != MND_OK ||
@@ -300,9 +308,9 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     assert_everywhere(worst <= 1e-6);
     assert_everywhere(same);
     int once = 1;
-    for (int i = 0; i < IMAGES; i++) once = once && used_alone[i] == 1;
-    assert_ok(mnd_comm_sum_i64(world, used, IMAGES));
-    for (int i = 0; i < IMAGES; i++) once = once && used[i] == 1;
+    for (int i = 0; i < images; i++) once = once && used_alone[i] == 1;
+    assert_ok(mnd_comm_sum_i64(world, used, (size_t)images));
+    for (int i = 0; i < images; i++) once = once && used[i] == 1;
     assert_everywhere(once);
     mnd_free(want);
     mnd_free(got);
@@ -313,7 +321,7 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
 
 static void automatic(void **state) {
     (void)state;
-    static const int batches[] = {16, 37, IMAGES};
+    static const int batches[] = {16, 37, FEW};
     const int size = mnd_comm_size(world);
     const int logical[] = {size, 8, 13};
     for (size_t i = 0; i < sizeof problems / sizeof problems[0]; i++)
@@ -324,6 +332,13 @@ static void automatic(void **state) {
     epoch("auto", &problems[0], 13, 5);
     epoch("auto", &problems[0], size, 2); /* most processes idle */
     for (int i = 2; i < 7; i++) epoch("auto", &problems[i], 13, 5);
+}
+
+static void many_rows(void **state) {
+    (void)state;
+    const int size = mnd_comm_size(world);
+    epoch("auto", &large, size, MANY);
+    epoch("auto", &large, 8, MANY);
 }
 
 static void every_exchange(void **state) {
@@ -345,6 +360,7 @@ static void every_exchange(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(automatic),
+        cmocka_unit_test(many_rows),
         cmocka_unit_test(every_exchange),
     };
     return mpi_test_main("gradient", tests, sizeof tests / sizeof tests[0]);
