@@ -5,13 +5,13 @@
 #   bench/measure.sh [BUILD]        (default build/release; needs data/mnist.h5 and two idle cores)
 # Absolute times drift on shared machines: the two sides of every comparison alternate, and what counts
 # is the median of the ratios of neighbours. REPEATS=7 sets how many; PARTS="scaling watchdog" picks parts
-# out of: floor exchange scaling meet train hybrid logical watchdog.
+# out of: floor exchange scaling meet halves train hybrid logical watchdog.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
 data=${DATA:-data/mnist.h5}
 repeats=${REPEATS:-7}
-parts=${PARTS:-floor exchange scaling meet train hybrid logical watchdog}
+parts=${PARTS:-floor exchange scaling meet halves train hybrid logical watchdog}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OPENBLAS_NUM_THREADS=1
 work=$(mktemp -d)
@@ -102,6 +102,12 @@ fi
 if does meet; then
     printf '\n### What meetings and memory that crosses leave of two cores, in steps as long as those of mlp512\n\n```\n'
     "$build/bench/bench_meet" 25
+    echo '```'
+fi
+
+if does halves; then
+    printf '\n### What two ranks of mlp512 do twice\n\n```\n'
+    "$build/bench/bench_halves" "$data"
     echo '```'
 fi
 
