@@ -214,9 +214,9 @@ typedef struct mnd_batch {
     const int *all_start; /* (logical ranks + 1) of all peers: rows of each in this step, counted
                              through over all; NULL without peers */
     float scale; /* weight of one sample in the gradient: 1 / samples in the global batch */
-    /* The bytes of the input's rows, whose 255th parts are its values; they may lie anywhere. Floats
-       are made of them as they are used, or the whole input, if the model cannot do without. NULL
-       where the input was filled before. */
+    /* The bytes of the input's rows, whose 255th parts are its values; they may lie anywhere.
+       Floats are made of them as they are used, or the whole input, if the model cannot do without.
+       NULL where the input was filled before. */
     const uint8_t *const *image;
 } mnd_batch;
 
