@@ -22,23 +22,9 @@
 #include "mnist_dist/optimizer.h"
 #include "mnist_dist/rng.h"
 #include "mnist_dist/subnormal.h"
+#include "must.h"
 
 enum { BATCH = 128, STEPS = 40, PIXELS = 784, COPIES = 8 };
-
-static void *must_alloc(size_t count, size_t size) {
-    void *p = NULL;
-    if (mnd_alloc(&p, count, size, "bench") != MND_OK) {
-        fprintf(stderr, "%s\n", mnd_error());
-        exit(1);
-    }
-    return p;
-}
-
-static void must(mnd_status status) {
-    if (status == MND_OK) return;
-    fprintf(stderr, "bench_step: %s\n", mnd_error());
-    exit(1);
-}
 
 /* Seconds of processor time of this thread: other load on the machine disturbs it less. */
 static double cpu_time(void) {
