@@ -323,7 +323,7 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
     else
         multiply(layer, pass, layer->pieces,
                  &(operands){.x = x,
-                             .bytes = layer->reads_input && layer->half == 0,
+                             .bytes = layer->reads_input,
                              .y = y,
                              .k = layer->in.dim[0],
                              .n = layer->out.dim[0],

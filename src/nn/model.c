@@ -807,7 +807,7 @@ static void load(mnd_model *model, int rows, const uint8_t *const *image) {
     }
 }
 
-/* Whether the first layer does with the batch's bytes. */
+/* Whether the first layer does with the batch's bytes. (Second sums would need half images.) */
 static bool takes_bytes(const mnd_model *model, const mnd_batch *batch, const mnd_team *team) {
     const mnd_layer *l = &model->layer[model->first_trained];
     if (l->ops != &mnd_layer_dense || !l->reads_input || l->half > 0 || model->kernels->whole)

@@ -258,10 +258,9 @@ static void epoch(const char *exchange, const problem *p, int logical, int batch
     const int owned = mnd_model_owned(many.model, range);
     const int lent = mnd_exchange_lent(many.ex) != NULL;
     const int expected = owned > 0 && strcmp(mnd_exchange_name(many.ex), "shared") == 0;
-    if (p == &problems[1] || p == &problems[2])
+    if (p == &problems[1] || p == &problems[2] || p == &large)
         assert_everywhere((owned > 0) == (mnd_comm_size(world) > 1));
     assert_everywhere(lent == expected);
-    if (p == &large) assert_everywhere((owned > 0) == (mnd_comm_size(world) > 1));
     const int size = mnd_comm_size(world);
     if (p == &problems[2])
         assert_everywhere(mnd_model_groups(many.model) == (size % 2 == 0   ? 2
