@@ -20,7 +20,8 @@ for _ in 1 2; do
 done
 lost=()
 for job in "${started[@]}"; do
-    wait_for 90 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
+    wait_for 180 has_checkpoint "run-$job" || fail "job $job writes no checkpoint"
+    let_go "$job"
     # The second node: the first runs the batch script and rank 0.
     lost+=("$(scontrol show hostnames "$(squeue -h -j "$job" -o %N)" | tail -n 1)")
 done

@@ -13,7 +13,8 @@ reference
 held stop # until Slurm sends CONT, which it does before TERM
 
 job=$(sbatch --parsable --partition=low --nodes=2 --ntasks-per-node=2 "$jobs/train.sbatch" "${arguments[@]}")
-wait_for 90 has_stopped "$job" || fail "job $job does not come to its 400th step"
+wait_for 180 has_stopped "$job" || fail "job $job does not come to its 400th step"
+let_go "$job"
 urgent=$(sbatch --parsable --partition=all --nodes=2 --exclusive --wrap 'sleep 2')
 ends_as "$urgent" COMPLETED 120
 ends_as "$job" COMPLETED 240

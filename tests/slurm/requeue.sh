@@ -21,7 +21,8 @@ for launch in srun mpirun; do
         "$jobs/train.sbatch" "${arguments[@]}")")
 done
 for job in "${started[@]}"; do
-    wait_for 90 has_stopped "$job" || fail "job $job does not come to its 400th step"
+    wait_for 180 has_stopped "$job" || fail "job $job does not come to its 400th step"
+    let_go "$job"
     [ ${#options[@]} -gt 0 ] || scancel --batch --signal=USR1 "$job"
     wait_for "$patience" signal_waits "$job" || fail "no signal reaches the ranks of job $job"
     kill -CONT "$(stopped_rank "$job")" || true # Slurm itself may have been faster
