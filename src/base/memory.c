@@ -1,10 +1,12 @@
 #include "mnist_dist/memory.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 mnd_status mnd_alloc(void **out, size_t count, size_t size, const char *what) {
     *out = NULL;
@@ -25,6 +27,38 @@ mnd_status mnd_alloc(void **out, size_t count, size_t size, const char *what) {
 }
 
 void mnd_free(void *p) { free(p); }
+
+#ifdef __SSE2__
+void mnd_send(void *to, const void *from, size_t bytes) {
+    char *t = to;
+    const char *f = from;
+    const size_t vector = sizeof(__m128i);
+    /* Such stores begin where vectors do. */
+    size_t head = (vector - (uintptr_t)t % vector) % vector;
+    if (head > bytes) head = bytes;
+    memcpy(t, f, head);
+    size_t i = head;
+    for (; i + vector <= bytes; i += vector)
+        _mm_stream_si128((__m128i *)(void *)(t + i),
+                         _mm_loadu_si128((const __m128i *)(const void *)(f + i)));
+    memcpy(t + i, f + i, bytes - i);
+}
+
+/* A release store does not wait for non-temporal ones. */
+void mnd_sent(void) { _mm_sfence(); }
+
+bool mnd_send_pays(void) {
+    const char *wanted = getenv("MNIST_DIST_SEND");
+    if (wanted != NULL && strcmp(wanted, "always") == 0) return true;
+    if (wanted != NULL && strcmp(wanted, "never") == 0) return false;
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd");
+}
+#else
+void mnd_send(void *to, const void *from, size_t bytes) { memcpy(to, from, bytes); }
+void mnd_sent(void) {}
+bool mnd_send_pays(void) { return false; }
+#endif
 
 mnd_status mnd_arena_create(mnd_arena *arena, size_t size, const char *what) {
     void *base = NULL;

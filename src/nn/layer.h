@@ -47,6 +47,9 @@ typedef struct mnd_pass {
     int *group;                    /* and for where each begins, and the end */
     const uint8_t *const *image; /* (rows) the input as bytes, which alone is there then, or NULL */
     mnd_team *team;              /* NULL: alone */
+    /* NULL where mnd_send does not pay; else private memory for a layer's own rows of dx, to send
+       them from. */
+    float *outbox;
 } mnd_pass;
 
 /* Where a layer says in `plan` what it needs. Bytes; the model hands out the buffers. */
@@ -96,6 +99,7 @@ struct mnd_layer {
                           there is nothing to do */
     bool skip_forward; /* forward alone is */
     bool masks;        /* dense: its dx is already that of the relu before it */
+    bool sends_dx;     /* dense: others read its dx of own rows, and nothing changes it before */
     int n_array;
     mnd_param_info array[MND_LAYER_ARRAYS];
     int fan_in, fan_out;

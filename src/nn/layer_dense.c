@@ -156,6 +156,7 @@ typedef struct operands {
     float *second;     /* NULL, or where second sums go, those over inputs from layer->half on */
     const float *mask; /* NULL, or (rows, n): see own_rows */
     int half;          /* as in team_rows */
+    bool sent;         /* y, of own rows, is what others read next */
     int grain;         /* rows that threads do at a time */
 } operands;
 
@@ -177,8 +178,9 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, co
                          .ldy = o->n + o->pad_y,
                          .image = o->bytes && pass->image != NULL ? pass->images : NULL}};
     mnd_team *const team = share > 1 ? pass->team : NULL;
+    float *const y = o->sent && pass->outbox != NULL ? pass->outbox : o->y;
     if (team == NULL) {
-        own_rows(&j, o->x, o->y, o->mask);
+        own_rows(&j, o->x, y, o->mask);
     } else {
         mnd_team_meet(team);
         team_rows(&j, share, o->x, o->y, o->mask, o->half);
@@ -196,6 +198,10 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, co
     else
         mnd_parallel(threads, pass->group[j.product.n_group], o->grain, run, &j);
     if (team != NULL) team->met = false;
+    if (y != o->y) {
+        mnd_send(o->y, y, (size_t)pass->rows * (size_t)j.product.ldy * sizeof *y);
+        mnd_sent();
+    }
 }
 
 /* What a thread does of it: the product with its columns; first and last become its rows. */
@@ -264,6 +270,7 @@ static void half_blocks(void *context, int thread, int first, int last) {
                                   l->param + (size_t)h * l->apart, j->n, h == 0 ? l->bias : NULL,
                                   0);
     }
+    if (j->product.away > 0) mnd_sent();
 }
 
 static void join_range(void *context, int thread, int first, int last) {
@@ -306,6 +313,7 @@ static void forward_halves(mnd_layer *layer, const mnd_pass *pass, const float *
         pass->y[0] = y;
         j.product.from = 0;
         j.product.to = n;
+        j.product.away = pass->outbox != NULL ? 1 : 0;
     }
     j.block_rows = (pass->group[j.product.n_group] + j.blocks - 1) / j.blocks;
     mnd_parallel(threads, halves * j.blocks, 1, half_blocks, &j);
@@ -431,6 +439,7 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
                              .pad_y = layer->behind != NULL ? layer->behind->pad : 0,
                              .mask = layer->masks ? x : NULL,
                              .half = layer->x_apart ? layer->half : 0,
+                             .sent = layer->sends_dx,
                              .grain = 16},
                  input_range);
 }

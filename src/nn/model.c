@@ -32,6 +32,7 @@ struct mnd_model {
     size_t grad_stride;
     mnd_arena arena;
     float *x;    /* (max_rows, input) */
+    bool sends;  /* what others read next goes by mnd_send */
     float *d[2]; /* gradients of activations, in turn */
     mnd_work work[MND_MAX_THREADS];
     const float **seg_x, **seg_dy; /* two pointers for every segment of a product */
@@ -843,21 +844,22 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
     mnd_team *const team = model->team.memory != NULL ? &model->team : NULL;
     model->team.start = batch->all_start;
     take_images(model, batch, team);
-    const mnd_pass pass = {.kernels = model->kernels,
-                           .work = model->work,
-                           .threads = model->options.threads,
-                           .product_threads = product_threads(model),
-                           .seg = seg,
-                           .rows = seg->start[seg->n_seg],
-                           .batch = batch,
-                           .grad_stride = model->grad_stride,
-                           .x = model->seg_x,
-                           .dy = model->seg_dy,
-                           .y = model->seg_y,
-                           .group = model->group,
-                           .images = model->seg_image,
-                           .image = own_images(model, team),
-                           .team = team};
+    mnd_pass pass = {.kernels = model->kernels,
+                     .work = model->work,
+                     .threads = model->options.threads,
+                     .product_threads = product_threads(model),
+                     .seg = seg,
+                     .rows = seg->start[seg->n_seg],
+                     .batch = batch,
+                     .grad_stride = model->grad_stride,
+                     .x = model->seg_x,
+                     .dy = model->seg_dy,
+                     .y = model->seg_y,
+                     .group = model->group,
+                     .images = model->seg_image,
+                     .image = own_images(model, team),
+                     .team = team,
+                     .outbox = model->sends ? model->d[0] : NULL};
     const float *logits = run_forward(model, &pass);
     float *dy = gradient_of(model, model->n_layer - 1, NULL);
     for (int s = 0; s < seg->n_seg; s++) {
@@ -881,6 +883,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
             fetch_others(model, l, dy);
             owned_gradient(model, i);
         }
+        if (model->sends) pass.outbox = dy != model->d[0] ? model->d[0] : model->d[1];
         l->ops->backward(l, &pass, own_input_of(model, pass.team, i), l->y, dy, dx);
         dealt_out = pass.team != NULL && dx != NULL && l->share_dx > 1;
         if (!dealt_out) written(&pass);
@@ -1007,10 +1010,14 @@ void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t
     }
     /* What others write of dx must lie there, too. */
     for (int i = model->first_trained + 1; i < model->n_layer; i++) {
-        const mnd_layer *l = &model->layer[i];
+        mnd_layer *const l = &model->layer[i];
         mnd_layer *const below = &model->layer[below_elementwise(model, i - 1)];
         if (l->share_dx > 1 && !below->owners) below->dy = (float *)(void *)(mine + l->shared_dx);
+        int next = i - 1;
+        while (model->layer[next].skip) next--;
+        l->sends_dx = l->share_dx <= 1 && below->owners && !model->layer[next].elementwise;
     }
+    model->sends = mnd_send_pays();
 }
 
 void mnd_model_owned_gradient(mnd_model *model) {

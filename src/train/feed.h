@@ -28,7 +28,8 @@ typedef struct mnd_feed {
     /* See mnd_feed_share; stage is NULL before. */
     char *const *stage;
     size_t stage_at;
-    int side; /* which of two places was staged last */
+    int side;   /* which of two places was staged last */
+    bool sends; /* there by mnd_send */
     int rank, size, read_first, read_last;
     uint8_t *batch_label;        /* (max_rows), owned */
     uint32_t *batch_sample;      /* (max_rows), owned */

@@ -55,6 +55,10 @@ for model in mlp512 cnn "$deep"; do
     same "$model with 2 threads"
     train 2 "${common[@]}" --threads 2
     same "$model on 2 processes with 2 threads"
+    for send in always never; do
+        MNIST_DIST_SEND=$send train 2 "${common[@]}"
+        same "$model on 2 processes, sends $send"
+    done
     MNIST_DIST_KERNELS=avx2 train 2 "${common[@]}"
     if grep -q '"arithmetic":"fma-' "$dir/m.jsonl"; then same "$model by AVX2"; fi
     # The plain reference keeps the claim for one BLAS kernel.
