@@ -1,10 +1,11 @@
 /*
  * bench_meet - what two ranks of mlp512 could reach at best on two cores of this machine, 128 rows
  * a step: arithmetic in registers for as long as a step's four stretches take, with the meetings
- * between them, and then also with what crosses cores in them. One core does all of it alone, then
- * two do half each. Nothing is done twice and nothing is slower on two cores than on one, so what
- * is missing from 2.00 is meetings, and memory that the other core has written.
- *   bench_meet [ROUNDS]           (default 15; needs two idle cores)
+ * between them, and then also with what crosses cores in them, written in the usual way or past the
+ * caches (mnd_send). One core does all of it alone, then two do half each. Nothing is done twice
+ * and nothing is slower on two cores than on one, so what is missing from 2.00 is meetings, and
+ * memory that the other core has written. bench_meet [ROUNDS]           (default 15; needs two idle
+ * cores)
  */
 #include <sched.h>
 #include <stdatomic.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "median.h"
+#include "mnist_dist/memory.h"
 #include "mnist_dist/timer.h"
 
 /* On an Intel Xeon, until: sums of the second layer are there, gradients of its outputs are, those
@@ -62,6 +64,17 @@ static void store(float *to, float value) {
     for (int i = 0; i < FLOATS; i += 16) *(vec *)(void *)(to + i) = v;
 }
 
+/* For the other core. */
+static void leave(float *to, bool send) {
+    static _Alignas(64) float own[FLOATS];
+    if (!send) {
+        store(to, 1.0F);
+        return;
+    }
+    mnd_send(to, own, sizeof own);
+    mnd_sent();
+}
+
 static void load(const float *from) {
     vec a = {0}, b = {0};
     for (int i = 0; i < FLOATS; i += 32) {
@@ -73,17 +86,17 @@ static void load(const float *from) {
 
 /* One half of a step's arithmetic and memory; of `rows`' and `others`' rows. Returns microseconds a
    step. */
-static double half_steps(double rate, bool meets, int rows, int others) {
+static double half_steps(double rate, bool meets, int rows, int others, bool send) {
     const double begin = mnd_now();
     for (int s = 0; s < STEPS; s++) {
         compute(stretch_us[0] * rate);
         store(shared->sums[rows][0], 1.0F);
-        store(shared->sums[others][1], 1.0F);
+        leave(shared->sums[others][1], send);
         if (meets) meet();
         load(shared->sums[rows][0]);
         load(shared->sums[rows][1]);
         compute(stretch_us[1] * rate);
-        store(shared->dy[rows], 1.0F);
+        leave(shared->dy[rows], send);
         if (meets) meet();
         load(shared->dy[rows]);
         load(shared->dy[others]);
@@ -101,7 +114,8 @@ static void report(const char *what, int n, double *ratio) {
 }
 
 int main(int argc, char **argv) {
-    static double alone[MOST_ROUNDS], meeting[MOST_ROUNDS], crossing[MOST_ROUNDS];
+    static double alone[MOST_ROUNDS], meeting[MOST_ROUNDS], crossing[MOST_ROUNDS],
+        sent[MOST_ROUNDS];
     const long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 15;
     if (rounds < 1 || rounds > MOST_ROUNDS) {
         fprintf(stderr, "bench_meet: 1 to %d rounds\n", MOST_ROUNDS);
@@ -130,25 +144,29 @@ int main(int argc, char **argv) {
         /* Two halves one after the other, as those of one rank are; the other core sleeps. */
         double one = 0.0;
         if (me == 0)
-            one = half_steps(rate, false, 0, 0) + half_steps(rate, false, 0, 0);
+            one = half_steps(rate, false, 0, 0, false) + half_steps(rate, false, 0, 0, false);
         else
             usleep((useconds_t)(STEPS * 2.1 *
                                 (stretch_us[0] + stretch_us[1] + stretch_us[2] + stretch_us[3])));
         meet();
-        const double apart = half_steps(rate, false, me, me);
+        const double apart = half_steps(rate, false, me, me, false);
         meet();
-        const double met = half_steps(rate, true, me, me);
+        const double met = half_steps(rate, true, me, me, false);
         meet();
-        const double crossed = half_steps(rate, true, me, 1 - me);
+        const double crossed = half_steps(rate, true, me, 1 - me, false);
+        meet();
+        const double past = half_steps(rate, true, me, 1 - me, true);
         alone[r] = one / apart;
         meeting[r] = one / met;
         crossing[r] = one / crossed;
+        sent[r] = one / past;
     }
     if (me == 1) return 0;
     printf("two cores over one, %ld rounds of %d steps\n", rounds, STEPS);
     report("without meetings", (int)rounds, alone);
     report("four meetings a step", (int)rounds, meeting);
     report("and twice 128 KB that cross, each way", (int)rounds, crossing);
+    report("the same, past the caches", (int)rounds, sent);
     int status;
     return waitpid(child, &status, 0) == child && status == 0 ? 0 : 1;
 }

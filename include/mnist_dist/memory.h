@@ -28,18 +28,19 @@ static inline void mnd_prefetch(const void *at, size_t bytes) {
 }
 
 /*
- * Copies what another core reads next, and this one hardly, past the caches (non-temporal stores,
- * Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, 10.4.6.2). To store in
- * the usual way where the reader still has the lines of the time before takes a way to his cache
- * and back for each. `to` and `from` do not overlap. After the last one and before anybody is told
- * that it is there: mnd_sent. Where there are no such stores, memcpy.
+ * Copies what another core reads next past the caches (non-temporal stores, Intel 64 and IA-32
+ * Architectures Software Developer's Manual, volume 1, 10.4.6.2): it is in none of them afterwards.
+ * To store in the usual way where the reader still has the lines of the time before takes a way to
+ * his cache and back for each. `to` and `from` do not overlap. After the last one, on the same
+ * thread, and before anybody is told that it is there: mnd_sent. Where there are no such stores,
+ * memcpy.
  */
 void mnd_send(void *to, const void *from, size_t bytes);
 void mnd_sent(void);
 /*
  * Whether that is faster than to write it there in the first place: on AMD's processors (measured
- * on Zen 4; on others not at all). MNIST_DIST_SEND=always or =never in the environment decides
- * otherwise. Bits do not hang on it, and processes may disagree.
+ * on Zen 4). Elsewhere nobody has measured it, so no. MNIST_DIST_SEND=always or =never in the
+ * environment decides otherwise. Bits do not hang on it, and processes may disagree.
  */
 bool mnd_send_pays(void);
 

@@ -67,7 +67,8 @@ typedef struct mnd_product {
     float *const *y;
     int k, ldx, ldy;
     int from, to;
-    int away; /* 0, or the first group whose rows of y may be given to mnd_send */
+    int away; /* 0, or the first group whose rows of y forward may give to mnd_send: whoever called
+                 it, on each thread, calls mnd_sent */
     /* NULL, or (n_group) the bytes that from_bytes would make the rows of x of, a pointer a row:
        for forward where takes_bytes says so; x is then not read. */
     const uint8_t *const *const *image;

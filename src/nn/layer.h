@@ -47,8 +47,8 @@ typedef struct mnd_pass {
     int *group;                    /* and for where each begins, and the end */
     const uint8_t *const *image; /* (rows) the input as bytes, which alone is there then, or NULL */
     mnd_team *team;              /* NULL: alone */
-    /* NULL where mnd_send does not pay; else private memory for a layer's own rows of dx, to send
-       them from. */
+    /* NULL where nothing is sent (mnd_send); else private memory for a layer's own rows of dx, to
+       send them from. */
     float *outbox;
 } mnd_pass;
 

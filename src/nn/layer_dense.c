@@ -178,7 +178,7 @@ static void multiply(const mnd_layer *layer, const mnd_pass *pass, int share, co
                          .ldy = o->n + o->pad_y,
                          .image = o->bytes && pass->image != NULL ? pass->images : NULL}};
     mnd_team *const team = share > 1 ? pass->team : NULL;
-    float *const y = o->sent && pass->outbox != NULL ? pass->outbox : o->y;
+    float *const y = team == NULL && o->sent && pass->outbox != NULL ? pass->outbox : o->y;
     if (team == NULL) {
         own_rows(&j, o->x, y, o->mask);
     } else {

@@ -1013,9 +1013,7 @@ void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t
         mnd_layer *const l = &model->layer[i];
         mnd_layer *const below = &model->layer[below_elementwise(model, i - 1)];
         if (l->share_dx > 1 && !below->owners) below->dy = (float *)(void *)(mine + l->shared_dx);
-        int next = i - 1;
-        while (model->layer[next].skip) next--;
-        l->sends_dx = l->share_dx <= 1 && below->owners && !model->layer[next].elementwise;
+        l->sends_dx = l->share_dx <= 1 && below->owners && adjacent(below, l);
     }
     model->sends = mnd_send_pays();
 }

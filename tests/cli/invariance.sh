@@ -59,6 +59,8 @@ for model in mlp512 cnn "$deep"; do
         MNIST_DIST_SEND=$send train 2 "${common[@]}"
         same "$model on 2 processes, sends $send"
     done
+    MNIST_DIST_SEND=always train 2 "${common[@]}" --threads 2
+    same "$model on 2 processes with 2 threads, sends always"
     MNIST_DIST_KERNELS=avx2 train 2 "${common[@]}"
     if grep -q '"arithmetic":"fma-' "$dir/m.jsonl"; then same "$model by AVX2"; fi
     # The plain reference keeps the claim for one BLAS kernel.

@@ -43,6 +43,8 @@ static const problem problems[] = {
     /* pairs of layers one above the other, and one whose relu has a backward pass of its own */
     {"dense:256,relu,dense:256,relu,dense:256,relu,dense:256,relu,dense:5", {1, {161}}, 5},
     {"dense:256,relu,flatten,dense:256,relu,dense:5", {1, {161}}, 5},
+    /* two sums whose columns are no whole number of what kernels do at a time */
+    {"dense:4200,relu,dense:100,relu,dense:5", {1, {30}}, 5},
 };
 
 /* Large enough to be dealt out at a batch of all images, more rows than kernels take at a time. */
@@ -342,7 +344,8 @@ static void sent_or_not(void **state) {
     const int size = mnd_comm_size(world);
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         setenv("MNIST_DIST_SEND", ways[w], 1);
-        for (int i = 2; i < 7; i++) epoch("auto", &problems[i], size, 37);
+        for (size_t i = 2; i < sizeof problems / sizeof problems[0]; i++)
+            epoch("auto", &problems[i], size, 37);
         epoch("auto", &large, size, MANY);
         epoch("auto", &large, 8, MANY);
     }
