@@ -148,7 +148,6 @@ void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, in
     feed->stage = memory;
     feed->stage_at = at;
     feed->side = 0;
-    feed->sends = mnd_send_pays();
     feed->rank = rank;
     feed->size = size;
     feed->read_first = first;
@@ -168,13 +167,9 @@ void mnd_feed_stage(mnd_feed *feed, int64_t s) {
         const tickets t = tickets_of(feed, s, l);
         for (int64_t k = t.from; k < t.to; k++, to += feed->pixels) {
             if (k + AHEAD < t.to) mnd_prefetch(image_at(feed, l, k + AHEAD), feed->pixels);
-            if (feed->sends)
-                mnd_send(to, image_at(feed, l, k), feed->pixels);
-            else
-                memcpy(to, image_at(feed, l, k), feed->pixels);
+            memcpy(to, image_at(feed, l, k), feed->pixels);
         }
     }
-    if (feed->sends) mnd_sent();
 }
 
 /* Where the rows of all peers that are read were staged. */

@@ -28,8 +28,7 @@ typedef struct mnd_feed {
     /* See mnd_feed_share; stage is NULL before. */
     char *const *stage;
     size_t stage_at;
-    int side;   /* which of two places was staged last */
-    bool sends; /* there by mnd_send */
+    int side; /* which of two places was staged last */
     int rank, size, read_first, read_last;
     uint8_t *batch_label;        /* (max_rows), owned */
     uint32_t *batch_sample;      /* (max_rows), owned */
