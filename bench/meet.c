@@ -4,8 +4,9 @@
  * between them, and then also with what crosses cores in them, written in the usual way or past the
  * caches (mnd_send). One core does all of it alone, then two do half each. Nothing is done twice
  * and nothing is slower on two cores than on one, so what is missing from 2.00 is meetings, and
- * memory that the other core has written. bench_meet [ROUNDS]           (default 15; needs two idle
- * cores)
+ * memory that the other core has written.
+ *
+ *   bench_meet [ROUNDS]           (default 15; needs two idle cores)
  */
 #include <sched.h>
 #include <stdatomic.h>

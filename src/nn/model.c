@@ -704,11 +704,21 @@ static int below_elementwise(const mnd_model *model, int i) {
     return i;
 }
 
+/* The one of d that is not `taken`. */
+static float *other_gradient(const mnd_model *model, const float *taken) {
+    return model->d[0] != taken ? model->d[0] : model->d[1];
+}
+
+/* What is sent is made there: see mnd_pass. `taken` is in use. */
+static float *outbox(const mnd_model *model, const float *taken) {
+    return model->sends ? other_gradient(model, taken) : NULL;
+}
+
 /* Where the gradient of the output of layer i goes, if not to `taken`. */
 static float *gradient_of(const mnd_model *model, int i, const float *taken) {
     i = below_elementwise(model, i);
     if (model->layer[i].dy != NULL) return model->layer[i].dy;
-    return model->d[0] != taken ? model->d[0] : model->d[1];
+    return other_gradient(model, taken);
 }
 
 /* seg_x and seg_dy, from the first column of a piece on, of all logical ranks, for part `part` of
@@ -859,7 +869,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
                      .images = model->seg_image,
                      .image = own_images(model, team),
                      .team = team,
-                     .outbox = model->sends ? model->d[0] : NULL};
+                     .outbox = outbox(model, NULL)};
     const float *logits = run_forward(model, &pass);
     float *dy = gradient_of(model, model->n_layer - 1, NULL);
     for (int s = 0; s < seg->n_seg; s++) {
@@ -883,7 +893,7 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
             fetch_others(model, l, dy);
             owned_gradient(model, i);
         }
-        if (model->sends) pass.outbox = dy != model->d[0] ? model->d[0] : model->d[1];
+        pass.outbox = outbox(model, dy);
         l->ops->backward(l, &pass, own_input_of(model, pass.team, i), l->y, dy, dx);
         dealt_out = pass.team != NULL && dx != NULL && l->share_dx > 1;
         if (!dealt_out) written(&pass);

@@ -11,14 +11,14 @@ prepare "$1" 100 4
 reference
 held stop # until Slurm sends CONT, which it does before TERM
 
-started=() starts=()
+started=()
 for launch in srun mpirun; do
     started+=("$(LAUNCH=$launch sbatch --parsable --nodes=2 --ntasks-per-node=2 "$jobs/train.sbatch" \
         "${arguments[@]}")")
 done
 for job in "${started[@]}"; do
-    wait_for 180 has_stopped "$job" || fail "job $job does not come to its 400th step"
-    starts+=("$(job_restarts "$job")")
+    until_stopped "$job"
+    let_go "$job"
     scancel "$job"
 done
 export MNIST_DIST=$program
@@ -33,6 +33,7 @@ for i in 0 1; do
     ends_as "${again[i]}" COMPLETED 240
     same_as_reference "${again[i]}" "run-${started[i]}"
     in_state "${started[i]}" CANCELLED || fail "the cancelled job ${started[i]} came back"
-    [ "$(job_restarts "${started[i]}")" -eq "${starts[i]}" ] || fail "the cancelled job ${started[i]} came back"
+    [ "$(job_restarts "${started[i]}")" -eq "$(<"let-go-${started[i]}")" ] ||
+        fail "the cancelled job ${started[i]} came back"
     passed "job ${started[i]} cancelled, job ${again[i]} went on with half the ranks to the same bits"
 done

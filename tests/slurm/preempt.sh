@@ -13,13 +13,12 @@ reference
 held stop # until Slurm sends CONT, which it does before TERM
 
 job=$(sbatch --parsable --partition=low --nodes=2 --ntasks-per-node=2 "$jobs/train.sbatch" "${arguments[@]}")
-wait_for 180 has_stopped "$job" || fail "job $job does not come to its 400th step"
-held_at=$(job_restarts "$job")
+until_stopped "$job"
 let_go "$job"
 urgent=$(sbatch --parsable --partition=all --nodes=2 --exclusive --wrap 'sleep 2')
 ends_as "$urgent" COMPLETED 120
 ends_as "$job" COMPLETED 240
-[ "$(job_restarts "$job")" -gt "$held_at" ] || fail "job $job was not preempted"
+came_back "$job" || fail "job $job was not preempted"
 grep -q '"event":"resume"' "run-$job/metrics.jsonl" || fail "job $job did not go on, it began again"
 grep -q '^== stopped with code 75' mnist_dist-"$job".log || fail "job $job did not stop in order"
 same_as_reference "$job"

@@ -16,14 +16,12 @@ reference
 held stop
 
 started=()
-declare -A held_at
 for launch in srun mpirun; do
     started+=("$(LAUNCH=$launch sbatch --parsable --nodes=2 --ntasks-per-node=2 "${options[@]}" \
         "$jobs/train.sbatch" "${arguments[@]}")")
 done
 for job in "${started[@]}"; do
-    wait_for 180 has_stopped "$job" || fail "job $job does not come to its 400th step"
-    held_at[$job]=$(job_restarts "$job")
+    until_stopped "$job"
     let_go "$job"
     [ ${#options[@]} -gt 0 ] || scancel --batch --signal=USR1 "$job"
     wait_for "$patience" signal_waits "$job" || fail "no signal reaches the ranks of job $job"
@@ -31,7 +29,7 @@ for job in "${started[@]}"; do
 done
 for job in "${started[@]}"; do
     ends_as "$job" COMPLETED 240
-    [ "$(job_restarts "$job")" -gt "${held_at[$job]}" ] || fail "job $job was not put back"
+    came_back "$job" || fail "job $job was not put back"
     grep -q '"event":"resume"' "run-$job/metrics.jsonl" || fail "job $job did not go on, it began again"
     grep -q '^== stopped with code 75' mnist_dist-"$job".log || fail "job $job did not stop in order"
     same_as_reference "$job"

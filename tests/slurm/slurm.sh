@@ -115,8 +115,9 @@ END
     export MNIST_DIST=$PWD/held
 }
 
-# let_go JOB: its next start is not held.
-let_go() { : >"let-go-$1"; }
+# let_go JOB: its next start is not held. came_back JOB: there has been one.
+let_go() { job_restarts "$1" >"let-go-$1"; }
+came_back() { [ "$(job_restarts "$1")" -gt "$(<"let-go-$1")" ]; }
 
 # stopped_rank JOB: the process of the job that stands still (held stop).
 stopped_rank() {
@@ -127,6 +128,9 @@ stopped_rank() {
 }
 
 has_stopped() { [ -n "$(stopped_rank "$1")" ]; }
+
+# until_stopped JOB: has come to where it is held.
+until_stopped() { wait_for 180 has_stopped "$1" || fail "job $1 does not come to its 400th step"; }
 
 # signal_waits JOB: its rank that stands still has a signal to take note of.
 signal_waits() {
