@@ -55,10 +55,10 @@ static void *take(size_t count, size_t bytes) {
     return p;
 }
 
-static void update(void *context, size_t first, size_t count, const float *grad) {
+static void update(void *context, size_t first, size_t count, float *param, const float *grad) {
     const side *s = context;
     float *const slot[MND_MAX_SLOTS] = {s->slot[0] + first, s->slot[1] + first};
-    mnd_optimizer_step(&adam, adam.lr, step_number, count, s->param + first, grad, slot);
+    mnd_optimizer_step(&adam, adam.lr, step_number, count, param, grad, slot);
 }
 
 static void step(side *s, size_t n) {
@@ -68,7 +68,7 @@ static void step(side *s, size_t n) {
         return;
     }
     require_mpi(MPI_Allreduce(MPI_IN_PLACE, s->grad, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD));
-    update(s, 0, n, s->grad);
+    update(s, 0, n, s->param, s->grad);
 }
 
 static float gradient_of(int r, size_t i) {
@@ -87,6 +87,7 @@ static void add_side(side *s, mnd_comm *comm, const char *name, size_t n, int re
         size_t stride;
         require(mnd_exchange_create(comm, name, size, n, 2, NULL, &s->ex));
         s->param = mnd_exchange_param(s->ex);
+        mnd_exchange_choose_sending(s->ex);
         s->grad = mnd_exchange_grad(s->ex, &stride);
         s->slot[0] = mnd_exchange_slot(s->ex, 0);
         s->slot[1] = mnd_exchange_slot(s->ex, 1);

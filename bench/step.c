@@ -97,12 +97,11 @@ typedef struct bench {
     double loss;
 } bench;
 
-static void update(void *context, size_t first, size_t count, const float *grad) {
+static void update(void *context, size_t first, size_t count, float *param, const float *grad) {
     bench *b = context;
     float *slot[MND_MAX_SLOTS] = {mnd_exchange_slot(b->exchange, 0) + first,
                                   mnd_exchange_slot(b->exchange, 1) + first};
-    mnd_optimizer_step(&b->optimizer, b->optimizer.lr, b->step + 1, count,
-                       mnd_exchange_param(b->exchange) + first, grad, slot);
+    mnd_optimizer_step(&b->optimizer, b->optimizer.lr, b->step + 1, count, param, grad, slot);
 }
 
 static double step_block(bench *b) {

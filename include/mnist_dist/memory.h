@@ -38,11 +38,12 @@ static inline void mnd_prefetch(const void *at, size_t bytes) {
 void mnd_send(void *to, const void *from, size_t bytes);
 void mnd_sent(void);
 /*
- * Whether that is faster than to write it there in the first place: on AMD's processors (measured
- * on Zen 4). Elsewhere nobody has measured it, so no. MNIST_DIST_SEND=always or =never in the
- * environment decides otherwise. Bits do not hang on it, and processes may disagree.
+ * When that is to be done: where it is faster than to write it there in the first place, for who
+ * writes and who reads together, or as MNIST_DIST_SEND=always or =never in the environment says;
+ * and never where there are no such stores. Bits do not hang on it, and processes may disagree.
  */
-bool mnd_send_pays(void);
+typedef enum mnd_sending { MND_SEND_NEVER, MND_SEND_IF_FASTER, MND_SEND_ALWAYS } mnd_sending;
+mnd_sending mnd_send_wanted(void);
 
 /*
  * Allocates count * size bytes, zeroed, aligned to MND_ALIGN; count * size is checked for overflow.

@@ -167,6 +167,8 @@ size_t mnd_model_shared_size(const mnd_model *model);
 typedef void mnd_meet_fn(void *context);
 void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t count,
                      mnd_meet_fn *meet, void *context);
+/* From now on what other peers read next goes by mnd_send, or it does not, as at first. */
+void mnd_model_send(mnd_model *model, bool sends);
 /*
  * What mnd_model_gradient has not done yet of the gradient of the owned ranges that are this
  * process', summed over all rows of all peers, into gradient part 0. All peers must be done with

@@ -47,17 +47,16 @@ void mnd_send(void *to, const void *from, size_t bytes) {
 /* A release store does not wait for non-temporal ones. */
 void mnd_sent(void) { _mm_sfence(); }
 
-bool mnd_send_pays(void) {
+mnd_sending mnd_send_wanted(void) {
     const char *wanted = getenv("MNIST_DIST_SEND");
-    if (wanted != NULL && strcmp(wanted, "always") == 0) return true;
-    if (wanted != NULL && strcmp(wanted, "never") == 0) return false;
-    __builtin_cpu_init();
-    return __builtin_cpu_is("amd");
+    if (wanted != NULL && strcmp(wanted, "always") == 0) return MND_SEND_ALWAYS;
+    if (wanted != NULL && strcmp(wanted, "never") == 0) return MND_SEND_NEVER;
+    return MND_SEND_IF_FASTER;
 }
 #else
 void mnd_send(void *to, const void *from, size_t bytes) { memcpy(to, from, bytes); }
 void mnd_sent(void) {}
-bool mnd_send_pays(void) { return false; }
+mnd_sending mnd_send_wanted(void) { return MND_SEND_NEVER; }
 #endif
 
 mnd_status mnd_arena_create(mnd_arena *arena, size_t size, const char *what) {

@@ -186,6 +186,12 @@ void mnd_exchange_meet(mnd_exchange *ex) {
     ex->times.wait += mnd_now() - begin;
 }
 
+void mnd_exchange_choose_sending(mnd_exchange *ex) {
+    if (ex->ops->choose_sending != NULL) ex->ops->choose_sending(ex);
+}
+
+bool mnd_exchange_sends(const mnd_exchange *ex) { return ex->sends; }
+
 void mnd_exchange_set_owner(mnd_exchange *ex, mnd_owner_fn owner, void *context) {
     ex->owner = owner;
     ex->owner_context = context;
@@ -340,6 +346,19 @@ cleanup:
     return status;
 }
 
+static void update_block(mnd_exchange *ex, mnd_update_fn update, void *context, size_t first,
+                         size_t count, const float *grad) {
+    float *const param = ex->param + first;
+    if (!ex->sends) {
+        update(context, first, count, param, grad);
+        return;
+    }
+    float block[MND_SUM_BLOCK] __attribute__((aligned(MND_ALIGN)));
+    memcpy(block, param, count * sizeof *block);
+    update(context, first, count, block, grad);
+    mnd_send(param, block, count * sizeof *block);
+}
+
 void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const float *const *source,
                              size_t base, size_t first, size_t count, mnd_update_fn update,
                              void *context) {
@@ -357,13 +376,14 @@ void mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum, const fl
         const size_t n = count - i < MND_SUM_BLOCK ? count - i : MND_SUM_BLOCK;
         const float *grad = mnd_sum_block(sum, source, first - base + i, n);
         if (block != ex->sample) {
-            update(context, first + i, n, grad);
+            update_block(ex, update, context, first + i, n, grad);
         } else {
             const double start = mnd_now();
-            update(context, first + i, n, grad);
+            update_block(ex, update, context, first + i, n, grad);
             seconds = (mnd_now() - start) * (double)blocks;
         }
     }
+    if (ex->sends) mnd_sent();
     const double whole = mnd_now() - begin;
     if (seconds > whole) seconds = whole;
     ex->times.update += seconds;

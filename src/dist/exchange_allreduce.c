@@ -169,7 +169,7 @@ static mnd_status allreduce_step(mnd_exchange *ex, mnd_update_fn update, void *c
     for (int q = 0; q < ex->size; q++) {
         size_t first, count;
         mnd_exchange_cut(ex->n_param, ex->size, q, &first, &count);
-        if (count > 0) update(context, first, count, x->gathered + x->offset[q]);
+        if (count > 0) update(context, first, count, ex->param + first, x->gathered + x->offset[q]);
     }
     ex->times.exchange += middle - start;
     ex->times.update += mnd_now() - middle;

@@ -27,6 +27,7 @@ struct mnd_exchange {
     float *slot[MND_EXCHANGE_SLOTS];
     size_t first, count; /* the slice this process updates */
     int writes_param;
+    bool sends;  /* see mnd_exchange_choose_sending */
     size_t lend; /* bytes that owners want; 0 for none */
     int n_range, groups;
     mnd_owned *range; /* (n_range), owned by exchange.c */
@@ -52,6 +53,8 @@ struct mnd_exchange_ops {
                        uint32_t *all_flags);
     mnd_status (*gather)(mnd_exchange *ex, int s, float *all);
     void (*meet)(mnd_exchange *ex); /* of an algorithm that lends; sets no error */
+    /* Whether to send, and from then on grad; NULL: it never sends. Sets no error. */
+    void (*choose_sending)(mnd_exchange *ex);
 };
 
 #define MND_EXCHANGE_DECLARE(id, name, text) extern const mnd_exchange_ops mnd_exchange_ops_##id;

@@ -15,7 +15,7 @@ static void local_close(mnd_exchange *ex) { mnd_free(ex->impl); }
 static mnd_status local_step(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
                              uint32_t *all_flags) {
     const double start = mnd_now();
-    update(context, 0, ex->n_param, ex->grad);
+    update(context, 0, ex->n_param, ex->param, ex->grad);
     ex->times.update += mnd_now() - start;
     *all_flags = flags;
     return MND_OK;

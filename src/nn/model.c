@@ -1025,8 +1025,9 @@ void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t
         if (l->share_dx > 1 && !below->owners) below->dy = (float *)(void *)(mine + l->shared_dx);
         l->sends_dx = l->share_dx <= 1 && below->owners && adjacent(below, l);
     }
-    model->sends = mnd_send_pays();
 }
+
+void mnd_model_send(mnd_model *model, bool sends) { model->sends = sends; }
 
 void mnd_model_owned_gradient(mnd_model *model) {
     for (int i = 0; i < model->n_layer; i++)

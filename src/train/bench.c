@@ -298,9 +298,10 @@ typedef struct side {
     double *seconds; /* (repeats * messages) */
 } side;
 
-static void store(void *context, size_t first, size_t count, const float *grad) {
-    const side *s = context;
-    memcpy(s->sum + first, grad, count * sizeof *grad);
+static void store(void *context, size_t first, size_t count, float *param, const float *grad) {
+    (void)context;
+    (void)first;
+    memcpy(param, grad, count * sizeof *grad);
 }
 
 /* Whole numbers, so that their sum over the processes is exact in any order. */
@@ -327,7 +328,7 @@ static mnd_status one_message(mnd_comm *comm, side *s, const float *mine, size_t
     if (s->exchange == NULL)
         MND_TRY(mnd_comm_sum_f32(comm, s->sum, n));
     else
-        MND_TRY(mnd_exchange_step(s->exchange, store, s, 0, &flags));
+        MND_TRY(mnd_exchange_step(s->exchange, store, NULL, 0, &flags));
     *seconds = mnd_now() - begin;
 cleanup:
     return status;
@@ -355,6 +356,7 @@ static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, in
             }
             if (status == MND_OK) {
                 size_t stride;
+                mnd_exchange_choose_sending(s->exchange);
                 s->sum = mnd_exchange_param(s->exchange);
                 s->grad = mnd_exchange_grad(s->exchange, &stride);
             }

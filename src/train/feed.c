@@ -167,9 +167,13 @@ void mnd_feed_stage(mnd_feed *feed, int64_t s) {
         const tickets t = tickets_of(feed, s, l);
         for (int64_t k = t.from; k < t.to; k++, to += feed->pixels) {
             if (k + AHEAD < t.to) mnd_prefetch(image_at(feed, l, k + AHEAD), feed->pixels);
-            memcpy(to, image_at(feed, l, k), feed->pixels);
+            if (feed->sends)
+                mnd_send(to, image_at(feed, l, k), feed->pixels);
+            else
+                memcpy(to, image_at(feed, l, k), feed->pixels);
         }
     }
+    if (feed->sends) mnd_sent();
 }
 
 /* Where the rows of all peers that are read were staged. */

@@ -30,6 +30,7 @@ typedef struct mnd_feed {
     size_t stage_at;
     int side; /* which of two places was staged last */
     int rank, size, read_first, read_last;
+    bool sends;                  /* whether mnd_feed_stage does it by mnd_send */
     uint8_t *batch_label;        /* (max_rows), owned */
     uint32_t *batch_sample;      /* (max_rows), owned */
     const uint8_t **batch_image; /* (rows of the current step that are read), owned */

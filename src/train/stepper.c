@@ -14,6 +14,23 @@ static void meet(void *context) {
     mnd_watchdog_phase(st->dog, MND_PHASE_COMPUTE, st->step);
 }
 
+static void bind(mnd_stepper *st) {
+    size_t stride;
+    float *grad = mnd_exchange_grad(st->exchange, &stride);
+    mnd_model_bind(st->model, mnd_exchange_param(st->exchange), grad, stride);
+}
+
+/* Once an epoch, since a host may move the cores of a virtual machine. */
+static void choose_sending(mnd_stepper *st) {
+    mnd_watchdog_phase(st->dog, MND_PHASE_WAIT, st->step);
+    mnd_exchange_choose_sending(st->exchange);
+    mnd_watchdog_phase(st->dog, MND_PHASE_COMPUTE, st->step);
+    st->feed->sends = mnd_exchange_sends(st->exchange);
+    mnd_model_send(st->model, st->feed->sends);
+    bind(st);
+    st->chosen_epoch = st->feed->epoch;
+}
+
 mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchange) {
     mnd_owned range[MND_MAX_LAYERS];
     const size_t lent = mnd_model_shared_size(st->model);
@@ -28,11 +45,11 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
         mnd_exchange_create(comm, exchange, st->feed->logical, mnd_model_n_param(st->model),
                             mnd_optimizer_slots(st->optimizer->kind), &offer, &st->exchange);
     if (status != MND_OK) return status;
-    size_t stride;
-    float *grad = mnd_exchange_grad(st->exchange, &stride);
-    mnd_model_bind(st->model, mnd_exchange_param(st->exchange), grad, stride);
+    bind(st);
     st->staged = -1;
+    st->chosen_epoch = 0;
     st->feed->stage = NULL;
+    st->feed->sends = false;
     char *const *const memory = mnd_exchange_lent(st->exchange);
     if (memory != NULL) {
         size_t first, count;
@@ -55,6 +72,7 @@ static void stage(mnd_stepper *st, int64_t s) {
 void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *correct) {
     mnd_batch batch;
     mnd_feed *const feed = st->feed;
+    if (st->chosen_epoch != feed->epoch) choose_sending(st);
     double from = mnd_now();
     if (feed->stage != NULL && (st->staged != s || st->staged_epoch != feed->epoch)) {
         stage(st, s);
@@ -76,13 +94,12 @@ void mnd_stepper_gradient(mnd_stepper *st, int64_t s, double *loss, int64_t *cor
     }
 }
 
-static void update(void *context, size_t first, size_t count, const float *grad) {
+static void update(void *context, size_t first, size_t count, float *param, const float *grad) {
     mnd_stepper *st = context;
     float *slot[MND_MAX_SLOTS] = {NULL};
     for (int s = 0; s < mnd_optimizer_slots(st->optimizer->kind); s++)
         slot[s] = mnd_exchange_slot(st->exchange, s) + first;
-    mnd_optimizer_apply(&st->rates, st->threads, count, mnd_exchange_param(st->exchange) + first,
-                        grad, slot, &st->sum);
+    mnd_optimizer_apply(&st->rates, st->threads, count, param, grad, slot, &st->sum);
 }
 
 mnd_status mnd_stepper_update(mnd_stepper *st, double lr, int64_t t, uint32_t flags,

@@ -22,9 +22,9 @@ typedef struct mnd_stepper {
     mnd_watchdog *dog; /* told of waits within a step; NULL: nobody is */
     int64_t step;      /* which step it is told; set before each */
     int64_t staged;    /* the step of the feed's epoch whose pixels the peers have, or -1 */
-    uint32_t staged_epoch;
-    double data, compute;     /* seconds so far */
-    mnd_exchange_times begin; /* of the exchange when the clocks were set to zero */
+    uint32_t staged_epoch, chosen_epoch; /* of what is staged; that sending was chosen for */
+    double data, compute;                /* seconds so far */
+    mnd_exchange_times begin;            /* of the exchange when the clocks were set to zero */
     mnd_optimizer_rates rates;
     mnd_word_sum sum; /* of the current step */
     uint32_t left;    /* what the step before left behind, if there was one */

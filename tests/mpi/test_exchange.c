@@ -45,11 +45,11 @@ static void new_param(size_t n, float *param, float *slot, const float *grad) {
     }
 }
 
-static void update(void *context, size_t first, size_t count, const float *grad) {
+static void update(void *context, size_t first, size_t count, float *param, const float *grad) {
     update_context *c = context;
     c->misaligned |= first % 16 != 0 || (uintptr_t)grad % 64 != 0;
     c->updated += count;
-    new_param(count, mnd_exchange_param(c->ex) + first, mnd_exchange_slot(c->ex, 1) + first, grad);
+    new_param(count, param, mnd_exchange_slot(c->ex, 1) + first, grad);
 }
 
 static float initial(size_t i) { return (float)(i % 101) * 0.25F; }
@@ -87,6 +87,11 @@ static const char *run(const char *name, int v, size_t n) {
                                       mnd_logical_first(v, size, rank + 1), part);
     update_context context = {.ex = ex};
     for (int t = 0; t < STEPS && bad == NULL; t++) {
+        /* Whichever way what others read is written, and from step to step another one. */
+        static const char *const send[] = {"never", "always", "what is faster"};
+        setenv("MNIST_DIST_SEND", send[t % 3], 1);
+        mnd_exchange_choose_sending(ex);
+        grad = mnd_exchange_grad(ex, &stride);
         for (int p = 0; p < n_part; p++)
             for (size_t i = 0; i < n; i++)
                 grad[(size_t)p * stride + i] = tree(part[p], part[p + 1] - part[p], t, i);
