@@ -356,7 +356,6 @@ static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, in
             }
             if (status == MND_OK) {
                 size_t stride;
-                mnd_exchange_choose_sending(s->exchange);
                 s->sum = mnd_exchange_param(s->exchange);
                 s->grad = mnd_exchange_grad(s->exchange, &stride);
             }
