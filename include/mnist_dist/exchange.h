@@ -76,8 +76,8 @@ const char *mnd_exchange_name(const mnd_exchange *ex);
 const char *mnd_exchange_note(const mnd_exchange *ex);
 /* The parameters: n_param floats, the same memory for the whole life. */
 float *mnd_exchange_param(mnd_exchange *ex);
-/* Gradient of part p of this process at grad + p * stride; stride in floats. It may be elsewhere
-   after mnd_exchange_choose_sending. */
+/* Gradient of part p of this process at grad + p * stride, until mnd_exchange_choose_sending;
+   stride in floats. */
 float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride);
 /* Slot s, indexed like the parameters; only the slice of this process is meaningful. */
 float *mnd_exchange_slot(mnd_exchange *ex, int s);
@@ -124,10 +124,13 @@ MND_CHECKED mnd_status mnd_exchange_step(mnd_exchange *ex, mnd_update_fn update,
 /*
  * Between two steps, now and then: measures what is faster now where one process writes what
  * another one reads next, storing as usual or mnd_send (the host of a virtual machine may move its
- * cores), and from then on writes gradients and parameters that way; mnd_exchange_sends tells
- * whether by mnd_send, so that callers can do alike. Every process decides for itself, for no bit
- * hangs on it; where memory is not shared, or MNIST_DIST_SEND decides (mnd_send_wanted), nothing is
- * measured. Takes 0.1 to 0.5 ms. Collective.
+ * cores), and from then on does that with gradients and parameters that are summed and stepped for
+ * others; mnd_exchange_sends tells whether by mnd_send, so that callers can do alike. Only "shared"
+ * ever sends; nothing is measured where ranks outnumber CPUs, or where MNIST_DIST_SEND decides for
+ * any process (mnd_send_wanted). Processes may come to different ends, for no bit hangs on it.
+ * Afterwards the gradients are without meaning and may lie elsewhere: ask mnd_exchange_grad again.
+ * Takes 0.1 to 0.3 ms, the first time also for the memory of n_param floats a part that sending
+ * needs. Collective.
  */
 void mnd_exchange_choose_sending(mnd_exchange *ex);
 bool mnd_exchange_sends(const mnd_exchange *ex);

@@ -137,7 +137,8 @@ mnd_param_info mnd_model_array(const mnd_model *model, int i);
 
 /*
  * Lends the model its parameters (n_param floats) and gradients (part p at grad + p * grad_stride;
- * NULL without training). Both aligned to 64 bytes and alive as long as the model uses them.
+ * NULL without training). Both aligned to 64 bytes and alive as long as the model uses them. May be
+ * called again between steps, with parameters that are kept the same way.
  */
 void mnd_model_bind(mnd_model *model, float *param, float *grad, size_t grad_stride);
 
@@ -167,7 +168,7 @@ size_t mnd_model_shared_size(const mnd_model *model);
 typedef void mnd_meet_fn(void *context);
 void mnd_model_share(mnd_model *model, char *const *memory, size_t first, size_t count,
                      mnd_meet_fn *meet, void *context);
-/* From now on what other peers read next goes by mnd_send, or it does not, as at first. */
+/* Between steps: from now on what other peers read next goes by mnd_send, or not, as at first. */
 void mnd_model_send(mnd_model *model, bool sends);
 /*
  * What mnd_model_gradient has not done yet of the gradient of the owned ranges that are this

@@ -53,7 +53,7 @@ struct mnd_exchange_ops {
                        uint32_t *all_flags);
     mnd_status (*gather)(mnd_exchange *ex, int s, float *all);
     void (*meet)(mnd_exchange *ex); /* of an algorithm that lends; sets no error */
-    /* Whether to send, and from then on grad; NULL: it never sends. Sets no error. */
+    /* Sets `sends`, and grad, which may change by it; NULL: it never sends. Cannot fail. */
     void (*choose_sending)(mnd_exchange *ex);
 };
 

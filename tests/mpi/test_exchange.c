@@ -12,7 +12,7 @@
 #include "mnist_dist/rng.h"
 
 /* More than any network is asked about: see SURELY_VOLUME in exchange_hierarchical.c. */
-enum { STEPS = 3, SOME = 40000, MAX_N = 10 * SOME };
+enum { STEPS = 4, SOME = 40000, MAX_N = 10 * SOME };
 
 /* Gradient of logical rank l at step t: sizes differ, so that every other order shows. */
 static float leaf(int l, int t, size_t i) {
@@ -47,7 +47,7 @@ static void new_param(size_t n, float *param, float *slot, const float *grad) {
 
 static void update(void *context, size_t first, size_t count, float *param, const float *grad) {
     update_context *c = context;
-    c->misaligned |= first % 16 != 0 || (uintptr_t)grad % 64 != 0;
+    c->misaligned |= first % 16 != 0 || (uintptr_t)grad % 64 != 0 || (uintptr_t)param % 64 != 0;
     c->updated += count;
     new_param(count, param, mnd_exchange_slot(c->ex, 1) + first, grad);
 }
@@ -88,10 +88,16 @@ static const char *run(const char *name, int v, size_t n) {
     update_context context = {.ex = ex};
     for (int t = 0; t < STEPS && bad == NULL; t++) {
         /* Whichever way what others read is written, and from step to step another one. */
-        static const char *const send[] = {"never", "always", "what is faster"};
-        setenv("MNIST_DIST_SEND", send[t % 3], 1);
+        static const char *const send[STEPS] = {"never", "always", "what is faster", "always"};
+        setenv("MNIST_DIST_SEND", send[t == 3 && rank == 0 ? 2 : t], 1);
         mnd_exchange_choose_sending(ex);
+        const mnd_sending wanted = mnd_send_wanted();
+        const bool shares = strcmp(expected_name, "shared") == 0;
+        if (wanted != MND_SEND_IF_FASTER &&
+            mnd_exchange_sends(ex) != (shares && wanted == MND_SEND_ALWAYS))
+            bad = "whether it sends";
         grad = mnd_exchange_grad(ex, &stride);
+        if ((uintptr_t)grad % 64 != 0) bad = "alignment of gradients";
         for (int p = 0; p < n_part; p++)
             for (size_t i = 0; i < n; i++)
                 grad[(size_t)p * stride + i] = tree(part[p], part[p + 1] - part[p], t, i);
@@ -100,7 +106,7 @@ static const char *run(const char *name, int v, size_t n) {
 
         /* Bits of single ranks, none at all, all sixteen. */
         const uint32_t flags = t == 0 ? 1U << (rank % 16) : t == 1 ? 0 : 0xffff;
-        uint32_t expected = t == 2 ? 0xffff : 0, all = 0xdead;
+        uint32_t expected = t >= 2 ? 0xffff : 0, all = 0xdead;
         for (int r = 0; r < size && t == 0; r++) expected |= 1U << (r % 16);
         if (mnd_exchange_step(ex, update, &context, flags, &all) != MND_OK) bad = "step";
         if (all != expected) bad = "flags";

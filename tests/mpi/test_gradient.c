@@ -72,7 +72,8 @@ typedef struct trainer {
     int logical, first, last; /* its block of logical ranks */
     int n_part, part[2 * MAX_V + 2];
     int all_start[MAX_V + 1]; /* rows of every logical rank in this step */
-    bool floats;              /* the model's input is filled with floats, it knows no bytes */
+    int step;
+    bool floats; /* the model's input is filled with floats, it knows no bytes */
 } trainer;
 
 static void *need(size_t bytes) {
@@ -84,6 +85,23 @@ static void *need(size_t bytes) {
 static void own(void *context) {
     const trainer *t = context;
     mnd_model_owned_gradient(t->model);
+}
+
+static void bind(trainer *t) {
+    size_t stride;
+    float *grad = mnd_exchange_grad(t->ex, &stride);
+    mnd_model_bind(t->model, mnd_exchange_param(t->ex), grad, stride);
+}
+
+/* Whether what others read next goes past the caches in every other step, the first one among them;
+   else in none. */
+static bool sending;
+
+static void choose_sending(trainer *t) {
+    setenv("MNIST_DIST_SEND", sending && t->step++ % 2 == 0 ? "always" : "never", 1);
+    mnd_exchange_choose_sending(t->ex);
+    bind(t);
+    mnd_model_send(t->model, mnd_exchange_sends(t->ex));
 }
 
 static void meet(void *ex) { mnd_exchange_meet(ex); }
@@ -112,15 +130,11 @@ static mnd_status open_trainer(trainer *t, mnd_comm *comm, const char *exchange,
                                       .range = range,
                                       .groups = mnd_model_groups(t->model)};
     MND_TRY(mnd_exchange_create(comm, exchange, logical, t->n_param, 1, &offer, &t->ex));
-    mnd_exchange_choose_sending(t->ex);
-    size_t stride;
-    float *grad = mnd_exchange_grad(t->ex, &stride);
-    mnd_model_bind(t->model, mnd_exchange_param(t->ex), grad, stride);
+    bind(t);
     if (mnd_exchange_lent(t->ex) != NULL) {
         size_t first, count;
         mnd_exchange_slice(t->ex, &first, &count);
         mnd_model_share(t->model, mnd_exchange_lent(t->ex), first, count, meet, t->ex);
-        mnd_model_send(t->model, mnd_exchange_sends(t->ex));
         mnd_exchange_set_owner(t->ex, own, t);
     }
     t->n_part = mnd_tree_parts(logical, t->first, t->last, t->part);
@@ -198,6 +212,7 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
                              .all_start = t->all_start,
                              .scale = 1.0F / (float)(to - from),
                              .image = t->floats ? NULL : images};
+    choose_sending(t);
     mnd_model_gradient(t->model, &batch, loss + t->first, correct + t->first);
     uint32_t flags = 0;
     MND_TRY(mnd_exchange_step(t->ex, take_gradient, NULL, 0, &flags));
@@ -347,13 +362,12 @@ static void many_rows(void **state) {
     epoch("auto", &large, 8, MANY);
 }
 
-/* What others read next goes past the caches. */
 static void sent(void **state) {
-    setenv("MNIST_DIST_SEND", "always", 1);
+    sending = true;
     for (size_t i = 2; i < sizeof problems / sizeof problems[0]; i++)
         epoch("auto", &problems[i], mnd_comm_size(world), 37);
     many_rows(state);
-    setenv("MNIST_DIST_SEND", "never", 1);
+    sending = false;
 }
 
 static void every_exchange(void **state) {
@@ -373,7 +387,6 @@ static void every_exchange(void **state) {
 }
 
 int main(void) {
-    setenv("MNIST_DIST_SEND", "never", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(automatic),
         cmocka_unit_test(many_rows),
