@@ -113,6 +113,9 @@ void mnd_exchange_set_owner(mnd_exchange *ex, mnd_owner_fn owner, void *context)
  */
 typedef void (*mnd_update_fn)(void *context, size_t first, size_t count, float *param,
                               const float *grad);
+/* One of them, which needs no context: the gradient itself becomes the parameter. */
+void mnd_exchange_keep_sum(void *context, size_t first, size_t count, float *param,
+                           const float *grad);
 
 /*
  * One step. `flags` of all processes are or-ed into *all_flags at no extra cost (at most 16 bits):

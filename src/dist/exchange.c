@@ -209,6 +209,13 @@ mnd_exchange_times mnd_exchange_time(const mnd_exchange *ex) { return ex->times;
 int mnd_exchange_writes_param(const mnd_exchange *ex) { return ex->writes_param; }
 mnd_status mnd_exchange_publish(mnd_exchange *ex) { return ex->ops->publish(ex); }
 
+void mnd_exchange_keep_sum(void *context, size_t first, size_t count, float *param,
+                           const float *grad) {
+    (void)context;
+    (void)first;
+    memcpy(param, grad, count * sizeof *grad);
+}
+
 mnd_status mnd_exchange_step(mnd_exchange *ex, mnd_update_fn update, void *context, uint32_t flags,
                              uint32_t *all_flags) {
     return ex->ops->step(ex, update, context, flags & 0xffff, all_flags);

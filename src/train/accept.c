@@ -121,13 +121,6 @@ enum { PARAMS = 100003 };
  * exact. */
 static float share(int l, size_t i) { return (float)((int)((i * 7 + (size_t)l * 13) % 65) - 32); }
 
-/* The update: the sum itself becomes the parameter. */
-static void keep_sum(void *context, size_t first, size_t count, float *param, const float *grad) {
-    (void)context;
-    (void)first;
-    memcpy(param, grad, count * sizeof *grad);
-}
-
 static mnd_status check_exchange(mnd_comm *comm, const char *name, int logical, table *t) {
     mnd_status status = MND_OK;
     mnd_exchange *ex = NULL;
@@ -149,7 +142,7 @@ static mnd_status check_exchange(mnd_comm *comm, const char *name, int logical, 
             for (int l = part[p]; l < part[p + 1]; l++) sum += share(l, i);
             grad[(size_t)p * stride + i] = sum;
         }
-    MND_TRY(mnd_exchange_step(ex, keep_sum, NULL, 1U << (rank % 16), &flags));
+    MND_TRY(mnd_exchange_step(ex, mnd_exchange_keep_sum, NULL, 1U << (rank % 16), &flags));
     const float *param = mnd_exchange_param(ex);
     for (size_t i = 0; i < PARAMS; i++) {
         float sum = 0.0F;
@@ -229,7 +222,8 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
             time[what] = mnd_now();
             for (int s = 0; s < STEPS; s++) {
                 if (what != 2) mnd_model_gradient(model, &batch, &loss, &correct);
-                if (what != 1) MND_TRY(mnd_exchange_step(ex, keep_sum, NULL, 0, &flags));
+                if (what != 1)
+                    MND_TRY(mnd_exchange_step(ex, mnd_exchange_keep_sum, NULL, 0, &flags));
             }
             time[what] = (mnd_now() - time[what]) / STEPS;
         }

@@ -160,20 +160,20 @@ static uint8_t *staged(const mnd_feed *feed, int p) {
     return (uint8_t *)feed->stage[p] + feed->stage_at + side;
 }
 
-void mnd_feed_stage(mnd_feed *feed, int64_t s) {
+void mnd_feed_stage(mnd_feed *feed, int64_t s, bool sends) {
     feed->side = 1 - feed->side;
     uint8_t *to = staged(feed, feed->rank);
     for (int l = feed->first; l < feed->first + feed->n_seg; l++) {
         const tickets t = tickets_of(feed, s, l);
         for (int64_t k = t.from; k < t.to; k++, to += feed->pixels) {
             if (k + AHEAD < t.to) mnd_prefetch(image_at(feed, l, k + AHEAD), feed->pixels);
-            if (feed->sends)
+            if (sends)
                 mnd_send(to, image_at(feed, l, k), feed->pixels);
             else
                 memcpy(to, image_at(feed, l, k), feed->pixels);
         }
     }
-    if (feed->sends) mnd_sent();
+    if (sends) mnd_sent();
 }
 
 /* Where the rows of all peers that are read were staged. */

@@ -30,7 +30,6 @@ typedef struct mnd_feed {
     size_t stage_at;
     int side; /* which of two places was staged last */
     int rank, size, read_first, read_last;
-    bool sends;                  /* whether mnd_feed_stage does it by mnd_send */
     uint8_t *batch_label;        /* (max_rows), owned */
     uint32_t *batch_sample;      /* (max_rows), owned */
     const uint8_t **batch_image; /* (rows of the current step that are read), owned */
@@ -74,7 +73,7 @@ void mnd_feed_share(mnd_feed *feed, char *const *memory, size_t at, int rank, in
 /*
  * Leaves the pixels of the own rows of step s for the peers. All must have done it before anyone
  * calls mnd_feed_batch for that step. There are two places in turn: while one step's images are in
- * use, the next one's may be staged.
+ * use, the next one's may be staged. `sends`: by mnd_send.
  */
-void mnd_feed_stage(mnd_feed *feed, int64_t s);
+void mnd_feed_stage(mnd_feed *feed, int64_t s, bool sends);
 #endif

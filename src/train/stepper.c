@@ -25,8 +25,7 @@ static void choose_sending(mnd_stepper *st) {
     mnd_watchdog_phase(st->dog, MND_PHASE_WAIT, st->step);
     mnd_exchange_choose_sending(st->exchange);
     mnd_watchdog_phase(st->dog, MND_PHASE_COMPUTE, st->step);
-    st->feed->sends = mnd_exchange_sends(st->exchange);
-    mnd_model_send(st->model, st->feed->sends);
+    mnd_model_send(st->model, mnd_exchange_sends(st->exchange));
     bind(st);
     st->chosen_epoch = st->feed->epoch;
 }
@@ -49,7 +48,6 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
     st->staged = -1;
     st->chosen_epoch = 0;
     st->feed->stage = NULL;
-    st->feed->sends = false;
     char *const *const memory = mnd_exchange_lent(st->exchange);
     if (memory != NULL) {
         size_t first, count;
@@ -64,7 +62,7 @@ mnd_status mnd_stepper_join(mnd_stepper *st, mnd_comm *comm, const char *exchang
 }
 
 static void stage(mnd_stepper *st, int64_t s) {
-    mnd_feed_stage(st->feed, s);
+    mnd_feed_stage(st->feed, s, mnd_exchange_sends(st->exchange));
     st->staged = s;
     st->staged_epoch = st->feed->epoch;
 }

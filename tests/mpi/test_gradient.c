@@ -148,13 +148,6 @@ static void close_trainer(trainer *t) {
     mnd_model_destroy(&t->model);
 }
 
-static void take_gradient(void *context, size_t first, size_t count, float *param,
-                          const float *grad) {
-    (void)context;
-    (void)first;
-    memcpy(param, grad, count * sizeof *grad);
-}
-
 /*
  * The gradient of the step that takes tickets [from, to), left in the place of the parameters;
  * loss[l] and correct[l] of this process' logical ranks, and how often each image was used.
@@ -215,7 +208,7 @@ static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, d
     choose_sending(t);
     mnd_model_gradient(t->model, &batch, loss + t->first, correct + t->first);
     uint32_t flags = 0;
-    MND_TRY(mnd_exchange_step(t->ex, take_gradient, NULL, 0, &flags));
+    MND_TRY(mnd_exchange_step(t->ex, mnd_exchange_keep_sum, NULL, 0, &flags));
 cleanup:
     return status;
 }
