@@ -1,15 +1,13 @@
 /*
- * exchange.c - what a step's exchange and optimizer cost together, for every exchange beside the
- * usual way: flat MPI_Allreduce of the gradient, then the whole Adam step on every rank.
+ * exchange.c - what a step's exchange and optimizer cost together, for every exchange beside "mpi":
+ * MPI_Allreduce of the flat gradient, then the whole Adam step on every rank.
  *
  *   mpirun -np 2 bench_exchange [REPEATS] [N_PARAM...]
  *
- * First each exchange is checked against a plain sum. Then the sides take turns of ten steps in one
- * run, each step with gradients freshly written as a backward pass would leave them. The time
+ * First each exchange is checked against a plain sum. Then the exchanges take turns of ten steps in
+ * one run, each step with gradients freshly written as a backward pass would leave them. The time
  * of a step is that of its slowest rank; printed are medians, and ratios of medians (this
- * exchange's time over that of flat allreduce: smaller is better). Everything is stored as usual:
- * what mnd_exchange_choose_sending gains lies in writing gradients, which is not timed here, and
- * where others have read the parameters, which nobody does.
+ * exchange's time over that of mpi: smaller is better).
  */
 #include <math.h>
 #include <mpi.h>
@@ -19,26 +17,24 @@
 
 #include "median.h"
 #include "mnist_dist/exchange.h"
-#include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/optimizer.h"
 #include "mnist_dist/subnormal.h"
 #include "mnist_dist/timer.h"
 
-/* A turn is some steps of one side, the first ones not counted: they find the other's data in
- * cache. */
+/* A turn is some steps of one exchange, the first ones not counted: they find the other's data in
+   cache. */
 enum { MAX_SIDES = 8, TURN = 10, WARM_UP = 3 };
 
 typedef struct side {
-    const char *name;
-    mnd_exchange *ex; /* NULL: the flat allreduce */
-    float *param, *grad, *slot[MND_MAX_SLOTS];
+    mnd_exchange *ex;
+    float *param, *grad;
     double *seconds; /* (repeats), of the slowest rank */
 } side;
 
 static mnd_optimizer adam;
+static mnd_step_size adam_step;
 static int rank, size;
-static int64_t step_number;
 
 static void require(mnd_status status) {
     if (status == MND_OK) return;
@@ -57,119 +53,112 @@ static void *take(size_t count, size_t bytes) {
     return p;
 }
 
-static void update(void *context, size_t first, size_t count, float *param, const float *grad) {
+static void apply(void *context, size_t first, size_t count, float *param, const float *grad) {
     const side *s = context;
-    float *const slot[MND_MAX_SLOTS] = {s->slot[0] + first, s->slot[1] + first};
-    mnd_optimizer_step(&adam, adam.lr, step_number, count, param, grad, slot);
+    mnd_bit_sum sum = {0};
+    const mnd_slice slice = {
+        .first = first,
+        .count = count,
+        .param = param,
+        .grad = grad,
+        .sum = &sum,
+        .slot = {mnd_exchange_slot(s->ex, 0) + first, mnd_exchange_slot(s->ex, 1) + first}};
+    adam.ops->apply(&adam_step, &slice);
 }
 
-static void step(side *s, size_t n) {
-    if (s->ex != NULL) {
-        uint32_t flags = 0;
-        require(mnd_exchange_step(s->ex, update, s, 0, &flags));
-        return;
-    }
-    require_mpi(MPI_Allreduce(MPI_IN_PLACE, s->grad, (int)n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD));
-    update(s, 0, n, s->param, s->grad);
+static void step(side *s, int64_t t) {
+    const mnd_update update = {.context = s, .apply = apply};
+    uint32_t flags = 0;
+    adam.ops->prepare(&adam, adam.lr, t, &adam_step);
+    require(mnd_exchange_step(s->ex, &update, 0, &flags));
 }
 
 static float gradient_of(int r, size_t i) {
     return sinf((float)(i % 1009) + 17.0F * (float)r) * 1e-2F;
 }
 
-static void add_side(side *s, mnd_comm *comm, const char *name, size_t n, int repeats) {
-    *s = (side){.name = name, .seconds = take((size_t)repeats, sizeof(double))};
-    if (name == NULL) {
-        s->name = "flat MPI_Allreduce";
-        s->param = take(n, sizeof(float));
-        s->grad = take(n, sizeof(float));
-        s->slot[0] = take(n, sizeof(float));
-        s->slot[1] = take(n, sizeof(float));
-    } else {
-        size_t stride;
-        require(mnd_exchange_create(comm, name, size, n, 2, NULL, &s->ex));
-        s->param = mnd_exchange_param(s->ex);
-        s->grad = mnd_exchange_grad(s->ex, &stride);
-        s->slot[0] = mnd_exchange_slot(s->ex, 0);
-        s->slot[1] = mnd_exchange_slot(s->ex, 1);
-    }
-    for (size_t i = 0; i < n; i++)
-        if (s->ex == NULL || mnd_exchange_writes_param(s->ex)) s->param[i] = 0.1F;
-    if (s->ex != NULL) require(mnd_exchange_publish(s->ex));
+static void open_side(side *s, mnd_comm *comm, const char *name, size_t n, int repeats) {
+    const mnd_exchange_options options = {
+        .name = name, .logical = size, .n_param = n, .n_slot = adam.ops->n_slot};
+    size_t stride;
+    *s = (side){.seconds = take((size_t)repeats, sizeof(double))};
+    require(mnd_exchange_create(comm, &options, &s->ex));
+    s->param = mnd_exchange_param(s->ex);
+    s->grad = mnd_exchange_grad(s->ex, &stride);
+    for (size_t i = 0; i < n && mnd_exchange_writes_param(s->ex); i++) s->param[i] = 0.1F;
+    require(mnd_exchange_publish(s->ex));
 }
 
-/* One step from known gradients, against the tree written down by hand. */
+static void close_side(side *s) {
+    mnd_exchange_destroy(&s->ex);
+    mnd_free(s->seconds);
+}
+
+/* One step from known gradients, against a sum of them all. */
 static void verify(side *s, size_t n, const float *mine) {
     memcpy(s->grad, mine, n * sizeof *mine);
-    step_number = 1;
-    step(s, n);
+    step(s, 1);
     double worst = 0.0;
     for (size_t i = 0; i < n; i++) {
-        double value[1024], sum;
-        for (int r = 0; r < size; r++) value[r] = (double)gradient_of(r, i);
-        sum = mnd_tree_sum(value, size);
+        double sum = 0.0;
+        for (int r = 0; r < size; r++) sum += (double)gradient_of(r, i);
         /* Adam's first step: lr * g / (|g| + epsilon). */
-        const double expected = 0.1 - adam.lr * sum / (fabs(sum) + adam.epsilon);
+        const double expected =
+            0.1 - adam.lr * sum / (fabs(sum) + mnd_optimizer_get(&adam, "epsilon"));
         if (fabs(sum) > 1e-4) worst = fmax(worst, fabs((double)s->param[i] - expected));
     }
     if (!(worst < 1e-6)) {
-        fprintf(stderr, "bench_exchange: %s is wrong by %g\n", s->name, worst);
+        fprintf(stderr, "bench_exchange: %s is wrong by %g\n", mnd_exchange_name(s->ex), worst);
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
+}
+
+static void time_turn(side *s, size_t n, const float *mine, double *seconds, int count) {
+    for (int u = -WARM_UP; u < count; u++) {
+        memcpy(s->grad, mine, n * sizeof *mine);
+        require_mpi(MPI_Barrier(MPI_COMM_WORLD));
+        const double start = mnd_now();
+        step(s, 2);
+        if (u >= 0) seconds[u] = mnd_now() - start;
+    }
+}
+
+static void report(const side *s, double seconds, double base) {
+    const mnd_exchange_times t = mnd_exchange_time(s->ex);
+    const double all = t.exchange + t.update + t.wait;
+    printf(
+        "  %-14s %10.1f us   %5.2f of mpi   (exchange %2.0f %%, update %2.0f %%, wait %2.0f %%)\n",
+        mnd_exchange_name(s->ex), 1e6 * seconds, seconds / base, 100 * t.exchange / all,
+        100 * t.update / all, 100 * t.wait / all);
 }
 
 static void bench(mnd_comm *comm, size_t n, int repeats) {
     side sides[MAX_SIDES];
     int n_sides = 0;
-    add_side(&sides[n_sides++], comm, NULL, n, repeats);
-#define BENCH_SIDE(id, name, text)                                                                 \
-    if (MND_BENCH_TAKES_##id) add_side(&sides[n_sides++], comm, name, n, repeats);
-#define MND_BENCH_TAKES_LOCAL (size == 1)
-#define MND_BENCH_TAKES_ALLREDUCE (size > 1)
-#define MND_BENCH_TAKES_SHARED (size > 1 && mnd_comm_nodes(comm) == 1)
-#define MND_BENCH_TAKES_HIERARCHICAL (size > 1 && mnd_comm_nodes(comm) > 1)
-    MND_EXCHANGE_TABLE(BENCH_SIDE)
-#undef BENCH_SIDE
+    open_side(&sides[n_sides++], comm, "mpi", n, repeats);
+    if (size == 1) {
+        open_side(&sides[n_sides++], comm, "local", n, repeats);
+    } else {
+        open_side(&sides[n_sides++], comm, "tree", n, repeats);
+        open_side(&sides[n_sides++], comm, mnd_comm_nodes(comm) == 1 ? "shared" : "hierarchical", n,
+                  repeats);
+    }
     float *mine = take(n, sizeof *mine);
     for (size_t i = 0; i < n; i++) mine[i] = gradient_of(rank, i);
     for (int k = 0; k < n_sides; k++) verify(&sides[k], n, mine);
-
     for (int t = 0; t < repeats; t += TURN)
         for (int k = 0; k < n_sides; k++)
-            for (int u = -WARM_UP; u < TURN && t + u < repeats; u++) {
-                side *s = &sides[k];
-                step_number++;
-                memcpy(s->grad, mine, n * sizeof *mine);
-                require_mpi(MPI_Barrier(MPI_COMM_WORLD));
-                const double start = mnd_now();
-                step(s, n);
-                if (u >= 0) s->seconds[t + u] = mnd_now() - start;
-            }
+            time_turn(&sides[k], n, mine, sides[k].seconds + t,
+                      repeats - t < TURN ? repeats - t : TURN);
+
     if (rank == 0) printf("%zu parameters, %d ranks, median of %d\n", n, size, repeats);
     double base = 0.0;
     for (int k = 0; k < n_sides; k++) {
-        side *s = &sides[k];
-        require(mnd_comm_max_f64(comm, s->seconds, (size_t)repeats));
-        const double seconds = median(s->seconds, repeats);
+        require(mnd_comm_max_f64(comm, sides[k].seconds, (size_t)repeats));
+        const double seconds = median(sides[k].seconds, repeats);
         if (k == 0) base = seconds;
-        if (rank == 0) {
-            printf("  %-20s %10.1f us   %5.2f of flat", s->name, 1e6 * seconds, seconds / base);
-            if (s->ex != NULL) {
-                const mnd_exchange_times t = mnd_exchange_time(s->ex);
-                const double all = t.exchange + t.update + t.wait;
-                printf("   (exchange %2.0f %%, update %2.0f %%, wait %2.0f %%)",
-                       100 * t.exchange / all, 100 * t.update / all, 100 * t.wait / all);
-            }
-            printf("\n");
-        }
-        if (s->ex == NULL) {
-            mnd_free(s->param);
-            mnd_free(s->grad);
-            mnd_free(s->slot[0]);
-            mnd_free(s->slot[1]);
-        }
-        mnd_exchange_destroy(&s->ex);
-        mnd_free(s->seconds);
+        if (rank == 0) report(&sides[k], seconds, base);
+        close_side(&sides[k]);
     }
     mnd_free(mine);
 }

@@ -17,6 +17,7 @@
 #include "median.h"
 #include "mnist_dist/dataset.h"
 #include "mnist_dist/exchange.h"
+#include "mnist_dist/kernels.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/model.h"
 #include "mnist_dist/optimizer.h"
@@ -90,6 +91,7 @@ typedef struct bench {
     mnd_model *model;
     mnd_exchange *exchange;
     mnd_optimizer optimizer;
+    mnd_step_size step_size;
     int64_t step;
     uint8_t *image, *label;
     uint32_t *order;
@@ -97,42 +99,77 @@ typedef struct bench {
     double loss;
 } bench;
 
-static void update(void *context, size_t first, size_t count, float *param, const float *grad) {
-    bench *b = context;
-    float *slot[MND_MAX_SLOTS] = {mnd_exchange_slot(b->exchange, 0) + first,
-                                  mnd_exchange_slot(b->exchange, 1) + first};
-    mnd_optimizer_step(&b->optimizer, b->optimizer.lr, b->step + 1, count, param, grad, slot);
+static void apply(void *context, size_t first, size_t count, float *param, const float *grad) {
+    const bench *b = context;
+    mnd_bit_sum sum = {0};
+    const mnd_slice slice = {.first = first,
+                             .count = count,
+                             .param = param,
+                             .grad = grad,
+                             .sum = &sum,
+                             .slot = {mnd_exchange_slot(b->exchange, 0) + first,
+                                      mnd_exchange_slot(b->exchange, 1) + first}};
+    b->optimizer.ops->apply(&b->step_size, &slice);
+}
+
+static void step(bench *b, double *loss) {
+    const int start[2] = {0, BATCH}, subtree[2] = {0, 1};
+    const mnd_segments segments = {.n_seg = 1, .start = start, .n_subtree = 1, .subtree = subtree};
+    const mnd_update update = {.context = b, .apply = apply};
+    uint8_t label[BATCH];
+    float *const input = mnd_model_input(b->model);
+    uint32_t sample[BATCH], flags;
+    int64_t correct;
+    for (int i = 0; i < BATCH; i++) {
+        const uint32_t at = b->order[(b->step * BATCH + i) % b->images];
+        for (int k = 0; k < PIXELS; k++)
+            input[i * PIXELS + k] = (float)b->image[(size_t)at * PIXELS + (size_t)k] / 255.0F;
+        label[i] = b->label[at];
+        sample[i] = at;
+    }
+    const mnd_batch batch = {.seg = &segments,
+                             .label = label,
+                             .sample = sample,
+                             .seed = 1,
+                             .epoch = 1,
+                             .scale = 1.0F / BATCH};
+    mnd_model_gradient(b->model, &batch, loss, &correct);
+    b->optimizer.ops->prepare(&b->optimizer, b->optimizer.lr, ++b->step, &b->step_size);
+    must(mnd_exchange_step(b->exchange, &update, 0, &flags));
 }
 
 static double step_block(bench *b) {
-    const int start[2] = {0, BATCH}, part[2] = {0, 1};
-    const mnd_rows rows = {.n_seg = 1, .start = start, .n_part = 1, .part = part};
-    uint8_t label[BATCH];
-    uint32_t sample[BATCH], flags;
     double loss;
-    int64_t correct;
     const double begin = cpu_time();
     b->loss = 0.0;
-    for (int s = 0; s < STEPS; s++, b->step++) {
-        const uint8_t *image[BATCH];
-        for (int i = 0; i < BATCH; i++) {
-            const uint32_t at = b->order[(b->step * BATCH + i) % b->images];
-            image[i] = b->image + (size_t)at * PIXELS;
-            label[i] = b->label[at];
-            sample[i] = at;
-        }
-        const mnd_batch batch = {.rows = &rows,
-                                 .label = label,
-                                 .sample = sample,
-                                 .seed = 1,
-                                 .epoch = 1,
-                                 .scale = 1.0F / BATCH,
-                                 .image = image};
-        mnd_model_gradient(b->model, &batch, &loss, &correct);
-        must(mnd_exchange_step(b->exchange, update, b, 0, &flags));
+    for (int s = 0; s < STEPS; s++) {
+        step(b, &loss);
         b->loss += loss / (BATCH * STEPS);
     }
     return (cpu_time() - begin) / STEPS;
+}
+
+static void open_model(const char *name, mnd_comm *comm, bench *b) {
+    const mnd_shape input = {.ndim = 3, .dim = {28, 28, 1}};
+    const mnd_model_options options = {
+        .max_rows = BATCH, .max_seg = 1, .training = true, .threads = 1};
+    size_t stride;
+    must(mnd_model_create(name, &input, 10, &options, &b->model));
+    const mnd_exchange_options exchange = {
+        .name = "local", .logical = 1, .n_param = mnd_model_n_param(b->model), .n_slot = 2};
+    must(mnd_exchange_create(comm, &exchange, &b->exchange));
+    float *grad = mnd_exchange_grad(b->exchange, &stride);
+    mnd_model_bind(b->model, mnd_exchange_param(b->exchange), grad, stride);
+    mnd_model_initialize(b->model, MND_INIT_GLOROT, 1);
+    b->step = 0;
+    (void)step_block(b);
+    const double first_loss = b->loss;
+    for (int i = 0; i < 4; i++) (void)step_block(b);
+    if (!(b->loss < first_loss)) {
+        fprintf(stderr, "bench_step: %s does not learn: loss %g, then %g\n", name, first_loss,
+                b->loss);
+        exit(1);
+    }
 }
 
 static void run(const char *name, mnd_comm *comm, bench *b, int repeats) {
@@ -150,24 +187,7 @@ static void run(const char *name, mnd_comm *comm, bench *b, int repeats) {
         buffer[c] = must_alloc(size, sizeof(float));
         for (size_t i = 0; i < size; i++) buffer[c][i] = mnd_rng_uniform(&rng) - 0.5F;
     }
-    const mnd_shape input = {.ndim = 3, .dim = {28, 28, 1}};
-    const mnd_model_options options = {
-        .max_rows = BATCH, .max_seg = 1, .training = true, .threads = 1};
-    size_t stride;
-    must(mnd_model_create(name, &input, 10, &options, &b->model));
-    must(mnd_exchange_create(comm, "local", 1, mnd_model_n_param(b->model), 2, NULL, &b->exchange));
-    float *grad = mnd_exchange_grad(b->exchange, &stride);
-    mnd_model_bind(b->model, mnd_exchange_param(b->exchange), grad, stride);
-    mnd_model_initialize(b->model, MND_INIT_GLOROT, 1);
-    b->step = 0;
-    (void)step_block(b);
-    const double first_loss = b->loss;
-    for (int i = 0; i < 4; i++) (void)step_block(b);
-    if (!(b->loss < first_loss)) {
-        fprintf(stderr, "bench_step: %s does not learn: loss %g, then %g\n", name, first_loss,
-                b->loss);
-        exit(1);
-    }
+    open_model(name, comm, b);
     (void)floor_block(p, n, buffer);
     for (int r = 0; r < repeats; r++) {
         step[r] = step_block(b);

@@ -1,11 +1,11 @@
 # What `cmake --install` lays down: the program, the library with its headers and its CMake package
 # (find_package(mnist_dist) gives mnist_dist::mnist_dist), the documents, the Slurm scripts.
 
-# The rooms are many and private to one another; who uses them from outside gets one library.
-set(rooms base nn dist io train)
+# The modules are private to one another; programs outside link one library.
+set(modules base nn dist io train)
 add_library(mnd_library)
-foreach(room ${rooms})
-  target_sources(mnd_library PRIVATE $<TARGET_OBJECTS:mnd_${room}>)
+foreach(module ${modules})
+  target_sources(mnd_library PRIVATE $<TARGET_OBJECTS:mnd_${module}>)
 endforeach()
 set_target_properties(mnd_library PROPERTIES LINKER_LANGUAGE C OUTPUT_NAME mnist_dist
   EXPORT_NAME mnist_dist VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})

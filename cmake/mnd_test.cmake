@@ -1,6 +1,6 @@
-# mnd_unit_test(NAME ROOMS room ... [TIMEOUT s] [NO_VALGRIND]): tests/unit/test_NAME.c, a cmocka
+# mnd_unit_test(NAME MODULES module ... [TIMEOUT s] [NO_VALGRIND]): tests/unit/test_NAME.c, a cmocka
 #   program. NO_VALGRIND keeps one that is too slow, or asks too much, out of the valgrind preset.
-# mnd_mpi_test(NAME NP n ... ROOMS room ... [TIMEOUT s]): tests/mpi/test_NAME.c, once for each n.
+# mnd_mpi_test(NAME NP n ... MODULES module ... [TIMEOUT s]): tests/mpi/test_NAME.c, once for each n.
 # mnd_mpi_script(NAME PROGRAM [TIMEOUT s] [ARGS a ...]): tests/mpi/NAME.sh, which starts the test
 #   program under conditions of its own. Exit code 77 means skipped.
 # mnd_cli_test(NAME [TIMEOUT s] [LONG_TIMEOUT s] [LABELS l ...]): tests/cli/NAME.sh; it gets the
@@ -53,17 +53,17 @@ function(mnd_test_program target source)
   add_executable(${target} ${source})
   target_include_directories(${target} PRIVATE ${support})
   target_link_libraries(${target} PRIVATE mnd_flags PkgConfig::CMOCKA m)
-  foreach(room ${ARGN})
-    target_link_libraries(${target} PRIVATE mnd_${room})
+  foreach(module ${ARGN})
+    target_link_libraries(${target} PRIVATE mnd_${module})
   endforeach()
 endfunction()
 
 function(mnd_unit_test name)
-  cmake_parse_arguments(ARG "NO_VALGRIND" "TIMEOUT" "ROOMS" ${ARGN})
+  cmake_parse_arguments(ARG "NO_VALGRIND" "TIMEOUT" "MODULES" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
-  mnd_test_program(test_${name} test_${name}.c ${ARG_ROOMS})
+  mnd_test_program(test_${name} test_${name}.c ${ARG_MODULES})
   if(MND_VALGRIND AND ARG_NO_VALGRIND)
     return()
   endif()
@@ -73,11 +73,11 @@ function(mnd_unit_test name)
 endfunction()
 
 function(mnd_mpi_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "NP;ROOMS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "NP;MODULES" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 900) # MPICH's ranks spin where there are more of them than cores
   endif()
-  mnd_test_program(test_mpi_${name} test_${name}.c ${ARG_ROOMS})
+  mnd_test_program(test_mpi_${name} test_${name}.c ${ARG_MODULES})
   target_link_libraries(test_mpi_${name} PRIVATE MPI::MPI_C)
   foreach(np ${ARG_NP})
     add_test(NAME mpi.${name}.np${np}

@@ -31,6 +31,7 @@ stages=(
     "valgrind  unit tests under valgrind"
     "fuzz      every libFuzzer target for some seconds"
     "tidy      clang-tidy, on all C files"
+    "sizes     lines of files; lines, parameters and nesting of functions"
 )
 
 only=() long=OFF
@@ -191,6 +192,8 @@ stage_tidy() {
     grep ': error: ' "$logs/tidy.log" | sort -u
     return 1
 }
+
+stage_sizes() { scripts/check_sizes.sh; }
 
 passed=0 failed=0
 begin=$SECONDS

@@ -49,12 +49,10 @@ typedef struct mnd_bench_row {
     char host[MND_HOST_NAME];
 } mnd_bench_row;
 
-/*
- * One exchange on one number of processes and size of message. "mpi" is the library's own
- * MPI_Allreduce; the others are those of exchange.h with an update that only stores the sum.
- */
+/* One exchange (exchange.h) on one number of processes and size of message, with an update that
+   only stores the sum. */
 typedef struct mnd_bench_message {
-    char way[16];
+    char way[16]; /* "mpi" */
     int ranks, nodes;
     size_t bytes;   /* of the gradient */
     double seconds; /* median over all turns, each message of its slowest process */
@@ -95,7 +93,8 @@ typedef struct mnd_bench {
     char model[256]; /* the spec, cut */
     char note[512];  /* for people, "" for none */
     int n_row, n_message, n_fit, n_prediction;
-    mnd_bench_row *row; /* strong 1, 2, 4 ... P, then weak 1, 2, 4 ... P; arrays are owned */
+    mnd_bench_row *row;     /* strong 1, 2, 4 ... P, then weak 1, 2, 4 ... P; arrays are owned */
+    mnd_bench_row textbook; /* strong, P: products by OpenBLAS, exchange by MPI_Allreduce */
     mnd_bench_message *message;
     mnd_bench_fit *fit;
     mnd_bench_prediction *prediction;
@@ -126,9 +125,9 @@ mnd_bench_line mnd_bench_fit_line(int n, const mnd_bench_point *point);
 /*
  * The terms of t = alpha A + beta C n on p processes on N nodes, for n bytes of gradient:
  *   mpi           A = 2 lg p,      C = 2 (p - 1) / p   Rabenseifner's allreduce
- *   allreduce     A = 2 (p - 1),   C = 2 (p - 1) / p   pairwise reduce-scatter, ring allgather
- *   shared        A = 2 (p - 1),   C = 1               looks at p - 1 lines at each of two
- * meetings; reads a p-th of each of p gradients hierarchical  A = 2 (N - 1),   C = 2 (N - 1) / p
+ *   tree          A = 2 (p - 1),   C = 2 (p - 1) / p   pairwise reduce-scatter, ring allgather
+ *   shared        A = 2 (p - 1),   C = 1               two barriers that read p - 1 cache lines
+ * each; each process reads a p-th of p gradients hierarchical  A = 2 (N - 1),   C = 2 (N - 1) / p
  * messages between slices of an N / p-th The first two from Thakur, Rabenseifner, Gropp,
  * "Optimization of collective communication operations in MPICH", IJHPCA 19(1), 2005; the time to
  * add (their gamma) is part of beta. MND_USAGE for another name.
@@ -139,7 +138,7 @@ MND_CHECKED mnd_status mnd_bench_terms(const char *way, int ranks, int nodes, do
  * From rows and messages: fits of every way on each number of processes and over all, then the
  * predictions
  *     t(p) = w0 + w1 ceil(batch / p) + o / p + x(p)
- * with o the optimizer's time on one process (whole instead of o / p for allreduce), x the fit
+ * with o the optimizer's time on one process (o instead of o / p for mpi and tree), x the fit
  * over all numbers of processes of the way that P of them take, and w0 + w1 rows fitted to the rest
  * of a step (computing, and waiting for the slowest) in the rows with 2 or more processes and that
  * way. First for P itself from fewer processes, where that is possible,

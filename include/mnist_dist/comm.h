@@ -61,12 +61,7 @@ MND_CHECKED mnd_status mnd_comm_barrier(mnd_comm *comm);
 MND_CHECKED mnd_status mnd_comm_rest(mnd_comm *comm);
 MND_CHECKED mnd_status mnd_comm_bcast(mnd_comm *comm, void *data, size_t bytes, int root);
 MND_CHECKED mnd_status mnd_comm_sum_i64(mnd_comm *comm, int64_t *value, size_t n); /* in place */
-/*
- * In place, by MPI_Allreduce: adds in an order of MPI's own choice, which hangs on the number of
- * processes. To be measured, not to be trained with.
- */
-MND_CHECKED mnd_status mnd_comm_sum_f32(mnd_comm *comm, float *value, size_t n);
-MND_CHECKED mnd_status mnd_comm_max_f64(mnd_comm *comm, double *value, size_t n); /* in place */
+MND_CHECKED mnd_status mnd_comm_max_f64(mnd_comm *comm, double *value, size_t n);  /* in place */
 /* Every process gives `bytes` bytes and gets size * bytes, ordered by rank. */
 MND_CHECKED mnd_status mnd_comm_allgather(mnd_comm *comm, const void *mine, size_t bytes,
                                           void *all);
@@ -76,6 +71,13 @@ MND_CHECKED mnd_status mnd_comm_allgatherv(mnd_comm *comm, const void *mine, con
 /* To `root` only; `all` is used there alone. */
 MND_CHECKED mnd_status mnd_comm_gatherv(mnd_comm *comm, const void *mine, const size_t *bytes,
                                         void *all, int root);
+
+/*
+ * Sends `out_bytes` to process `to` and receives `in_bytes` from process `from`, at the same time
+ * (MPI_Sendrecv). The two buffers do not overlap.
+ */
+MND_CHECKED mnd_status mnd_comm_sendrecv(mnd_comm *comm, int to, const void *out, size_t out_bytes,
+                                         int from, void *in, size_t in_bytes);
 
 /* Ends every process of the world with this exit code; does not return. Not collective. */
 _Noreturn void mnd_comm_abort(mnd_comm *comm, int code);

@@ -4,15 +4,16 @@
  *   /x_train (N, height, width[, channels]) uint8     /y_train (N) uint8
  *   /x_test  (M, height, width[, channels]) uint8     /y_test  (M) uint8
  *
- * (the names of Keras' mnist.npz), contiguous. Root attributes: `format` = "mnist_dist data 1",
- * `classes` (int32), `class_names` (array of strings), `source` (where it came from) and
- * `source_sha256` (one string a source file), `data_sha256` (of x_train, y_train, x_test, y_test in
- * this order as raw bytes). A file without the attributes but with the four data sets (for instance
- * written by h5py) is accepted: the classes are then counted from the labels and the checksum is
- * "".
+ * (the names in Keras' mnist.npz), contiguous. Root attributes: `format` = "mnist_dist data 1",
+ * `classes` (int32), `class_names` (array of strings), `source` (where the data came from),
+ * `source_sha256` (one string per source file) and `data_sha256` (of the bytes of x_train, y_train,
+ * x_test and y_test in this order). The attributes are optional, so that a file written by h5py,
+ * for instance, can be read: then the number of classes is the largest label + 1, and there is no
+ * checksum ("").
  *
- * Nothing here is collective: every process opens the file for itself, read-only, with HDF5's file
- * locking off (network file systems), and reads just its own rows by an independent hyperslab.
+ * No function here is collective: every process opens the file read-only, without HDF5's file
+ * locking (network file systems often refuse it), and reads its own rows by an independent
+ * hyperslab.
  */
 #ifndef MNIST_DIST_DATASET_H
 #define MNIST_DIST_DATASET_H
@@ -32,7 +33,7 @@ typedef struct mnd_dataset_info {
     int64_t count[2];            /* images by mnd_split; both > 0 and < 2^31 */
     int height, width, channels; /* of every image; channels is 1 when x has three dimensions */
     int classes;                 /* labels are 0 .. classes-1 */
-    char class_name[MND_MAX_CLASSES][MND_CLASS_NAME]; /* "0".."9" where the file names none */
+    char class_name[MND_MAX_CLASSES][MND_CLASS_NAME]; /* "0", "1" ... if the file has no names */
     char data_sha256[MND_SHA256_HEX];
     char source[256];
 } mnd_dataset_info;
@@ -40,9 +41,9 @@ typedef struct mnd_dataset_info {
 typedef struct mnd_dataset mnd_dataset; /* an open file; opaque */
 
 /*
- * Opens and checks the file: names, types, ranks, equal counts, sizes against the file's length.
- * The labels' range is checked as they are read. MND_NOT_FOUND, MND_IO, MND_FORMAT, with a line
- * that names the file and says what to do.
+ * Opens and checks the file: names, types, dimensions, equal counts, sizes against the length of
+ * the file. Labels are compared with the number of classes when they are read. MND_NOT_FOUND,
+ * MND_IO or MND_FORMAT, with an error line that names the file and says what to do.
  */
 MND_CHECKED mnd_status mnd_dataset_open(const char *path, mnd_dataset **out);
 
@@ -51,17 +52,18 @@ const mnd_dataset_info *mnd_dataset_about(const mnd_dataset *data);
 
 /*
  * Reads images [first, first + count) into images[count * height * width * channels] and their
- * labels into labels[count] (either may be NULL). MND_RANGE for rows the split does not have,
- * MND_FORMAT for a label >= classes (naming its row), MND_IO when the file cannot be read (any
- * more).
+ * labels into labels[count] (either may be NULL). MND_RANGE for rows that the split does not have,
+ * MND_FORMAT for a label >= classes (the error line names its row), MND_IO if the file cannot be
+ * read or has become shorter.
  */
 MND_CHECKED mnd_status mnd_dataset_read(mnd_dataset *data, mnd_split split, int64_t first,
                                         int64_t count, uint8_t *images, uint8_t *labels);
 
 /*
- * Reads the whole file and compares it with data_sha256 (about 0.1 s for MNIST; nothing to do when
- * the file has none). HDF5's own checksums protect the structure of a file that this program wrote,
- * this one the images and labels. MND_FORMAT when they differ, else as mnd_dataset_read.
+ * Reads the whole file and compares it with data_sha256 (about 0.1 s for MNIST); MND_OK at once if
+ * the file has no such attribute. In a file that this program wrote, data_sha256 covers images and
+ * labels, and HDF5's own checksums cover the structures around them. MND_FORMAT if the checksums
+ * differ, otherwise as mnd_dataset_read.
  */
 MND_CHECKED mnd_status mnd_dataset_verify(mnd_dataset *data);
 
@@ -69,30 +71,30 @@ MND_CHECKED mnd_status mnd_dataset_verify(mnd_dataset *data);
 void mnd_dataset_close(mnd_dataset **data);
 
 /*
- * Writing, streamed: the file grows beside its final name and appears under it only in
- * mnd_dataset_writer_finish (fsync, rename, fsync of the folder); until then, or after _abort,
- * nothing is left behind.
+ * Writing in batches. The data goes to a temporary file in the same folder, which gets its final
+ * name in mnd_dataset_writer_finish (fsync, rename, fsync of the folder). If writing fails or is
+ * aborted, the temporary file is removed and a file of the final name stays as it was.
  */
 typedef struct mnd_dataset_writer mnd_dataset_writer;
 
-/* `info` gives counts, sizes, classes, class names and source; checksums are computed. */
+/* `info` provides counts, sizes, classes, class names and source; the checksum is computed. */
 MND_CHECKED mnd_status mnd_dataset_writer_create(const char *path, const mnd_dataset_info *info,
                                                  mnd_dataset_writer **out);
-/* Records the SHA-256 of a source file under `source_sha256`, as "name sha256". */
+/* Adds "name sha256" of a source file to the attribute `source_sha256`. */
 MND_CHECKED mnd_status mnd_dataset_writer_source(mnd_dataset_writer *writer, const char *name,
                                                  const char *sha256);
 /*
- * The next `count` rows of a split, in order, x and y together. The train split is written first,
- * then the test split. MND_RANGE for a label out of range or too many rows.
+ * Appends the next `count` images of a split and their labels. The training split must be complete
+ * before the test split begins. MND_RANGE for a label >= classes or too many rows.
  */
 MND_CHECKED mnd_status mnd_dataset_writer_append(mnd_dataset_writer *writer, mnd_split split,
                                                  int64_t count, const uint8_t *images,
                                                  const uint8_t *labels);
-/* All rows must have come. Frees the writer in any case and sets *writer to NULL. */
+/* MND_RANGE if rows are missing. Frees the writer in any case and sets *writer to NULL. */
 MND_CHECKED mnd_status mnd_dataset_writer_finish(mnd_dataset_writer **writer);
-/* Drops what was written. NULL-safe; sets *writer to NULL. */
+/* Removes the temporary file. NULL-safe; sets *writer to NULL. */
 void mnd_dataset_writer_abort(mnd_dataset_writer **writer);
-/* For a signal handler that ends the process: removes the unfinished file of the writer in use. */
+/* Removes the temporary file of the current writer. For signal handlers that end the process. */
 void mnd_dataset_writer_unlink(void);
 
 #endif

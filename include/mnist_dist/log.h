@@ -1,5 +1,5 @@
 /*
- * log.h - messages for people, on stderr. Results go to stdout and metrics to JSONL instead.
+ * log.h - messages for the user, on stderr. Results go to stdout and metrics to a JSONL file.
  *
  * The libraries do not log; only src/train, src/cli and the watchdog do.
  */
@@ -15,14 +15,14 @@ typedef enum mnd_log_level {
     MND_LOG_DEBUG
 } mnd_log_level;
 
-/* Tells the log who speaks; lines then begin with "[rank/size] " when size > 1. Default 0 of 1. */
+/* Sets the rank that lines begin with: "[rank/size] " when size > 1. The default is 0 of 1. */
 void mnd_log_identity(int rank, int size);
 
 /* Shows messages up to this level; the default is MND_LOG_INFO. */
 void mnd_log_threshold(mnd_log_level level);
 
 /*
- * One line to stderr, written with one write(2) so that ranks do not interleave:
+ * Writes one line to stderr with a single write(2), so that lines of several ranks do not mix:
  * "mnist_dist: [3/8] warning: text". Info lines carry no level word. Thread-safe.
  */
 void mnd_log(mnd_log_level level, const char *format, ...) MND_PRINTF(2, 3);

@@ -1,6 +1,6 @@
 /*
- * metrics.h - JSONL: one JSON object a line, appended by rank 0 as things happen and flushed at
- * once, so that a reader sees whole lines. Not collective.
+ * metrics.h - the metrics file in JSONL format: one JSON object per line. Rank 0 appends a line for
+ * each event and writes it at once, so that a reader always sees complete lines. Not collective.
  *
  *     mnd_metrics_begin(m, "epoch");
  *     mnd_metrics_int(m, "epoch", 1);
@@ -17,11 +17,11 @@
 typedef struct mnd_metrics mnd_metrics; /* opaque */
 
 /*
- * Opens `path`. `resume_epoch` < 0 starts the file afresh. Otherwise the lines already there are
- * kept as they are, except those that are no JSON object (torn by a crash) and what a resumed run
- * will write again: "epoch" objects of an epoch > resume_epoch and any "end" object. (The rewritten
- * file replaces the old one atomically.) A last line that lacks nothing but its newline is kept.
- * MND_IO when the file cannot be read or written.
+ * Opens `path`. If `resume_epoch` < 0 the file is truncated. Otherwise its lines are kept, except
+ * lines that are not a JSON object (incomplete after a crash) and those that a resumed run writes
+ * again: "epoch" objects of epochs > resume_epoch and all "end" objects. (The changed file replaces
+ * the old one atomically.) A last line that lacks only its newline is kept. MND_IO if the file
+ * cannot be read or written.
  */
 MND_CHECKED mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out);
 
@@ -31,16 +31,17 @@ int64_t mnd_metrics_last_epoch(const mnd_metrics *metrics);
 /* Starts an object {"event": event}; the following calls add members in order. */
 void mnd_metrics_begin(mnd_metrics *metrics, const char *event);
 void mnd_metrics_int(mnd_metrics *metrics, const char *key, int64_t value);
-/* NaN and infinities become null (JSON has none). Printed so that it reads back exactly. */
+/* Written so that it reads back exactly. NaN and infinities, which JSON lacks, become null. */
 void mnd_metrics_real(mnd_metrics *metrics, const char *key, double value);
-/* Bytes that are not UTF-8, which JSON is, become '?'. */
+/* JSON is UTF-8: bytes that are not valid UTF-8 become '?'. */
 void mnd_metrics_text(mnd_metrics *metrics, const char *key, const char *value);
-/* A nested object: members that follow go into it until mnd_metrics_leave. One level. */
+/* Starts a nested object, to which members are added until mnd_metrics_leave. One level only. */
 void mnd_metrics_enter(mnd_metrics *metrics, const char *key);
 void mnd_metrics_leave(mnd_metrics *metrics);
 /*
- * Writes the line, whole or not at all as far as the disk allows. MND_IO if it cannot be written,
- * MND_NO_MEMORY if an earlier call ran out. If the file was removed meanwhile a new one is begun.
+ * Writes the line. If the disk is full, the part that was written is removed again. MND_IO if the
+ * line cannot be written, MND_NO_MEMORY if memory was missing for a member. If the file has been
+ * removed in the meantime, a new one is created.
  */
 MND_CHECKED mnd_status mnd_metrics_end(mnd_metrics *metrics);
 

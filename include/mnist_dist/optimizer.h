@@ -1,90 +1,91 @@
 /*
- * optimizer.h - optimizer steps on any range of parameters. Stateless: the caller keeps the slots.
- * Every element is computed by itself, so slices give the same bits as the whole.
+ * optimizer.h - optimizer steps on any range of parameters. Stateless: the caller keeps the slots
+ * (moments, velocities). An element's step depends on that element alone, so that slices give the
+ * same bits as the whole. For those who add an optimizer (docs/extending.md): it is one file with
+ * one mnd_optimizer_ops, and one row in the table of optimizer.c or one call of
+ * mnd_optimizer_register.
  */
 #ifndef MNIST_DIST_OPTIMIZER_H
 #define MNIST_DIST_OPTIMIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "mnist_dist/status.h"
 
-/* id, name, slots, description */
-#define MND_OPTIMIZER_TABLE(X)                                                                     \
-    X(ADAM, "adam", 2, "Kingma and Ba, ICLR 2015, algorithm 1")                                    \
-    X(ADAMW, "adamw", 2, "Loshchilov and Hutter, ICLR 2019: decoupled weight decay")               \
-    X(RMSPROP, "rmsprop", 1, "Tieleman and Hinton 2012, epsilon inside the root as in Keras 3")    \
-    X(SGD, "sgd", 1, "with momentum as in PyTorch: v = momentum v + g, w -= lr v")
+enum { MND_MAX_SLOTS = 2, MND_MAX_SETTINGS = 6, MND_MAX_FACTORS = 8 };
 
-typedef enum mnd_optimizer_kind {
-#define MND_OPTIMIZER_ENUM(id, name, slots, text) MND_##id,
-    MND_OPTIMIZER_TABLE(MND_OPTIMIZER_ENUM)
-#undef MND_OPTIMIZER_ENUM
-        MND_N_OPTIMIZERS
-} mnd_optimizer_kind;
+/* A number that a user may set: --NAME on the command line. */
+typedef struct mnd_setting {
+    const char *name; /* "weight_decay" */
+    double value;     /* default */
+} mnd_setting;
 
-#define MND_MAX_SLOTS 2
-
+/* An optimizer with its settings. */
 typedef struct mnd_optimizer {
-    mnd_optimizer_kind kind;
-    double lr;           /* before the schedule */
-    double beta1, beta2; /* adam, adamw */
-    double rho;          /* rmsprop */
-    double momentum;     /* sgd */
-    double epsilon;
-    double weight_decay; /* adamw: decoupled; sgd: added to the gradient */
+    const struct mnd_optimizer_ops *ops;
+    double lr;                        /* learning rate, before the schedule */
+    double setting[MND_MAX_SETTINGS]; /* in the order of ops->setting */
 } mnd_optimizer;
 
-/*
- * Defaults: adam 0.001, 0.9, 0.999, 1e-8; adamw the same with weight decay 0.01; rmsprop 0.001, rho
- * 0.9, 1e-7; sgd 0.01, momentum 0.9. MND_USAGE for an unknown name, listing the known ones.
- */
-MND_CHECKED mnd_status mnd_optimizer_default(const char *name, mnd_optimizer *out);
-const char *mnd_optimizer_name(mnd_optimizer_kind kind);
-int mnd_optimizer_slots(mnd_optimizer_kind kind);
-const char *mnd_optimizer_slot_name(mnd_optimizer_kind kind, int slot); /* "m", "v" */
+/* What depends on settings, learning rate and step number alone, computed once per step; what each
+   factor is, says the optimizer. */
+typedef struct mnd_step_size {
+    float factor[MND_MAX_FACTORS];
+} mnd_step_size;
 
-/* As the eight numbers of a checkpoint's `setting`, and back. */
-void mnd_optimizer_pack(const mnd_optimizer *opt, double setting[8]);
-void mnd_optimizer_unpack(const double setting[8], mnd_optimizer *opt);
-
-/*
- * Step number t (1, 2, ...) with learning rate `lr` on n parameters:
- *   adam     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;
- *            w -= lr/(1-b1^t) * m / (sqrt(v)/sqrt(1-b2^t) + epsilon)
- *   adamw    w *= 1 - lr * weight_decay, then as adam
- *   rmsprop  v = rho v + (1-rho) g^2;  w -= lr * g / sqrt(v + epsilon)
- *   sgd      g += weight_decay w;  v = momentum v + g (v = g at t = 1);  w -= lr v
- * slot[0], slot[1] are the state of just these n parameters. Buffers must not overlap.
- */
-void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n, float *param,
-                        const float *grad, float *const slot[MND_MAX_SLOTS]);
-
-/*
- * The words (their bits as unsigned integers, modulo 2^32) of parameters and slots, added up before
- * and after an update: what one step left behind must be what the next one finds. One flipped bit
- * anywhere changes the sum, and it costs next to nothing, for the words are at hand.
- */
-typedef struct mnd_word_sum {
+/* Checksums of parameters and slots before and after a step: the sums of their bits as unsigned
+   integers, modulo 2^32. A flipped bit changes them. */
+typedef struct mnd_bit_sum {
     uint32_t before, after;
-} mnd_word_sum;
-/* The same sum of n words that lie still. */
-uint32_t mnd_word_total(size_t n, const float *x);
+} mnd_bit_sum;
 
-/* The same in two parts, for a caller that updates range after range: what hangs on lr and t, once;
- */
-typedef struct mnd_optimizer_rates {
-    mnd_optimizer_kind kind;
-    float a, a1, b, b1; /* decay of the slots, and one less it */
-    float step, root, epsilon, keep;
-} mnd_optimizer_rates;
-void mnd_optimizer_begin(const mnd_optimizer *opt, double lr, int64_t t, mnd_optimizer_rates *out);
+static inline uint32_t mnd_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* Consecutive elements of one array, with their gradient and state. Buffers do not overlap. */
+typedef struct mnd_slice {
+    int array;                  /* of the model: mnd_model_array */
+    size_t first, count;        /* of the array's elements */
+    float *param;               /* (count) */
+    const float *grad;          /* (count) */
+    float *slot[MND_MAX_SLOTS]; /* (count) each */
+    mnd_bit_sum *sum;           /* see mnd_optimizer_ops.sums_bits */
+} mnd_slice;
+
+typedef struct mnd_optimizer_ops {
+    const char *name, *text; /* "adam"; source */
+    double lr;               /* default */
+    int n_slot;
+    const char *slot_name[MND_MAX_SLOTS]; /* in checkpoints: "m", "v" */
+    int n_setting;
+    mnd_setting setting[MND_MAX_SETTINGS];
+    /* Step t = 1, 2, ... with learning rate lr. */
+    void (*prepare)(const mnd_optimizer *opt, double lr, int64_t t, mnd_step_size *out);
+    void (*apply)(const mnd_step_size *step, const mnd_slice *slice);
+    /* Whether apply adds the checksums of the slice to *slice->sum, in the same loop; else the
+       caller takes two passes of its own. Worth the lines in a loop that waits for memory. */
+    bool sums_bits;
+} mnd_optimizer_ops;
+
+/* An optimizer with its defaults; MND_USAGE for an unknown name, listing the known ones. */
+MND_CHECKED mnd_status mnd_optimizer_default(const char *name, mnd_optimizer *out);
+/* MND_USAGE if it has no such setting. */
+MND_CHECKED mnd_status mnd_optimizer_set(mnd_optimizer *opt, const char *name, double value);
+/* A setting, or 0 if it has none of that name. */
+double mnd_optimizer_get(const mnd_optimizer *opt, const char *name);
+/* Known names, separated by `between`. */
+void mnd_optimizer_names(const char *between, char *out, size_t size);
+
 /*
- * then any number of ranges, each spread over up to `threads` threads (at most 256) where that
- * pays. Their words are added to *sum.
+ * Adds an optimizer, to be used by name from then on. `ops` is borrowed for the life of the
+ * process. MND_USAGE when the name exists or there are too many. Not for several threads at once.
  */
-void mnd_optimizer_apply(const mnd_optimizer_rates *rates, int threads, size_t n, float *param,
-                         const float *grad, float *const slot[MND_MAX_SLOTS], mnd_word_sum *sum);
+MND_CHECKED mnd_status mnd_optimizer_register(const mnd_optimizer_ops *ops);
 
 #endif

@@ -11,13 +11,13 @@
 typedef struct mnd_sha256 mnd_sha256; /* opaque */
 
 MND_CHECKED mnd_status mnd_sha256_create(mnd_sha256 **out);
-/* Hashing itself cannot fail once the object exists; an internal failure surfaces in _finish. */
+/* Returns no status: an error inside OpenSSL is reported by mnd_sha256_finish. */
 void mnd_sha256_update(mnd_sha256 *hash, const void *data, size_t bytes);
-/* Writes the digest and makes the object ready for the next message. */
+/* Writes the digest and resets the object for the next message. */
 MND_CHECKED mnd_status mnd_sha256_finish(mnd_sha256 *hash, char hex[MND_SHA256_HEX]);
 void mnd_sha256_destroy(mnd_sha256 **hash);
 
-/* One call for a buffer, one for a file (streamed). */
+/* The digest of a buffer, and of a file, which is read in blocks. */
 MND_CHECKED mnd_status mnd_sha256_buffer(const void *data, size_t bytes, char hex[MND_SHA256_HEX]);
 MND_CHECKED mnd_status mnd_sha256_file(const char *path, char hex[MND_SHA256_HEX]);
 

@@ -1,13 +1,13 @@
 /*
- * status.h - how every function of the libraries reports failure.
+ * status.h - how all functions of the libraries report errors.
  *
- * A function that can fail returns mnd_status and leaves one line of explanation behind, to be
- * read with mnd_error(). The libraries never print and never exit; the program decides.
+ * A function that can fail returns mnd_status and stores one line of explanation, which the caller
+ * reads with mnd_error(). The libraries never print and never exit; the program does.
  */
 #ifndef MNIST_DIST_STATUS_H
 #define MNIST_DIST_STATUS_H
 
-/* name, meaning. The order is the order of severity: mnd_comm_agree() takes the largest. */
+/* Name and meaning, in the order of severity: mnd_comm_agree() returns the most severe one. */
 #define MND_STATUS_TABLE(X)                                                                        \
     X(OK, "success")                                                                               \
     X(NOT_FOUND, "no such file or entry")                                                          \
@@ -17,7 +17,7 @@
     X(FORMAT, "malformed or damaged data")                                                         \
     X(IO, "input or output failed")                                                                \
     X(NUMERIC, "the computation produced NaN or infinity")                                         \
-    X(MISMATCH, "things that must agree differ")                                                   \
+    X(MISMATCH, "values that must be equal differ")                                                \
     X(UNSUPPORTED, "not supported")                                                                \
     X(NO_MEMORY, "out of memory")                                                                  \
     X(COMM, "communication failed")                                                                \
@@ -32,14 +32,14 @@ typedef enum mnd_status {
 #define MND_CHECKED __attribute__((warn_unused_result))
 #define MND_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* Runs expr; on failure jumps to the function's one cleanup label with `status` set. */
+/* Evaluates expr into `status`; on failure jumps to the function's cleanup label. */
 #define MND_TRY(expr)                                                                              \
     do {                                                                                           \
         status = (expr);                                                                           \
         if (status != MND_OK) goto cleanup;                                                        \
     } while (0)
 
-/* Records an explanation for the caller and jumps to cleanup. */
+/* Stores an error line, sets `status` to code and jumps to cleanup. */
 #define MND_FAIL(code, ...)                                                                        \
     do {                                                                                           \
         status = mnd_fail((code), __VA_ARGS__);                                                    \
@@ -53,12 +53,12 @@ const char *mnd_status_text(mnd_status status);
 
 /*
  * Stores one line (without a newline, cut at 1023 bytes) as this thread's last error and returns
- * `status`, so that `return mnd_fail(MND_IO, "cannot open %s: %s", ...)` reads well. The line says
- * what is wrong and, where it can, what to do.
+ * `status`, so that a function can end with `return mnd_fail(MND_IO, "cannot open %s: %s", ...)`.
+ * The line says what is wrong and, if possible, what the user can do.
  */
 mnd_status mnd_fail(mnd_status status, const char *format, ...) MND_PRINTF(2, 3);
 #ifdef __clang_analyzer__
-/* The analyzer sees one file at a time: this tells it that a failure never looks like success. */
+/* The analyzer does not see the definition: this tells it that the argument is returned. */
 #define mnd_fail(status, ...) ((void)(mnd_fail)((status), __VA_ARGS__), (status))
 #endif
 

@@ -2,10 +2,10 @@
 #ifndef MNIST_DIST_TIMER_H
 #define MNIST_DIST_TIMER_H
 
-/* Seconds on the monotonic clock: differences mean something, the value itself does not. */
+/* Seconds on the monotonic clock. Only differences between two values have a meaning. */
 double mnd_now(void);
 
-/* Seconds since this process was started by the kernel (start-up cost included); < 0 unknown. */
+/* Seconds since the kernel started this process, dynamic linking included; negative if unknown. */
 double mnd_process_age(void);
 
 #endif

@@ -28,10 +28,11 @@ typedef struct mnd_train_config {
     int64_t batch_size;    /* global, over all processes */
     int64_t epochs;
     uint64_t seed;
-    int logical_ranks;          /* 0: as the checkpoint says, else the number of processes */
+    double clip_norm;           /* largest norm of the whole gradient; 0: no limit */
+    int logical_ranks;          /* 0: as the checkpoint says, else mnd_train_logical_ranks */
     const char *exchange;       /* name from exchange.h, or "auto" */
     int threads;                /* of each process */
-    bool plain;                 /* products by OpenBLAS, no fused kernels */
+    bool plain;                 /* products by OpenBLAS, no layers fused */
     const char *checkpoint_dir; /* NULL: no checkpoints */
     int64_t checkpoint_every;   /* steps, besides each epoch's end; 0: epochs only */
     int keep;                   /* checkpoints to keep; 0: all */
@@ -43,6 +44,11 @@ typedef struct mnd_train_config {
         target_accuracy; /* stop after the epoch that reaches it on the test images; > 1: never */
     bool keep_signals;   /* the process ends with this run: see mnd_train */
 } mnd_train_config;
+
+/* Logical ranks where the user does not say: 8, or as many as processes if these are more; not more
+   than there are images. So one command gives the same weights on 1 to 8 processes. */
+#define MND_LOGICAL_RANKS 8
+int mnd_train_logical_ranks(int processes, int64_t images);
 
 /* What a run is, once it is set up. Borrowed, valid during the run. */
 typedef struct mnd_train_setup {

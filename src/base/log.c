@@ -32,7 +32,7 @@ void mnd_log(mnd_log_level level, const char *format, ...) {
     const char *p = line;
     while (used > 0) {
         ssize_t done = write(STDERR_FILENO, p, used);
-        if (done <= 0) return; /* nobody is listening; a log must not take the run down */
+        if (done <= 0) return; /* stderr is closed or full: that must not stop the run */
         p += done;
         used -= (size_t)done;
     }

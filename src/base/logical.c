@@ -15,7 +15,7 @@ int64_t mnd_shard_count(int64_t images, int logical, int l) {
     return images / logical + (l < images % logical);
 }
 
-int64_t mnd_tickets_before(int64_t t, int logical, int l) {
+int64_t mnd_samples_before(int64_t t, int logical, int l) {
     return t / logical + (l < t % logical);
 }
 
@@ -24,7 +24,7 @@ int64_t mnd_tickets_before(int64_t t, int logical, int l) {
  * intervals [k 2^j, (k + 1) 2^j) that begin below V, cut off at V. So the longest node that begins
  * at a is found by doubling while a stays a multiple of the length.
  */
-int mnd_tree_parts(int logical, int first, int last, int *part) {
+int mnd_subtrees(int logical, int first, int last, int *subtree) {
     int n = 0;
     for (int a = first; a < last; n++) {
         int end = a + 1;
@@ -34,10 +34,10 @@ int mnd_tree_parts(int logical, int first, int last, int *part) {
             end = cut;
             if (cut == logical) break;
         }
-        if (part != NULL) part[n] = a;
+        if (subtree != NULL) subtree[n] = a;
         a = end;
     }
-    if (part != NULL) part[n] = last;
+    if (subtree != NULL) subtree[n] = last;
     return n;
 }
 
@@ -47,21 +47,20 @@ static int largest_power_below(int n) {
     return power;
 }
 
-/* Emits the additions for parts [begin, end), which make up one node of the tree. */
-static mnd_tree_add *schedule(int begin, int end, const int *part, mnd_tree_add *add) {
+/* Emits the additions for subtrees [begin, end), which make up one node of the tree. */
+static mnd_tree_add *schedule(int begin, int end, const int *subtree, mnd_tree_add *add) {
     if (end - begin == 1) return add;
-    const int middle = part[begin] + largest_power_below(part[end] - part[begin]);
+    const int middle = subtree[begin] + largest_power_below(subtree[end] - subtree[begin]);
     int split = begin + 1;
-    while (part[split] < middle) split++;
-    add = schedule(begin, split, part, add);
-    add = schedule(split, end, part, add);
+    while (subtree[split] < middle) split++;
+    add = schedule(begin, split, subtree, add);
+    add = schedule(split, end, subtree, add);
     *add = (mnd_tree_add){.into = begin, .from = split};
     return add + 1;
 }
 
-void mnd_tree_schedule(int logical, int n, const int *part, mnd_tree_add *add) {
-    (void)logical; /* part[n] says it too */
-    if (n > 0) schedule(0, n, part, add);
+void mnd_tree_schedule(int n, const int *subtree, mnd_tree_add *add) {
+    if (n > 0) schedule(0, n, subtree, add);
 }
 
 double mnd_tree_sum(const double *value, int logical) {

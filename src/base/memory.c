@@ -4,22 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
+
+/* A huge page on x86-64 and usually on AArch64; elsewhere merely an alignment. */
+static const size_t huge_page = (size_t)2 << 20;
+
+static size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 mnd_status mnd_alloc(void **out, size_t count, size_t size, const char *what) {
     *out = NULL;
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - MND_HUGE_PAGE)
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - huge_page)
         return mnd_fail(MND_NO_MEMORY, "%s: %zu x %zu bytes do not fit in memory", what, count,
                         size);
     bytes = bytes == 0 ? MND_ALIGN : mnd_align_up(bytes);
-    const bool huge = bytes >= 2 * MND_HUGE_PAGE;
-    if (huge) bytes = mnd_huge_up(bytes);
-    void *p = aligned_alloc(huge ? MND_HUGE_PAGE : MND_ALIGN, bytes);
+    const bool huge = bytes >= 2 * huge_page;
+    if (huge) bytes = round_up(bytes, huge_page);
+    void *p = aligned_alloc(huge ? huge_page : MND_ALIGN, bytes);
     if (p == NULL) return mnd_fail(MND_NO_MEMORY, "%s: no memory for %zu bytes", what, bytes);
-    /* Fewer pages to fault in and to look up; where there are none, nothing is lost. */
+    /* Huge pages save page faults and TLB misses; a kernel without them ignores the call. */
     if (huge) (void)madvise(p, bytes, MADV_HUGEPAGE);
     memset(p, 0, bytes);
     *out = p;
@@ -27,37 +29,6 @@ mnd_status mnd_alloc(void **out, size_t count, size_t size, const char *what) {
 }
 
 void mnd_free(void *p) { free(p); }
-
-#ifdef __SSE2__
-void mnd_send(void *to, const void *from, size_t bytes) {
-    char *t = to;
-    const char *f = from;
-    const size_t vector = sizeof(__m128i);
-    /* Such stores begin where vectors do. */
-    size_t head = (vector - (uintptr_t)t % vector) % vector;
-    if (head > bytes) head = bytes;
-    memcpy(t, f, head);
-    size_t i = head;
-    for (; i + vector <= bytes; i += vector)
-        _mm_stream_si128((__m128i *)(void *)(t + i),
-                         _mm_loadu_si128((const __m128i *)(const void *)(f + i)));
-    memcpy(t + i, f + i, bytes - i);
-}
-
-/* A release store does not wait for non-temporal ones. */
-void mnd_sent(void) { _mm_sfence(); }
-
-mnd_sending mnd_send_wanted(void) {
-    const char *wanted = getenv("MNIST_DIST_SEND");
-    if (wanted != NULL && strcmp(wanted, "always") == 0) return MND_SEND_ALWAYS;
-    if (wanted != NULL && strcmp(wanted, "never") == 0) return MND_SEND_NEVER;
-    return MND_SEND_IF_FASTER;
-}
-#else
-void mnd_send(void *to, const void *from, size_t bytes) { memcpy(to, from, bytes); }
-void mnd_sent(void) {}
-mnd_sending mnd_send_wanted(void) { return MND_SEND_NEVER; }
-#endif
 
 mnd_status mnd_arena_create(mnd_arena *arena, size_t size, const char *what) {
     void *base = NULL;

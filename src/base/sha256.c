@@ -8,7 +8,7 @@
 
 struct mnd_sha256 {
     EVP_MD_CTX *context; /* owned */
-    int good;            /* every OpenSSL call so far succeeded */
+    int good;            /* all OpenSSL calls so far have succeeded */
 };
 
 mnd_status mnd_sha256_create(mnd_sha256 **out) {

@@ -26,7 +26,7 @@ const char *mnd_status_text(mnd_status status) {
 }
 
 mnd_status(mnd_fail)(mnd_status status, const char *format, ...) {
-    /* Through a second buffer, so that an argument may be mnd_error() itself. */
+    /* Formatted into a second buffer first, because an argument may be mnd_error() itself. */
     char line[sizeof last_error];
     va_list args;
     va_start(args, format);

@@ -19,7 +19,7 @@ double mnd_process_age(void) {
     const size_t n = fread(line, 1, sizeof line - 1, f);
     fclose(f);
     line[n] = '\0';
-    const char *p = strrchr(line, ')'); /* the command name may hold blanks */
+    const char *p = strrchr(line, ')'); /* the command name before it may contain spaces */
     unsigned long long start = 0;
     if (p == NULL || sscanf(p + 1,
                             " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "

@@ -1,4 +1,4 @@
-/* bench_plot.c - the measurements as one SVG picture: two log-log panels. */
+/* bench_plot.c - draws the measurements as an SVG picture with two log-log panels. */
 #include <math.h>
 #include <string.h>
 
@@ -6,9 +6,10 @@
 
 enum { WIDTH = 1000, HEIGHT = 460, PANEL = 380, TALL = 320, TOP = 60 };
 
-/* Powers of `base` from low to high, over PANEL by TALL pixels from (left, TOP). */
+/* The axes of a panel of PANEL by TALL pixels whose upper left corner is (left, TOP). */
 typedef struct axes {
-    double left, x0, x1, y0, y1; /* ends as logarithms */
+    double left;
+    double x0, x1, y0, y1; /* log10 of the smallest and largest values */
 } axes;
 
 static double at_x(const axes *a, double x) {
@@ -19,13 +20,14 @@ static double at_y(const axes *a, double y) {
     return TOP + TALL * (1.0 - (log10(y) - a->y0) / (a->y1 - a->y0));
 }
 
-/* Ends a little outside of the values, and never the same. */
+/* Moves the ends of an axis a little outwards, so that they also differ. */
 static void stretch(double *low, double *high) {
     const double more = 0.05 * (*high - *low) + 0.05;
     *low -= more;
     *high += more;
 }
 
+/* Extends the range of an axis to a value. */
 static void widen(double *low, double *high, double value) {
     const double l = log10(value);
     if (l < *low) *low = l;
@@ -173,14 +175,15 @@ static void draw_messages(FILE *out, const mnd_bench *b) {
 }
 
 void bench_write_svg(FILE *out, const mnd_bench *b) {
-    fprintf(out,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d "
-            "%d\" font-family=\"sans-serif\" font-size=\"12\">\n"
-            "<style>.grid{stroke:#ddd}.ideal{stroke:#999;stroke-dasharray:5 4}</style>\n"
-            "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n"
-            "<text x=\"80\" y=\"24\" font-size=\"14\">%s, batch %lld, %d thread%s a rank</text>\n",
-            WIDTH, HEIGHT, WIDTH, HEIGHT, b->model, (long long)b->batch_size, b->threads,
-            b->threads == 1 ? "" : "s");
+    fprintf(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d "
+        "%d\" font-family=\"sans-serif\" font-size=\"12\">\n"
+        "<style>.grid{stroke:#ddd}.ideal{stroke:#999;stroke-dasharray:5 4}</style>\n"
+        "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n"
+        "<text x=\"80\" y=\"24\" font-size=\"14\">%s, batch %lld, %d thread%s per rank</text>\n",
+        WIDTH, HEIGHT, WIDTH, HEIGHT, b->model, (long long)b->batch_size, b->threads,
+        b->threads == 1 ? "" : "s");
     draw_scaling(out, b);
     draw_messages(out, b);
     fprintf(out, "</svg>\n");

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "mnist_dist/model.h"
+#include "mnist_dist/kernels.h"
 
 const char *bench_way(const char *way) { return strcmp(way, "mpi") == 0 ? "MPI_Allreduce" : way; }
 
@@ -11,28 +11,30 @@ static const mnd_bench_row *one_process(const mnd_bench *b) { return &b->row[0];
 
 /* -------------------------------------------------------------------------------------- tables */
 
-static void print_rows(FILE *out, const mnd_bench *b, bool weak) {
-    fprintf(out, "\n%s scaling: batch %lld %s\n", weak ? "Weak" : "Strong",
-            (long long)b->batch_size, weak ? "a process" : "over all processes");
-    fprintf(out, "%5s %5s  %-12s %10s %8s %6s %9s | %5s %5s %5s %5s %5s | %s\n", "ranks", "hosts",
-            "exchange", "images/s", "speed-up", "effic.", "ms a step", "data", "comp.", "exch.",
-            "opt.", "wait", "slowest (over the mean)");
-    for (int i = 0; i < b->n_row; i++) {
-        const mnd_bench_row *r = &b->row[i];
-        if (r->weak != weak) continue;
-        const mnd_time_split *t = &r->time;
-        const double percent = 100.0 / r->seconds;
-        fprintf(out,
-                "%5d %5d  %-12s %10.0f %8.2f %5.1f%% %9.3f | %4.1f%% %4.1f%% %4.1f%% %4.1f%% "
-                "%4.1f%% | rank %d on %s (+%.1f%%)\n",
-                r->ranks, r->nodes, r->exchange, r->images_per_second, r->efficiency * r->ranks,
-                100.0 * r->efficiency, 1e3 * r->seconds, percent * t->data, percent * t->compute,
-                percent * t->exchange, percent * t->optimizer, percent * t->wait, r->slowest,
-                r->host, 100.0 * (r->busy / r->busy_mean - 1.0));
-    }
+static void print_row(FILE *out, const mnd_bench_row *r, const char *exchange) {
+    const mnd_time_split *t = &r->time;
+    const double percent = 100.0 / r->seconds;
+    fprintf(out,
+            "%5d %5d  %-12s %10.0f %8.2f %5.1f%% %9.3f | %4.1f%% %4.1f%% %4.1f%% %4.1f%% %4.1f%% | "
+            "rank %d on %s (+%.1f%%)\n",
+            r->ranks, r->nodes, exchange, r->images_per_second, r->efficiency * r->ranks,
+            100.0 * r->efficiency, 1e3 * r->seconds, percent * t->data, percent * t->compute,
+            percent * t->exchange, percent * t->optimizer, percent * t->wait, r->slowest, r->host,
+            100.0 * (r->busy / r->busy_mean - 1.0));
 }
 
-/* The number of processes of the tables and pictures of messages: the largest measured. */
+static void print_rows(FILE *out, const mnd_bench *b, bool weak) {
+    fprintf(out, "\n%s scaling: batch %lld %s\n", weak ? "Weak" : "Strong",
+            (long long)b->batch_size, weak ? "per process" : "over all processes");
+    fprintf(out, "%5s %5s  %-12s %10s %8s %6s %9s | %5s %5s %5s %5s %5s | %s\n", "ranks", "hosts",
+            "exchange", "images/s", "speed-up", "effic.", "ms/step", "data", "comp.", "exch.",
+            "opt.", "wait", "slowest (over the mean)");
+    for (int i = 0; i < b->n_row; i++)
+        if (b->row[i].weak == weak) print_row(out, &b->row[i], b->row[i].exchange);
+    if (!weak) print_row(out, &b->textbook, "textbook");
+}
+
+/* Whether a message was measured on all ranks: tables and picture show only these. */
 static bool of_all(const mnd_bench *b, const mnd_bench_message *m) { return m->ranks == b->ranks; }
 
 static const mnd_bench_message *find_message(const mnd_bench *b, const char *way, size_t bytes) {
@@ -85,7 +87,7 @@ static void print_predictions(FILE *out, const mnd_bench *b) {
     fprintf(out, "\nExpected of more ranks (more of the same: %s)\n",
             b->nodes > 1 ? "nodes on this network" : "cores on this host");
     fprintf(out, "%-7s %6s %12s %9s %7s %10s  %s\n", "scaling", "ranks", "images/s", "speed-up",
-            "effic.", "ms a step", "checked");
+            "effic.", "ms/step", "checked");
     for (int i = 0; i < b->n_prediction; i++) {
         const mnd_bench_prediction *p = &b->prediction[i];
         char checked[96] = "-";
@@ -106,7 +108,7 @@ static void print_predictions(FILE *out, const mnd_bench *b) {
 void bench_print(FILE *out, const bench_about *about, const mnd_bench *b) {
     const mnd_bench_config *c = about->config;
     fprintf(out, "%s: %zu parameters, %s, %lld images %s%s\n", b->model, b->n_param,
-            mnd_optimizer_name(c->optimizer.kind), (long long)b->images,
+            c->optimizer.ops->name, (long long)b->images,
             c->data != NULL ? "of " : "drawn in memory", c->data != NULL ? c->data : "");
     fprintf(
         out, "%d rank%s on %d host%s, %d thread%s each; %s; %s; median of %d turns of %d steps\n",
@@ -115,6 +117,7 @@ void bench_print(FILE *out, const bench_about *about, const mnd_bench *b) {
     if (b->note[0] != '\0') fprintf(out, "Note: %s\n", b->note);
     print_rows(out, b, false);
     print_rows(out, b, true);
+    fprintf(out, "textbook: train --textbook, that is OpenBLAS and MPI_Allreduce.\n");
     fprintf(out,
             "Efficiency: median over the turns of rate / (ranks * rate of one rank in the same "
             "turn).\n");
@@ -132,7 +135,8 @@ static void json_text(FILE *out, const char *key, const char *text) {
         else if (*s < 0x20)
             fprintf(out, "\\u%04x", *s);
         else
-            fputc(*s < 0x80 ? *s : '?', out); /* JSON is UTF-8; file names need not be */
+            fputc(*s < 0x80 ? *s : '?',
+                  out); /* JSON must be UTF-8, but file names may be any bytes */
     }
     fputs("\",", out);
 }
@@ -142,7 +146,7 @@ static void json_real(FILE *out, const char *key, double value) {
     if (isfinite(value))
         fprintf(out, "%.9g", value);
     else
-        fputs("null", out); /* JSON has no other word for it */
+        fputs("null", out); /* JSON has no NaN or infinity */
     fputc(',', out);
 }
 
@@ -175,30 +179,17 @@ static void json_row(FILE *out, const mnd_bench *b, const mnd_bench_row *r) {
     fputs("]", out);
 }
 
-void bench_write_json(FILE *out, const bench_about *about, const mnd_bench *b) {
-    const mnd_bench_config *c = about->config;
-    fputs("{", out);
-    json_text(out, "version", MND_VERSION);
-    json_text(out, "mpi", about->mpi);
-    json_text(out, "products", mnd_products_name(c->plain));
-    json_text(out, "model", b->model);
-    json_int(out, "n_param", (int64_t)b->n_param);
-    json_text(out, "optimizer", mnd_optimizer_name(c->optimizer.kind));
-    json_text(out, "data", c->data != NULL ? c->data : "drawn");
-    json_int(out, "images", b->images);
-    json_int(out, "batch_size", b->batch_size);
-    json_int(out, "ranks", b->ranks);
-    json_int(out, "hosts", b->nodes);
-    json_int(out, "threads", b->threads);
-    json_int(out, "steps", b->steps);
-    json_int(out, "repeats", b->repeats);
-    json_text(out, "note", b->note);
+static void json_rows(FILE *out, const mnd_bench *b) {
     fputs("\n\"rows\":[", out);
     for (int i = 0; i < b->n_row; i++) {
         fputs(i > 0 ? "},\n{" : "\n{", out);
         json_row(out, b, &b->row[i]);
     }
-    fputs("}],\n\"messages\":[", out);
+    fputs("}]", out);
+}
+
+static void json_messages(FILE *out, const mnd_bench *b) {
+    fputs(",\n\"messages\":[", out);
     for (int i = 0; i < b->n_message; i++) {
         const mnd_bench_message *m = &b->message[i];
         fputs(i > 0 ? ",\n{" : "\n{", out);
@@ -208,7 +199,11 @@ void bench_write_json(FILE *out, const bench_about *about, const mnd_bench *b) {
         json_int(out, "bytes", (int64_t)m->bytes);
         fprintf(out, "\"seconds\":%.9g}", m->seconds);
     }
-    fputs("],\n\"fits\":[", out);
+    fputs("]", out);
+}
+
+static void json_fits(FILE *out, const mnd_bench *b) {
+    fputs(",\n\"fits\":[", out);
     for (int i = 0; i < b->n_fit; i++) {
         const mnd_bench_fit *f = &b->fit[i];
         fputs(i > 0 ? ",\n{" : "\n{", out);
@@ -222,7 +217,11 @@ void bench_write_json(FILE *out, const bench_about *about, const mnd_bench *b) {
         json_real(out, "error", f->line.error);
         fprintf(out, "\"points\":%d}", f->line.points);
     }
-    fputs("],\n\"predictions\":[", out);
+    fputs("]", out);
+}
+
+static void json_predictions(FILE *out, const mnd_bench *b) {
+    fputs(",\n\"predictions\":[", out);
     for (int i = 0; i < b->n_prediction; i++) {
         const mnd_bench_prediction *p = &b->prediction[i];
         fputs(i > 0 ? ",\n{" : "\n{", out);
@@ -240,5 +239,33 @@ void bench_write_json(FILE *out, const bench_about *about, const mnd_bench *b) {
         else
             fputs("null}", out);
     }
-    fprintf(out, "],\n\"rate_of_one\":%.9g}\n", one_process(b)->images_per_second);
+    fputs("]", out);
+}
+
+void bench_write_json(FILE *out, const bench_about *about, const mnd_bench *b) {
+    const mnd_bench_config *c = about->config;
+    fputs("{", out);
+    json_text(out, "version", MND_VERSION);
+    json_text(out, "mpi", about->mpi);
+    json_text(out, "products", mnd_products_name(c->plain));
+    json_text(out, "model", b->model);
+    json_int(out, "n_param", (int64_t)b->n_param);
+    json_text(out, "optimizer", c->optimizer.ops->name);
+    json_text(out, "data", c->data != NULL ? c->data : "drawn");
+    json_int(out, "images", b->images);
+    json_int(out, "batch_size", b->batch_size);
+    json_int(out, "ranks", b->ranks);
+    json_int(out, "hosts", b->nodes);
+    json_int(out, "threads", b->threads);
+    json_int(out, "steps", b->steps);
+    json_int(out, "repeats", b->repeats);
+    json_text(out, "note", b->note);
+    json_rows(out, b);
+    fputs(",\n\"textbook\":{", out);
+    json_row(out, b, &b->textbook);
+    fputs("}", out);
+    json_messages(out, b);
+    json_fits(out, b);
+    json_predictions(out, b);
+    fprintf(out, ",\n\"rate_of_one\":%.9g}\n", one_process(b)->images_per_second);
 }

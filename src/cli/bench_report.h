@@ -1,4 +1,4 @@
-/* bench_report.h - a finished measurement as tables, as JSON and as a picture. */
+/* bench_report.h - prints the results of bench as tables, as JSON and as an SVG picture. */
 #ifndef MNIST_DIST_CLI_BENCH_REPORT_H
 #define MNIST_DIST_CLI_BENCH_REPORT_H
 
@@ -6,19 +6,19 @@
 
 #include "mnist_dist/bench.h"
 
-/* What was asked for, and by what it was computed; strings are borrowed. */
+/* The configuration of the measurement; strings are borrowed. */
 typedef struct bench_about {
     const mnd_bench_config *config;
-    const char *mpi;
+    const char *mpi; /* the MPI library */
 } bench_about;
 
 void bench_print(FILE *out, const bench_about *about, const mnd_bench *bench);
 /* One JSON object; seconds and bytes throughout. */
 void bench_write_json(FILE *out, const bench_about *about, const mnd_bench *bench);
-/* SVG: speed-up over processes, and exchange time over bytes. */
+/* SVG: speed-up over the number of ranks, and time of the exchange over bytes. */
 void bench_write_svg(FILE *out, const mnd_bench *bench);
 
-/* The name of a way for people: "MPI_Allreduce" for "mpi". */
+/* The displayed name of an exchange: "MPI_Allreduce" for "mpi". */
 const char *bench_way(const char *way);
 
 #endif

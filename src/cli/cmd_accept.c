@@ -1,4 +1,4 @@
-/* accept: PASSED or FAILED for this machine. */
+/* cmd_accept.c - tests whether the program works correctly on this machine. */
 #include <stdio.h>
 #include <string.h>
 
@@ -27,14 +27,12 @@ int cmd_accept(int argc, char **argv) {
             "answer is known to the bit, an accuracy floor, every exchange against an exact sum,\n"
             "identity of the replicas, and the rate of a step against its model. Needs no data.\n"
             "Exit code 0 if all lines say PASSED, 1 otherwise."};
-    char **argument;
-    int n_argument, n = 0, failed = 0;
-    bool helped;
+    command_line line;
+    int n = 0, failed = 0;
     mnd_comm *comm = NULL;
     mnd_acceptance row[MND_MAX_ACCEPTANCES];
-    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
-                                      &n_argument, &helped);
-    if (helped) return EXIT_DONE;
+    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &line);
+    if (line.helped) return EXIT_DONE;
     status = command_join(status, &comm);
     if (status != MND_OK) return command_leave(status, &comm);
     const int rank = mnd_comm_rank(comm);

@@ -1,4 +1,4 @@
-/* bench: how the program scales on these processes, and why. */
+/* cmd_bench.c - measures how the program scales on these processes. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +15,7 @@ typedef struct choices {
     bool synthetic;
 } choices;
 
-/* Opened before anything is measured: a wrong path must not cost the measurement. */
+/* Called before the measurement, so that a wrong path is reported at once. */
 static mnd_status open_file(const char *path, FILE **out) {
     *out = NULL;
     if (path == NULL) return MND_OK;
@@ -24,7 +24,7 @@ static mnd_status open_file(const char *path, FILE **out) {
     return MND_OK;
 }
 
-/* Also when there is nothing to close. */
+/* MND_OK if there is nothing to close. */
 static mnd_status close_file(const char *path, FILE **file) {
     if (*file == NULL) return MND_OK;
     const bool bad = ferror(*file) != 0;
@@ -65,7 +65,7 @@ static mnd_status bench(mnd_comm *comm, const mnd_bench_config *c, const choices
     }
     MND_TRY(mnd_comm_agree(comm, status, NULL));
 cleanup:
-    /* After a failure there is nothing in them. */
+    /* Still open only after a failure, when nothing was written to them. */
     if (json != NULL) (void)fclose(json);
     if (plot != NULL) (void)fclose(plot);
     mnd_bench_free(&result);
@@ -98,7 +98,7 @@ int cmd_bench(int argc, char **argv) {
         {"messages", OPTION_INT, &k.messages, "N", 1, 100000,
          "messages of each size in a turn of the exchange alone (10)"},
         {"exchange", OPTION_TEXT, &c.exchange, "NAME", 0, 0,
-         "auto, allreduce, shared or hierarchical (auto)"},
+         "auto, mpi, tree, shared or hierarchical (auto)"},
         {"threads", OPTION_INT, &k.threads, "T", 1, 256, "threads of each process (1)"},
         {"products", OPTION_CHOICE, &k.products, "native|openblas", 0, 0,
          "own kernels, or the plain reference by OpenBLAS (native)"},
@@ -114,13 +114,10 @@ int cmd_bench(int argc, char **argv) {
             "others sleep (strong scaling: the same batch over all; weak: the same batch each),\n"
             "says where the time went and which rank was slowest, measures the exchange alone,\n"
             "and predicts what more ranks would give."};
-    char **argument;
-    int n_argument;
-    bool helped;
+    command_line line;
     mnd_comm *comm = NULL;
-    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
-                                      &n_argument, &helped);
-    if (helped) return EXIT_DONE;
+    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &line);
+    if (line.helped) return EXIT_DONE;
     if (status == MND_OK) status = mnd_optimizer_default(k.optimizer, &c.optimizer);
     c.plain = strcmp(k.products, "openblas") == 0;
     c.steps = (int)k.steps;

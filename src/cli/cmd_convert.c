@@ -1,4 +1,4 @@
-/* cmd_convert.c - IDX files to one HDF5 data file. Needs no MPI: one process. */
+/* cmd_convert.c - converts IDX files to an HDF5 data file. Runs in one process, without MPI. */
 #include <stdio.h>
 
 #include "commands.h"
@@ -14,7 +14,7 @@ static const command_usage usage = {
     "checked; an existing file is replaced only once the new one is complete.",
     1, 1};
 
-/* The one line on stdout: read back from the file itself. */
+/* Prints the line on stdout, with what is read back from the new file. */
 static mnd_status print_result(const char *path, double seconds) {
     mnd_status status = MND_OK;
     mnd_dataset *data = NULL;
@@ -39,15 +39,12 @@ int cmd_convert(int argc, char **argv) {
         {"transpose", OPTION_FLAG, &transpose, NULL, 0, 0,
          "exchange rows and columns of every image, as EMNIST needs it"},
     };
-    char **argument;
-    int n_argument;
-    bool helped;
-    MND_TRY(
-        options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &argument, &n_argument, &helped));
-    if (helped || !command_speaks()) return EXIT_DONE;
+    command_line line;
+    MND_TRY(options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &line));
+    if (line.helped || !command_is_first()) return EXIT_DONE;
     progress bar;
     progress_start(&bar, "converting");
-    status = mnd_convert_idx(argument[0], output, transpose, progress_show, &bar);
+    status = mnd_convert_idx(line.argument[0], output, transpose, progress_show, &bar);
     const double seconds = progress_end(&bar);
     if (status == MND_OK) status = print_result(output, seconds);
 cleanup:

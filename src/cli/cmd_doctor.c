@@ -1,4 +1,4 @@
-/* doctor: what is wrong with this launch, and the command that mends it. */
+/* cmd_doctor.c - checks a launch and names the commands that repair it. */
 #include <stdio.h>
 #include <string.h>
 
@@ -6,7 +6,7 @@
 #include "mnist_dist/doctor.h"
 #include "options.h"
 
-/* Prints the findings; the worst severity decides the exit code. */
+/* Prints the findings; returns the highest severity, which decides the exit code. */
 static mnd_severity print_findings(const mnd_finding *finding, int n) {
     static const char *const word[] = {"ok", "WARNING", "FATAL"};
     mnd_severity worst = MND_HEALTHY;
@@ -42,15 +42,13 @@ int cmd_doctor(int argc, char **argv) {
         .arguments = "",
         .text = "Examines this launch - start it exactly as you start train - and prints what is "
                 "wrong\n"
-                "with it and the command that mends it. Exit code 1 if anything is fatal."};
-    char **argument;
-    int n_argument, n = 0;
-    bool helped;
+                "with it and the command that repairs it. Exit code 1 if anything is fatal."};
+    command_line line;
+    int n = 0;
     mnd_comm *comm = NULL;
     mnd_finding finding[MND_MAX_FINDINGS];
-    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
-                                      &n_argument, &helped);
-    if (helped) return EXIT_DONE;
+    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &line);
+    if (line.helped) return EXIT_DONE;
     status = command_join(status, &comm);
     if (status != MND_OK) return command_leave(status, &comm);
     q.threads = (int)threads;

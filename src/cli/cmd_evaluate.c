@@ -1,10 +1,11 @@
-/* evaluate: a checkpoint on the test (or training) images, spread over all processes. */
+/* cmd_evaluate.c - evaluates a checkpoint on the test or training images, on all processes. */
 #include <stdio.h>
 #include <string.h>
 
 #include "commands.h"
 #include "display.h"
 #include "mnist_dist/evaluate.h"
+#include "mnist_dist/kernels.h"
 #include "mnist_dist/memory.h"
 #include "options.h"
 
@@ -13,7 +14,7 @@ typedef struct choices {
     int threads;
 } choices;
 
-/* The data must be of the kind that the checkpoint was trained on. */
+/* Image size and number of classes must be those of the training data of the checkpoint. */
 static mnd_status check_data(const mnd_checkpoint *ckpt, const mnd_dataset_info *info,
                              const choices *k) {
     if (ckpt->input[0] == info->height && ckpt->input[1] == info->width &&
@@ -80,15 +81,12 @@ int cmd_evaluate(int argc, char **argv) {
             "mpirun too; every image counts once.",
         .min_arguments = 1,
         .max_arguments = 1};
-    char **argument;
-    int n_argument;
-    bool helped;
+    command_line line;
     mnd_comm *comm = NULL;
-    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
-                                      &n_argument, &helped);
-    if (helped) return EXIT_DONE;
+    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &line);
+    if (line.helped) return EXIT_DONE;
     if (status == MND_OK) {
-        k.path = argument[0];
+        k.path = line.argument[0];
         k.threads = (int)threads;
     }
     status = command_join(status, &comm);

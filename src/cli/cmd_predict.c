@@ -1,10 +1,12 @@
-/* cmd_predict.c - what a trained network sees in one image or in pictures. Needs no MPI. */
+/* cmd_predict.c - classifies an image of a data file, or PNG pictures. Runs without MPI. */
 #include <stdio.h>
 #include <string.h>
 
 #include "commands.h"
 #include "mnist_dist/checkpoint.h"
 #include "mnist_dist/dataset.h"
+#include "mnist_dist/loops.h"
+#include "mnist_dist/loss.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/picture.h"
 #include "mnist_dist/train.h"
@@ -25,14 +27,14 @@ typedef struct predictor {
     mnd_checkpoint ckpt;
     mnd_model *model;
     float *param;
-    mnd_dataset *data; /* NULL: no names for the classes but their numbers */
+    mnd_dataset *data; /* NULL: classes have no names, only numbers */
     uint8_t *image;    /* (height, width, channels) */
     uint8_t *grey;     /* (height, width): the image to be drawn */
     float *part;       /* (classes) probabilities */
     bool color;
 } predictor;
 
-/* "Sneaker", or the number where no data file tells the names; valid until the next call. */
+/* "Sneaker", or the number if there is no data file with names. Valid until the next call. */
 static const char *class_name(const predictor *p, int class) {
     static char number[16];
     if (p->data != NULL) return mnd_dataset_about(p->data)->class_name[class];
@@ -40,12 +42,12 @@ static const char *class_name(const predictor *p, int class) {
     return number;
 }
 
-/* Pixels of an image, whatever its channels. */
+/* Pixels of an image, not counting channels. */
 static size_t plane_size(const predictor *p) {
     return (size_t)p->ckpt.input[0] * (size_t)p->ckpt.input[1];
 }
 
-/* More than one channel is drawn as their mean. */
+/* Draws the mean of the channels. */
 static void draw_image(predictor *p) {
     const int *input = p->ckpt.input, channels = input[2];
     const uint8_t *pixel = p->image;
@@ -57,7 +59,7 @@ static void draw_image(predictor *p) {
     mnd_picture_draw(stdout, p->grey, input[0], input[1], p->color);
 }
 
-/* A bar for a probability; in eighths of a character where there are such. */
+/* Prints a bar for a probability; with colours its length is a multiple of 1/8 character. */
 static void print_bar(float part, bool color, bool strong) {
     static const char *const piece[] = {"",       "\u258f", "\u258e", "\u258d",
                                         "\u258c", "\u258b", "\u258a", "\u2589"};
@@ -69,8 +71,8 @@ static void print_bar(float part, bool color, bool strong) {
     if (color) printf("%s\x1b[0m", piece[length % step]);
 }
 
-/* Runs the network on p->image and prints the picture, all probabilities and the answer, which is
- * returned: the first of the largest. */
+/* Classifies p->image; prints the picture, all probabilities and the answer, which it returns: the
+ * first class of the highest probability. */
 static int answer(predictor *p) {
     const int *input = p->ckpt.input, classes = p->ckpt.classes;
     mnd_pixels(plane_size(p) * (size_t)input[2], p->image, mnd_model_input(p->model));
@@ -182,27 +184,24 @@ int cmd_predict(int argc, char **argv) {
         {"color", OPTION_CHOICE, &k.color, TERMINAL_COLOR_CHOICES, 0, 0,
          "draw with colours (auto: on a terminal)"},
     };
-    char **argument;
-    int n_argument;
-    bool helped;
+    command_line line;
     predictor p = {0};
-    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
-                                      &n_argument, &helped);
-    if (helped || !command_speaks()) return EXIT_DONE;
+    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &line);
+    if (line.helped || !command_is_first()) return EXIT_DONE;
     int code = EXIT_DONE;
-    if (status == MND_OK && (k.index < 0) == (n_argument == 1))
+    if (status == MND_OK && (k.index < 0) == (line.n_argument == 1))
         status = mnd_fail(MND_USAGE, "predict: needs either --index N or one or more FILE.png; see "
                                      "'mnist_dist predict --help'");
     if (status != MND_OK) return command_exit(status);
     if (k.index >= 0 && k.data == NULL) k.data = "data/mnist.h5";
-    p.path = argument[0];
+    p.path = line.argument[0];
     p.color = terminal_color(k.color);
     status = load(&p, &k);
     if (status == MND_OK && k.index >= 0) status = predict_index(&p, &k);
     code = command_exit(status);
-    /* One bad picture does not keep the others from being read. */
-    for (int i = 1; status == MND_OK && i < n_argument; i++) {
-        const int bad = command_exit(predict_picture(&p, argument[i]));
+    /* A picture that cannot be read does not prevent the others from being classified. */
+    for (int i = 1; status == MND_OK && i < line.n_argument; i++) {
+        const int bad = command_exit(predict_picture(&p, line.argument[i]));
         code = code == EXIT_DONE ? bad : code;
     }
     unload(&p);

@@ -1,4 +1,4 @@
-/* cmd_show.c - what the tutorials explore by hand before they train: the data, and one image. */
+/* cmd_show.c - describes a split of a data file and shows one of its images. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,9 @@
 #include "terminal.h"
 
 static const command_usage usage = {"show", "",
-                                    "Shows a split of a data file - shapes, types, least and "
-                                    "greatest value, images per class - and\n"
-                                    "one of its images: label, one-hot form, and the picture.",
+                                    "Shows a split of a data file - shapes, types, smallest and "
+                                    "largest value, images per class - and\n"
+                                    "one of its images: label, one-hot vector, and the picture.",
                                     0, 0};
 
 enum { CHUNK = 1 << 20, BAR = 40 };
@@ -27,7 +27,7 @@ static int64_t image_size(const mnd_dataset_info *info) {
     return (int64_t)info->height * info->width * info->channels;
 }
 
-/* Adds the whole split to *out, read about CHUNK bytes at a time. */
+/* Adds all images and labels of a split to *out. Reads about CHUNK bytes at a time. */
 static mnd_status take_survey(mnd_dataset *data, mnd_split split, survey *out) {
     mnd_status status = MND_OK;
     const mnd_dataset_info *info = mnd_dataset_about(data);
@@ -103,7 +103,7 @@ static void print_survey(const mnd_dataset_info *info, const char *split, int64_
     }
 }
 
-/* Grey values for the eye: the mean of the channels. */
+/* Grey values to be drawn: the mean of the channels. */
 static void make_grey(const mnd_dataset_info *info, const uint8_t *image, uint8_t *grey) {
     const int n = info->height * info->width, c = info->channels;
     for (int i = 0; i < n; i++) {
@@ -113,7 +113,7 @@ static void make_grey(const mnd_dataset_info *info, const uint8_t *image, uint8_
     }
 }
 
-/* One channel after the other, as numbers. */
+/* Prints one channel after the other, as numbers. */
 static void print_numbers(const mnd_dataset_info *info, const uint8_t *image, uint8_t *plane) {
     const int n = info->height * info->width, c = info->channels;
     for (int k = 0; k < c; k++) {
@@ -166,12 +166,9 @@ int cmd_show(int argc, char **argv) {
         {"color", OPTION_CHOICE, &color, TERMINAL_COLOR_CHOICES, 0, 0,
          "draw with colours (auto: on a terminal)"},
     };
-    char **argument;
-    int n_argument;
-    bool helped;
-    MND_TRY(
-        options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &argument, &n_argument, &helped));
-    if (helped || !command_speaks()) return EXIT_DONE;
+    command_line line;
+    MND_TRY(options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &line));
+    if (line.helped || !command_is_first()) return EXIT_DONE;
     MND_TRY(mnd_dataset_open(path, &data));
     const mnd_dataset_info *info = mnd_dataset_about(data);
     const mnd_split split = strcmp(split_name, "test") == 0 ? MND_TEST : MND_TRAIN;

@@ -1,4 +1,4 @@
-/* summary: the layer table of a model. */
+/* cmd_summary.c - prints the layers of a model. */
 #include <stdio.h>
 
 #include "commands.h"
@@ -19,13 +19,10 @@ int cmd_summary(int argc, char **argv) {
         .name = "summary",
         .arguments = "",
         .text = "Prints the layers of a model with their output shapes and parameters."};
-    char **argument;
-    int n_argument;
-    bool helped;
+    command_line line;
     mnd_model *model = NULL;
-    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &argument,
-                                      &n_argument, &helped);
-    if (helped) return EXIT_DONE;
+    mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &line);
+    if (line.helped) return EXIT_DONE;
     if (status == MND_OK) {
         const mnd_shape input = {.ndim = 3, .dim = {(int)height, (int)width, (int)channels}};
         const mnd_model_options options = {.threads = 1};

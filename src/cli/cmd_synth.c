@@ -1,4 +1,4 @@
-/* cmd_synth.c - a data file of digits drawn by the program. Needs no MPI: one process. */
+/* cmd_synth.c - writes a data file of synthetic digits. Runs in one process, without MPI. */
 #include <stdio.h>
 
 #include "commands.h"
@@ -9,9 +9,10 @@
 
 static const command_usage usage = {
     "synth", "",
-    "Draws handwritten-looking digits (strokes in several styles under random distortion, in the\n"
-    "form of MNIST's) and writes them to one data file, as many as wanted: for tests, for weak\n"
-    "scaling, and for where MNIST cannot be had. The same seed gives the same digits everywhere.",
+    "Draws digits that resemble handwriting (strokes in several styles, randomly distorted) in "
+    "the\n"
+    "format of MNIST and writes any number of them to one data file: for tests, for weak scaling,\n"
+    "and for machines without access to MNIST. Equal seeds give equal digits everywhere.",
     0, 0};
 
 int cmd_synth(int argc, char **argv) {
@@ -24,12 +25,9 @@ int cmd_synth(int argc, char **argv) {
         {"test-images", OPTION_INT, &test_images, "M", 1, INT32_MAX, "test images (10000)"},
         {"seed", OPTION_INT, &seed, "S", 0, 9e15, "which digits are drawn (1)"},
     };
-    char **argument;
-    int n_argument;
-    bool helped;
-    MND_TRY(
-        options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &argument, &n_argument, &helped));
-    if (helped || !command_speaks()) return EXIT_DONE;
+    command_line line;
+    MND_TRY(options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &line));
+    if (line.helped || !command_is_first()) return EXIT_DONE;
     progress bar;
     progress_start(&bar, "drawing");
     status = mnd_synth_file(output, images, test_images, (uint64_t)seed, progress_show, &bar);

@@ -1,14 +1,14 @@
-/* commands.h - the subcommands. Each gets argv[0] = its own name and returns the exit code. */
+/* commands.h - the subcommands. argv[0] is the name of the command; each returns the exit code. */
 #ifndef MNIST_DIST_CLI_COMMANDS_H
 #define MNIST_DIST_CLI_COMMANDS_H
 
 #include "mnist_dist/comm.h"
 #include "mnist_dist/status.h"
 
-/* Exit codes: what scripts and batch systems rely on. */
+/* Exit codes, which scripts and batch systems rely on. STOPPED: by a signal, after a checkpoint. */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
 
-/* name, one line for the list of commands */
+/* name, and one line for the list of commands */
 #define COMMAND_TABLE(X)                                                                           \
     X(train, "train, evaluate after each epoch, write checkpoints")                                \
     X(evaluate, "loss, accuracy and confusion matrix of a checkpoint")                             \
@@ -18,7 +18,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
     X(show, "a split of a data file, and one of its images")                                       \
     X(convert, "IDX files to one HDF5 data file")                                                  \
     X(synth, "a data file of digits drawn by the program")                                         \
-    X(doctor, "what is wrong with this launch, and what mends it")                                 \
+    X(doctor, "what is wrong with this launch, and how to repair it")                              \
     X(accept, "PASSED or FAILED for this machine")
 
 #define COMMAND_DECLARE(name, text) int cmd_##name(int argc, char **argv);
@@ -26,25 +26,22 @@ COMMAND_TABLE(COMMAND_DECLARE)
 #undef COMMAND_DECLARE
 
 /*
- * Whether this process explains what all agree on. Until a command says so, rank 0 does, as far as
- * the launcher's environment tells the rank.
+ * Whether this process prints the error lines that all processes of a launch have in common: rank
+ * 0. Before command_join the rank is taken from the environment variables of the launcher. Commands
+ * for one process do nothing in the other processes of a launch.
  */
-void command_speaker(int speaks);
-
-/* Whether it is this process. Commands for one process do nothing in the others of a launch. */
-int command_speaks(void);
+int command_is_first(void);
 
 /*
- * Joins the other processes and agrees with them on `status`, that of reading the options. Even a
- * wrong option is said that way: a rank that left before rank 0 has spoken would have the launcher
- * silence it. *comm may be NULL afterwards. Collective.
+ * Starts communication and agrees with all processes on `status`, the result of reading the
+ * options. Called even after a wrong option: if another rank exited before rank 0 has printed the
+ * error line, the launcher could kill rank 0 first. *comm may be NULL afterwards. Collective.
  */
 mnd_status command_join(mnd_status status, mnd_comm **comm);
-/* command_exit, then leaves the other processes. Collective. */
+/* command_exit, then ends communication. Collective. */
 int command_leave(mnd_status status, mnd_comm **comm);
 
-/* Logs mnd_error() (from the speaker only) if status is not MND_OK and returns the exit code that
- * belongs to it. */
+/* Returns the exit code of `status`. Unless it is MND_OK, the first process logs mnd_error(). */
 int command_exit(mnd_status status);
 
 #endif

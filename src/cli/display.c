@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "mnist_dist/exchange.h"
+#include "mnist_dist/kernels.h"
 #include "mnist_dist/log.h"
 #include "mnist_dist/timer.h"
 
@@ -44,7 +44,8 @@ void display_summary(const mnd_model *model) {
            (double)mnd_model_n_param(model) * 4.0 / 1e6);
 }
 
-/* mpirun gives its ranks a pipe for stderr; whether a person watches shows at mpirun's own. */
+/* Whether the user sees stderr on a terminal. mpirun connects the stderr of its ranks to a pipe, so
+ * there the stderr of mpirun itself, the parent process, is tested. */
 static bool watched(void) {
     if (isatty(STDERR_FILENO)) return true;
     if (getenv("OMPI_COMM_WORLD_SIZE") == NULL) return false;
@@ -77,9 +78,9 @@ static void show_setup(void *context, const mnd_train_setup *s) {
            mnd_comm_size(s->comm), mnd_comm_size(s->comm) == 1 ? "" : "es", s->nodes,
            s->nodes == 1 ? "" : "s", s->threads, s->threads == 1 ? "" : "s", s->logical_ranks,
            s->logical_ranks == 1 ? "" : "s", s->exchange, mnd_products_name(c->plain));
-    printf("Optimizer: %s, learning rate %g; batch %lld over all processes (%.4g a process), %lld "
-           "steps an epoch, seed %llu\n",
-           mnd_optimizer_name(c->optimizer.kind), c->optimizer.lr, (long long)c->batch_size,
+    printf("Optimizer: %s, learning rate %g; batch %lld over all processes (%.4g per process), "
+           "%lld steps per epoch, seed %llu\n",
+           c->optimizer.ops->name, c->optimizer.lr, (long long)c->batch_size,
            (double)c->batch_size / mnd_comm_size(s->comm), (long long)s->steps_per_epoch,
            (unsigned long long)c->seed);
     if (s->resumed_from != NULL)

@@ -1,4 +1,4 @@
-/* display.h - what people see of a run: layer table, live progress, a line an epoch. */
+/* display.h - the output of a run: layer table, live progress, one line per epoch. */
 #ifndef MNIST_DIST_CLI_DISPLAY_H
 #define MNIST_DIST_CLI_DISPLAY_H
 
@@ -11,12 +11,12 @@ void display_summary(const mnd_model *model);
 
 /* State of the display; zero it. */
 typedef struct display {
-    bool live; /* a progress line is rewritten on stderr */
-    double shown;
-    int width; /* characters of the line on the screen */
+    bool live;    /* a progress line is rewritten on stderr */
+    double shown; /* when the progress line was last printed, by mnd_now */
+    int width;    /* characters of the progress line on the screen */
 } display;
 
-/* `progress` is auto, always or never; auto: when somebody watches stderr, also through mpirun. */
+/* `progress` is auto, always or never. auto: if stderr, or that of mpirun, is a terminal. */
 void display_start(display *d, const char *progress);
 /* The observer of mnd_train; its context is the display. */
 mnd_train_observer display_observer(display *d);

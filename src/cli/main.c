@@ -1,4 +1,4 @@
-/* main.c - picks the subcommand. */
+/* main.c - calls the subcommand. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,13 +21,11 @@ static const struct {
 };
 enum { N_COMMANDS = sizeof command / sizeof command[0] };
 
-static int speaker = -1; /* not told yet */
+static int is_first = -1; /* whether this is rank 0; -1: communication has not started */
 
-void command_speaker(int speaks) { speaker = speaks; }
-
-int command_speaks(void) {
+int command_is_first(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
-    if (speaker >= 0) return speaker;
+    if (is_first >= 0) return is_first;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *rank = getenv(names[i]);
         if (rank != NULL) return strcmp(rank, "0") == 0;
@@ -40,14 +38,14 @@ mnd_status command_join(mnd_status status, mnd_comm **comm) {
     snprintf(why, sizeof why, "%s", mnd_error());
     const mnd_status joined = mnd_comm_start(comm);
     if (joined != MND_OK) return joined;
-    command_speaker(mnd_comm_rank(*comm) == 0);
+    is_first = mnd_comm_rank(*comm) == 0;
     if (status != MND_OK) status = mnd_fail(status, "%s", why);
     return mnd_comm_agree(*comm, status, NULL);
 }
 
 int command_exit(mnd_status status) {
     if (status == MND_OK) return EXIT_DONE;
-    if (command_speaks())
+    if (command_is_first())
         mnd_log(status == MND_STOPPED ? MND_LOG_INFO : MND_LOG_ERROR, "%s", mnd_error());
     if (status == MND_STOPPED) return EXIT_STOPPED;
     return status == MND_USAGE ? EXIT_USAGE : EXIT_FAILED;
@@ -65,12 +63,12 @@ static void print_help(void) {
            "Distributed data-parallel training on MNIST over MPI.\n\nCommands:\n");
     for (int i = 0; i < N_COMMANDS; i++) printf("  %-10s%s\n", command[i].name, command[i].text);
     printf(
-        "\nNo command means train. 'mnist_dist COMMAND --help' tells more.\n"
+        "\nNo command means train. 'mnist_dist COMMAND --help' lists the options.\n"
         "Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by a signal after a checkpoint\n"
-        "(start again to go on).\n");
+        "(start again with --resume auto to continue).\n");
 }
 
-/* Results that did not reach stdout (a full disk) are no success. */
+/* If results could not be written to stdout (a full disk), the command has failed. */
 static int finish_output(int code) {
     errno = 0;
     if ((fflush(stdout) == 0 && ferror(stdout) == 0) || code != EXIT_DONE) return code;
@@ -79,16 +77,17 @@ static int finish_output(int code) {
 }
 
 /*
- * OpenBLAS starts a thread a core as it is loaded. Each wants 128 MB of address space and, where a
- * limit denies them (ulimit -v, some batch systems), spins for them for ever, so that the program
- * never ends. OpenBLAS looks at the environment only then: hence the second start, with one thread.
+ * OpenBLAS starts one thread per core when it is loaded. Each thread allocates 128 MB of address
+ * space and retries for ever if a limit (ulimit -v, some batch systems) forbids it, so that the
+ * program would never end. The number of threads can only be set by an environment variable before
+ * OpenBLAS is loaded. Under such a limit the program therefore sets it and starts itself again.
  */
 static void keep_openblas_small(char **argv) {
     struct rlimit most;
     if (getrlimit(RLIMIT_AS, &most) != 0 || most.rlim_cur == RLIM_INFINITY) return;
     if (getenv("OPENBLAS_NUM_THREADS") != NULL || setenv("OPENBLAS_NUM_THREADS", "1", 1) != 0)
         return;
-    (void)execv("/proc/self/exe", argv); /* failing that, go on as it is */
+    (void)execv("/proc/self/exe", argv); /* if that fails, continue without */
 }
 
 int main(int argc, char **argv) {
@@ -103,7 +102,7 @@ int main(int argc, char **argv) {
         printf("mnist_dist %s\n", MND_VERSION);
         return finish_output(EXIT_DONE);
     }
-    /* Options without a command are those of train. */
+    /* Without a command the options are those of train. */
     static char train[] = "train";
     const int skip = name[0] != '\0' && name[0] != '-';
     if (!skip) {

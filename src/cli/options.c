@@ -8,10 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What getopt_long returns for a long option: beyond every character. */
-enum { MAX_ROWS = 64, HELP_CODE = 1000, LONG_CODE = 1001 };
+enum {
+    MAX_ROWS = 64,
+    /* What getopt_long returns for --help and for the long option of row 0, 1, ...: values that
+     * differ from those of all characters, which it returns for letters. */
+    HELP_CODE = 1000,
+    LONG_CODE
+};
 
-/* "o,output" has the letter 'o' and the name "output"; 0 for a row without a letter. */
+/* 'o' for a row named "o,output"; '\0' for one without a letter. */
 static char row_letter(const option_row *row) {
     return row->name[0] != '\0' && row->name[1] == ',' ? row->name[0] : '\0';
 }
@@ -49,41 +54,53 @@ static bool is_choice(const char *choices, const char *value) {
     return false;
 }
 
-/* `from` is how the user gave it: "--lr" or "MNIST_DIST_LR". */
-static mnd_status set_value(const option_row *row, const char *from, const char *value) {
+static mnd_status set_flag(const option_row *row, const char *from, const char *value) {
+    if (value == NULL || is_choice("1|true|yes|on", value))
+        *(bool *)row->target = true;
+    else if (is_choice("0|false|no|off", value))
+        *(bool *)row->target = false;
+    else
+        return mnd_fail(MND_USAGE, "%s: '%s' is not one of 1, true, yes, on, 0, false, no, off",
+                        from, value);
+    return MND_OK;
+}
+
+static mnd_status set_int(const option_row *row, const char *from, const char *value) {
     char *end = NULL;
     errno = 0;
+    const long long x = strtoll(value, &end, 10);
+    if (end == value || *end != '\0' || isspace((unsigned char)value[0]))
+        return mnd_fail(MND_USAGE, "%s: '%s' is not a whole number", from, value);
+    if (errno == ERANGE || (double)x < row->low || (double)x > row->high)
+        return mnd_fail(MND_USAGE, "%s: %s is not between %.0f and %.0f", from, value, row->low,
+                        row->high);
+    *(int64_t *)row->target = x;
+    return MND_OK;
+}
+
+static mnd_status set_real(const option_row *row, const char *from, const char *value) {
+    char *end = NULL;
+    const double x = strtod(value, &end);
+    if (end == value || *end != '\0' || isspace((unsigned char)value[0]))
+        return mnd_fail(MND_USAGE, "%s: '%s' is not a number", from, value);
+    if (!isfinite(x) || x < row->low || x > row->high)
+        return mnd_fail(MND_USAGE, "%s: %s is not between %g and %g", from, value, row->low,
+                        row->high);
+    *(double *)row->target = x;
+    return MND_OK;
+}
+
+/*
+ * `from` names the place that the value comes from, for error lines: "--lr" or "MNIST_DIST_LR".
+ * `value` is NULL for a flag on the command line.
+ */
+static mnd_status set_value(const option_row *row, const char *from, const char *value) {
     switch (row->type) {
-    case OPTION_FLAG:
-        if (value == NULL || is_choice("1|true|yes|on", value))
-            *(bool *)row->target = true;
-        else if (is_choice("0|false|no|off", value))
-            *(bool *)row->target = false;
-        else
-            return mnd_fail(MND_USAGE, "%s: '%s' is neither 1 nor 0", from, value);
-        return MND_OK;
-    case OPTION_INT: {
-        const long long x = strtoll(value, &end, 10);
-        if (end == value || *end != '\0' || isspace((unsigned char)value[0]))
-            return mnd_fail(MND_USAGE, "%s: '%s' is not a whole number", from, value);
-        if (errno == ERANGE || (double)x < row->low || (double)x > row->high)
-            return mnd_fail(MND_USAGE, "%s: %s is not between %.0f and %.0f", from, value, row->low,
-                            row->high);
-        *(int64_t *)row->target = x;
-        return MND_OK;
-    }
-    case OPTION_REAL: {
-        const double x = strtod(value, &end);
-        if (end == value || *end != '\0' || isspace((unsigned char)value[0]))
-            return mnd_fail(MND_USAGE, "%s: '%s' is not a number", from, value);
-        if (!isfinite(x) || x < row->low || x > row->high)
-            return mnd_fail(MND_USAGE, "%s: %s is not between %g and %g", from, value, row->low,
-                            row->high);
-        *(double *)row->target = x;
-        return MND_OK;
-    }
+    case OPTION_FLAG: return set_flag(row, from, value);
+    case OPTION_INT: return set_int(row, from, value);
+    case OPTION_REAL: return set_real(row, from, value);
     case OPTION_TEXT:
-        if (value[0] == '\0') return mnd_fail(MND_USAGE, "%s: the value is empty", from);
+        if (value[0] == '\0') return mnd_fail(MND_USAGE, "%s: the value is empty; give one", from);
         *(const char **)row->target = value;
         return MND_OK;
     case OPTION_CHOICE:
@@ -95,13 +112,19 @@ static mnd_status set_value(const option_row *row, const char *from, const char 
     return mnd_fail(MND_INTERNAL, "%s: option of an unknown type", from);
 }
 
+static char environment_char(char c) { return c == '-' ? '_' : (char)toupper((unsigned char)c); }
+
+/* "MNIST_DIST_BATCH_SIZE" for the option "batch-size"; cut to fit. */
+static void environment_name(const char *option, char *out, size_t size) {
+    size_t n = (size_t)snprintf(out, size, "MNIST_DIST_");
+    for (; *option != '\0' && n < size - 1; option++) out[n++] = environment_char(*option);
+    out[n] = '\0';
+}
+
 static mnd_status read_environment(const option_row *row, int n_row) {
     for (int i = 0; i < n_row; i++) {
-        char name[64] = "MNIST_DIST_";
-        size_t n = strlen(name);
-        for (const char *p = row_name(&row[i]); *p != '\0' && n < sizeof name - 1; p++)
-            name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
-        name[n] = '\0';
+        char name[64];
+        environment_name(row_name(&row[i]), name, sizeof name);
         const char *value = getenv(name);
         if (value == NULL) continue;
         const mnd_status status = set_value(&row[i], name, value);
@@ -110,60 +133,85 @@ static mnd_status read_environment(const option_row *row, int n_row) {
     return MND_OK;
 }
 
-mnd_status options_parse(const command_usage *usage, const option_row *row, int n_row, int argc,
-                         char **argv, char ***argument, int *n_argument, bool *helped) {
-    *helped = false;
-    *n_argument = 0;
-    struct option long_option[MAX_ROWS + 2] = {0};
-    char letters[2 * MAX_ROWS + 3] = ":h"; /* ':' in front: say which error it was */
-    size_t n_letters = 2;
-    if (n_row > MAX_ROWS) return mnd_fail(MND_INTERNAL, "too many options");
+/* What getopt_long takes: all letters in one string, all names in one table. */
+typedef struct getopt_tables {
+    char letters[2 * MAX_ROWS + 3];
+    struct option names[MAX_ROWS + 2]; /* the options, --help, and a zeroed row as the end */
+} getopt_tables;
+
+static void make_tables(const option_row *row, int n_row, getopt_tables *out) {
+    /* The leading ':' makes getopt_long return ':' for a missing value and '?' for other errors. */
+    *out = (getopt_tables){.letters = ":h"};
+    size_t n_letters = strlen(out->letters);
     for (int i = 0; i < n_row; i++) {
         const bool flag = row[i].type == OPTION_FLAG;
-        long_option[i] = (struct option){.name = row_name(&row[i]),
-                                         .has_arg = flag ? no_argument : required_argument,
-                                         .val = LONG_CODE + i};
+        out->names[i] = (struct option){.name = row_name(&row[i]),
+                                        .has_arg = flag ? no_argument : required_argument,
+                                        .val = LONG_CODE + i};
         if (row_letter(&row[i]) == '\0') continue;
-        letters[n_letters++] = row_letter(&row[i]);
-        if (!flag) letters[n_letters++] = ':';
+        out->letters[n_letters++] = row_letter(&row[i]);
+        if (!flag) out->letters[n_letters++] = ':';
     }
-    letters[n_letters] = '\0';
-    long_option[n_row] = (struct option){.name = "help", .val = HELP_CODE};
+    out->names[n_row] = (struct option){.name = "help", .val = HELP_CODE};
+}
 
+/* The line for an option that getopt_long returned as '?' (unknown) or ':' (without its value). */
+static mnd_status refuse_option(const command_usage *usage, int code, char **argv) {
+    /*
+     * optopt is the letter of the wrong option; for a long option it is its code, or 0 if there is
+     * no such option. The wrong long option is argv[optind - 1]. This does not hold for letters: in
+     * "-vx", optind is only incremented after the last letter of the word.
+     */
+    const char letter[] = {'-', (char)optopt, '\0'};
+    const char *word = optopt > 0 && optopt < HELP_CODE ? letter : argv[optind - 1];
+    return mnd_fail(MND_USAGE, "%s: %s %s; see 'mnist_dist %s --help'", usage->name, word,
+                    code == ':' ? "needs a value" : "is not a valid option", usage->name);
+}
+
+/* The row that a code returned by getopt_long stands for. */
+static const option_row *find_row(const option_row *row, int n_row, int code) {
+    if (code >= LONG_CODE) return &row[code - LONG_CODE];
+    for (int i = 0; i < n_row; i++)
+        if (row_letter(&row[i]) == code) return &row[i];
+    return NULL;
+}
+
+static mnd_status check_arguments(const command_usage *usage, char **argument, int n_argument) {
+    if (n_argument < usage->min_arguments)
+        return mnd_fail(MND_USAGE, "%s: needs %s; see 'mnist_dist %s --help'", usage->name,
+                        usage->arguments, usage->name);
+    if (usage->max_arguments >= 0 && n_argument > usage->max_arguments)
+        return mnd_fail(MND_USAGE, "%s: '%s' is one argument too many; see 'mnist_dist %s --help'",
+                        usage->name, argument[usage->max_arguments], usage->name);
+    return MND_OK;
+}
+
+mnd_status options_parse(const command_usage *usage, const option_row *row, int n_row, int argc,
+                         char **argv, command_line *out) {
+    getopt_tables tables;
+    *out = (command_line){0};
+    if (n_row > MAX_ROWS) return mnd_fail(MND_INTERNAL, "too many options");
+    make_tables(row, n_row, &tables);
     mnd_status status = read_environment(row, n_row);
     if (status != MND_OK) return status;
-    optind = 0; /* glibc: start afresh */
+    optind = 0; /* for glibc: start again, also after an earlier call */
     opterr = 0;
     int code;
-    while ((code = getopt_long(argc, argv, letters, long_option, NULL)) != -1) {
+    while ((code = getopt_long(argc, argv, tables.letters, tables.names, NULL)) != -1) {
         if (code == HELP_CODE || code == 'h') {
             print_help(usage, row, n_row);
-            *helped = true;
+            out->helped = true;
             return MND_OK;
         }
-        if (code == '?' || code == ':') {
-            /* A letter may stand in the middle of a word, which getopt has then not left yet. */
-            const char letter[] = {'-', (char)optopt, '\0'};
-            const char *word = optopt > 0 && optopt < HELP_CODE ? letter : argv[optind - 1];
-            return mnd_fail(MND_USAGE, "%s: %s %s; see 'mnist_dist %s --help'", usage->name, word,
-                            code == ':' ? "needs a value" : "is not a valid option", usage->name);
-        }
-        int found = code - LONG_CODE;
-        for (int i = 0; i < n_row && code < HELP_CODE; i++)
-            if (row_letter(&row[i]) == code) found = i;
-        const option_row *r = &row[found];
+        if (code == '?' || code == ':') return refuse_option(usage, code, argv);
+        const option_row *r = find_row(row, n_row, code);
         char from[64];
+        if (r == NULL) return mnd_fail(MND_INTERNAL, "%s: unexpected option", usage->name);
         snprintf(from, sizeof from, "--%s", row_name(r));
         status = set_value(r, from, optarg);
         if (status != MND_OK) return status;
     }
-    *argument = argv + optind;
-    *n_argument = argc - optind;
-    if (*n_argument < usage->min_arguments)
-        return mnd_fail(MND_USAGE, "%s: needs %s; see 'mnist_dist %s --help'", usage->name,
-                        usage->arguments, usage->name);
-    if (usage->max_arguments >= 0 && *n_argument > usage->max_arguments)
-        return mnd_fail(MND_USAGE, "%s: '%s' is one argument too many; see 'mnist_dist %s --help'",
-                        usage->name, (*argument)[usage->max_arguments], usage->name);
-    return MND_OK;
+    out->argument = argv + optind;
+    out->n_argument = argc - optind;
+    return check_arguments(usage, out->argument, out->n_argument);
 }

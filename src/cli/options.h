@@ -1,9 +1,11 @@
 /*
- * options.h - one table of options a command: parsing, environment, ranges and --help come from it.
+ * options.h - reads command lines. Every command describes its options in one table, from which
+ * parsing, environment variables, range checks and --help are derived.
  *
- * "--name VALUE", "--name=VALUE"; MNIST_DIST_NAME (upper case, '-' as '_') in the environment means
- * the same and is overridden by the command line. A row may have a letter, too: "-o VALUE". Names
- * may be shortened while unambiguous, as getopt_long(3) allows. "--" ends the options.
+ * Forms: "--name VALUE", "--name=VALUE", and "-o VALUE" if the row has a letter. Names may be
+ * abbreviated as long as they are unambiguous, as getopt_long(3) allows. "--" ends the options. The
+ * environment variable MNIST_DIST_NAME (upper case, '_' instead of '-') means the same as --name;
+ * the command line takes precedence.
  */
 #ifndef MNIST_DIST_CLI_OPTIONS_H
 #define MNIST_DIST_CLI_OPTIONS_H
@@ -14,7 +16,7 @@
 #include "mnist_dist/status.h"
 
 typedef enum option_type {
-    OPTION_FLAG,   /* bool *: takes no value (in the environment: 0, 1, true, false, yes, no) */
+    OPTION_FLAG,   /* bool *: no value; in the environment 1, true, yes, on, 0, false, no, off */
     OPTION_INT,    /* int64_t *: within [low, high] */
     OPTION_REAL,   /* double *: within [low, high], finite */
     OPTION_TEXT,   /* const char **: not empty */
@@ -22,29 +24,36 @@ typedef enum option_type {
 } option_type;
 
 typedef struct option_row {
-    const char *name; /* without the dashes; "o,output" takes -o as well (never 'h': help) */
+    const char
+        *name; /* without the dashes; "o,output" also accepts -o ('h' is reserved for help) */
     option_type type;
-    void *target;      /* holds the default until the option is given */
-    const char *value; /* how --help names the value ("N", "FILE"), or the choices */
+    void *target;      /* of the type given above; holds the default value before parsing */
+    const char *value; /* the name of the value in --help ("N", "FILE"), or the choices */
     double low, high;
-    const char *help; /* one line; the default is part of it */
+    const char *help; /* one line, which mentions the default */
 } option_row;
 
 typedef struct command_usage {
     const char *name;                 /* "predict" */
     const char *arguments;            /* "CKPT [FILE.png...]" or "" */
-    const char *text;                 /* what it does, one or more lines */
+    const char *text;                 /* what the command does, one or more lines */
     int min_arguments, max_arguments; /* positional; max < 0: any number */
 } command_usage;
 
+/* What is left of a command line after its options. */
+typedef struct command_line {
+    char **argument; /* the positional arguments, in argv */
+    int n_argument;
+    bool helped; /* --help was given and printed; then there are no arguments */
+} command_line;
+
 /*
- * argv[0] is the command's name. On success *argument and *n_argument are the positional arguments
- * (pointing into argv, which is permuted). MND_USAGE with one line otherwise. After --help was
- * printed *helped is true and nothing else is set.
+ * Reads the environment, then the options of argv, into the targets of the rows. argv[0] is the
+ * command's name; argv is permuted so that the positional arguments come last. MND_USAGE with one
+ * line for anything that does not fit the table.
  */
 MND_CHECKED mnd_status options_parse(const command_usage *usage, const option_row *row, int n_row,
-                                     int argc, char **argv, char ***argument, int *n_argument,
-                                     bool *helped);
+                                     int argc, char **argv, command_line *out);
 
 #define OPTION_COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
 

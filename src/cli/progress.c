@@ -9,7 +9,7 @@
 
 static void remove_and_end(int number) {
     mnd_dataset_writer_unlink();
-    /* SA_RESETHAND put the default back: the caller sees a death by this signal. */
+    /* SA_RESETHAND has restored the default action: the parent sees that this signal ended us. */
     (void)raise(number);
 }
 
@@ -19,7 +19,7 @@ void progress_start(progress *p, const char *verb) {
         struct sigaction action = {.sa_handler = remove_and_end, .sa_flags = (int)SA_RESETHAND};
         struct sigaction before;
         sigemptyset(&action.sa_mask);
-        /* nohup's "ignored" stays as it is. */
+        /* A signal that is ignored, by nohup for instance, stays ignored. */
         if (sigaction(end[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
             (void)sigaction(end[i], &action, NULL);
     }

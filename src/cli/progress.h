@@ -1,6 +1,6 @@
 /*
- * progress.h - what the commands that write one large data file (convert, synth) share: a progress
- * line that appears on a terminal only, and no unfinished file left behind by Ctrl-C.
+ * progress.h - shared by the commands that write a large data file (convert, synth): a progress
+ * line if stderr is a terminal, and the removal of the unfinished file on Ctrl-C.
  */
 #ifndef MNIST_DIST_CLI_PROGRESS_H
 #define MNIST_DIST_CLI_PROGRESS_H
@@ -10,20 +10,21 @@
 
 typedef struct progress {
     const char *verb; /* "converting" */
-    double start, shown;
-    bool terminal; /* stderr is one */
+    double start;     /* by mnd_now */
+    double shown;     /* when the line was last printed */
+    bool terminal;    /* stderr is a terminal */
 } progress;
 
 /*
- * Starts the clock, and arranges that SIGINT, SIGTERM and SIGHUP remove the data file being written
- * before they end the process, and that a file size limit is an error and not a signal.
+ * Starts the clock. From now on SIGINT, SIGTERM and SIGHUP remove the unfinished data file before
+ * they end the process, and exceeding a file size limit gives an error instead of a signal.
  */
 void progress_start(progress *p, const char *verb);
 
-/* An mnd_progress_fn; context is a progress. One line on stderr, rewritten ten times a second. */
+/* An mnd_progress_fn; context is the progress. Rewrites the line up to ten times per second. */
 void progress_show(void *context, int64_t done, int64_t total);
 
-/* Wipes the line. Returns the seconds since progress_start. */
+/* Clears the line. Returns the seconds since progress_start. */
 double progress_end(progress *p);
 
 #endif

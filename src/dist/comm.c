@@ -83,7 +83,7 @@ static mnd_status comm_new(mnd_comm **out) {
 }
 
 /*
- * The node that a test pretends this process to run on: entry (world rank modulo length) of the
+ * The node on which a test pretends this process to run: entry (world rank modulo length) of the
  * comma-separated list in MND_TEST_NODES. It can only split real nodes further, never join them.
  */
 static int test_node(void) {
@@ -109,8 +109,8 @@ cleanup:
 }
 
 /*
- * Takes over `handle`: fills in what is asked for later without communication. `nodes` if known,
- * else 0. Collective.
+ * Takes ownership of `handle`: fills in what is asked for later without communication. `nodes` is
+ * their number if it is known, else 0. Collective.
  */
 static mnd_status adopt(mnd_comm *comm, MPI_Comm handle, int nodes) {
     mnd_status status = MND_OK;
@@ -143,7 +143,7 @@ mnd_status mnd_comm_start(mnd_comm **out) {
     mnd_comm *comm = NULL;
     MND_TRY(comm_new(&comm));
     if (launched()) {
-        /* Threads of a rank compute; only the main thread talks. */
+        /* Threads compute; only the main thread calls MPI. */
         int provided = 0;
         MND_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
         comm->world = true;
@@ -160,7 +160,7 @@ void mnd_comm_finish(mnd_comm **out) {
     mnd_comm *comm = *out;
     *out = NULL;
     if (comm == NULL) return;
-    /* Nothing is left to be told to, and nobody to tell it. */
+    /* A failure here has no consequence that a caller could act on. */
     if (comm->world) {
         (void)MPI_Finalize();
     } else if (comm->handle != MPI_COMM_NULL) {
@@ -285,19 +285,6 @@ cleanup:
     return status;
 }
 
-mnd_status mnd_comm_sum_f32(mnd_comm *comm, float *value, size_t n) {
-    mnd_status status = MND_OK;
-    if (comm->handle == MPI_COMM_NULL) return MND_OK;
-    while (n > 0) {
-        const size_t m = n < chunk ? n : chunk;
-        MND_MPI(MPI_Allreduce(MPI_IN_PLACE, value, (int)m, MPI_FLOAT, MPI_SUM, comm->handle));
-        value += m;
-        n -= m;
-    }
-cleanup:
-    return status;
-}
-
 mnd_status mnd_comm_max_f64(mnd_comm *comm, double *value, size_t n) {
     mnd_status status = MND_OK;
     if (comm->handle == MPI_COMM_NULL) return MND_OK;
@@ -391,6 +378,31 @@ mnd_status mnd_comm_gatherv(mnd_comm *comm, const void *mine, const size_t *byte
             }
         }
         if (comm->rank == root) p += n;
+    }
+cleanup:
+    return status;
+}
+
+mnd_status mnd_comm_sendrecv(mnd_comm *comm, int to, const void *out, size_t out_bytes, int from,
+                             void *in, size_t in_bytes) {
+    mnd_status status = MND_OK;
+    const char *o = out;
+    char *i = in;
+    if (comm->handle == MPI_COMM_NULL) {
+        if (in_bytes > 0) memcpy(in, out, in_bytes);
+        return MND_OK;
+    }
+    /* Sender and receiver know the size and cut it into the same pieces. */
+    while (out_bytes > 0 || in_bytes > 0) {
+        const size_t n = out_bytes < chunk ? out_bytes : chunk;
+        const size_t m = in_bytes < chunk ? in_bytes : chunk;
+        MND_MPI(MPI_Sendrecv(o, (int)n, MPI_BYTE, n > 0 ? to : MPI_PROC_NULL, 0, i, (int)m,
+                             MPI_BYTE, m > 0 ? from : MPI_PROC_NULL, 0, comm->handle,
+                             MPI_STATUS_IGNORE));
+        o += n;
+        i += m;
+        out_bytes -= n;
+        in_bytes -= m;
     }
 cleanup:
     return status;

@@ -1,23 +1,21 @@
 /*
  * exchange_hierarchical.c - several nodes: shared memory inside a node, messages among the
- * processes that hold the same slice of the parameters on the other nodes (its counterparts).
+ * processes that have the same slice of the parameters on the other nodes (its counterparts).
  *
- * A node's processes sum their parts to the node's parts: the fewest nodes of the tree that cover
- * the logical ranks of the node, usually one. The counterparts of a slice swap those, finish the
- * sum in the same tree, and update the node's one copy of the parameters. Two ways, whichever moves
- * less:
+ * The processes of a node sum their subtrees to the subtrees of the node: the fewest that cover the
+ * logical ranks of the node, usually one. The counterparts of a slice swap these, finish the sum in
+ * the same tree, and update the node's one copy of the parameters. There are two ways:
  *
- *   everyone   Each gets the others' parts of the whole slice and every node takes the same step:
- *              one message each way, (N - 1) M slices for N nodes with M parts.
- *   in ranges  Node k gets all parts of range k of the slice alone, steps it, and sends the new
- *              parameters back: two messages each way, (N - 1) / N (M + 1) slices, and a Nth of the
- *              optimizer's work and state.
+ *   everyone   Each gets the others' sums of the whole slice, and every node takes the same step:
+ *              one message each way, (N - 1) M slices for N nodes with M subtrees.
+ *   in ranges  Node k gets all sums of range k of the slice alone, steps it, and sends the new
+ *              parameters back: two messages each way, (N - 1) / N (M + 1) slices, and an N-th of
+ *              the optimizer's work and state.
  *
- * The first is as cheap for two nodes with a part each and wins where latency counts, the second
- * where there is much to send. In between both are timed when the exchange is opened: the network
- * decides.
+ * The first is as cheap for two nodes with one subtree each and wins where latency counts, the
+ * second where there is much to send. In between both are timed when the exchange is opened.
  * Nodes may have unequal numbers of processes (the smallest node's number takes part in the
- * messages), and ranks may be dealt out to nodes in any way: M then grows, the bits stay.
+ * messages), and ranks may be placed on nodes in any order: M then grows, the bits stay.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -28,8 +26,8 @@
 #include "exchange_impl.h"
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
+#include "mnist_dist/node.h"
 #include "mnist_dist/timer.h"
-#include "node.h"
 
 /*
  * Differences, in floats sent by a process, that need no timing: 4 KB take less than a message
@@ -37,7 +35,7 @@
  */
 enum { SURELY_LATENCY = 1024, SURELY_VOLUME = 262144 };
 
-enum { TAG_PARTS = 1, TAG_PARAM = 2, TAG_TRIAL = 3 };
+enum { TAG_SUMS = 1, TAG_PARAM = 2, TAG_TRIAL = 3 };
 
 /* Turns of each way that are timed, after some that open connections and windows. */
 enum { TRIALS = 6, TRIAL_WARM_UP = 3 };
@@ -45,33 +43,34 @@ enum { TRIALS = 6, TRIAL_WARM_UP = 3 };
 /* A range of parameters that node k steps, and the messages about it. */
 typedef struct range {
     size_t first, count;
-    float *sums; /* (own parts, line-rounded count) then a line with flags: what goes to node k */
+    float *sums; /* (own subtrees, count rounded up), then a line with flags: goes to node k */
 } range;
 
 typedef struct hierarchical {
-    mnd_node node;
+    mnd_node *node;
+    int local;       /* rank in the node */
     mnd_comm *peers; /* owned: the counterparts of this process */
     int n_node, me;  /* nodes, and which is this one */
     int slices;      /* of a node: the smallest node's number of processes */
     int active;      /* whether this process has a slice */
     size_t slice_first, slice;
     int everyone;
-    /* The parts of all nodes in the order of the tree. */
+    /* The subtrees of all nodes in the order of the tree. */
     int n_all, n_own;
-    int *part;      /* (n_all + 1), boundaries */
-    int *part_node; /* (n_all) */
-    int *parts_of;  /* (n_node) how many are node j's */
+    int *subtree;      /* (n_all + 1), boundaries */
+    int *subtree_node; /* (n_all) */
+    int *subtrees_of;  /* (n_node) how many are node j's */
     mnd_sum_plan sum;
-    const float **source; /* (n_all): my range of every node's parts */
-    /* How each part of this node is summed from its processes' parts. */
+    const float **source; /* (n_all) this process' range of every node's subtrees */
+    /* How each subtree of this node is summed from those of its processes. */
     mnd_sum_plan *own_sum;    /* (n_own) */
-    const float **own_source; /* (parts of this node's processes), whole rows */
+    const float **own_source; /* (buffers of this node's processes), whole rows */
     int *own_begin;           /* (n_own) index into own_source */
     range *range;             /* (n_node) */
-    float *memory;            /* all buffers of messages */
-    float **received;         /* (n_node) parts of node j for my range, then its flags */
+    float *memory;            /* all message buffers */
+    float **received;         /* (n_node) sums of node j for this range, then its flags */
     int *rank_of;             /* (n_node) rank of node j's process among the peers */
-    /* Persistent: parts from others, parts to others, then parameters from and to others. */
+    /* Persistent: sums from others, sums to others, then parameters from and to others. */
     MPI_Request *request; /* (4 (n_node - 1)) */
     MPI_Status *outcome;
     int n_request;
@@ -81,20 +80,20 @@ static size_t round_line(size_t count) {
     return (count + MND_LINE_FLOATS - 1) / MND_LINE_FLOATS * MND_LINE_FLOATS;
 }
 
-/* Floats of the message with all parts that node j has of a range. */
+/* Floats of the message with all sums that node j has of a range. */
 static size_t message(const hierarchical *x, int j, const range *r) {
-    return (size_t)x->parts_of[j] * round_line(r->count) + MND_LINE_FLOATS;
+    return (size_t)x->subtrees_of[j] * round_line(r->count) + MND_LINE_FLOATS;
 }
 
-/* Where everybody runs: of each rank the node (numbered by its first rank) and its place there. */
+/* Where a rank runs: its node (numbered by its first rank) and its rank there. */
 typedef struct place {
     int leader, local, node;
 } place;
 
 static mnd_status find_places(mnd_exchange *ex, const hierarchical *x, place *place_of) {
     mnd_status status = MND_OK;
-    place mine = {.leader = ex->rank, .local = x->node.rank};
-    MND_TRY(mnd_comm_bcast(x->node.comm, &mine.leader, sizeof mine.leader, 0));
+    place mine = {.leader = ex->rank, .local = x->local};
+    MND_TRY(mnd_comm_bcast(mnd_node_comm(x->node), &mine.leader, sizeof mine.leader, 0));
     MND_TRY(mnd_comm_allgather(ex->comm, &mine, sizeof mine, place_of));
     int n = 0;
     for (int r = 0; r < ex->size; r++)
@@ -103,40 +102,40 @@ cleanup:
     return status;
 }
 
-/* The parts of the nodes: those of each run of neighbouring ranks on one node. */
-static mnd_status find_parts(mnd_exchange *ex, hierarchical *x, const place *place_of) {
+/* The subtrees of the nodes: those of each run of neighbouring ranks on one node. */
+static mnd_status find_subtrees(mnd_exchange *ex, hierarchical *x, const place *place_of) {
     mnd_status status = MND_OK;
     void *p = NULL;
     /* Merging only ever makes fewer of them. */
-    MND_TRY(mnd_alloc(&p, (size_t)ex->n_all + 1, sizeof *x->part, "exchange"));
-    x->part = p;
-    MND_TRY(mnd_alloc(&p, (size_t)ex->n_all, sizeof *x->part_node, "exchange"));
-    x->part_node = p;
+    MND_TRY(mnd_alloc(&p, (size_t)ex->n_subtree + 1, sizeof *x->subtree, "exchange"));
+    x->subtree = p;
+    MND_TRY(mnd_alloc(&p, (size_t)ex->n_subtree, sizeof *x->subtree_node, "exchange"));
+    x->subtree_node = p;
     for (int r = 0, end; r < ex->size; r = end) {
         for (end = r + 1; end < ex->size && place_of[end].node == place_of[r].node;) end++;
-        const int n =
-            mnd_tree_parts(ex->logical, mnd_logical_first(ex->logical, ex->size, r),
-                           mnd_logical_first(ex->logical, ex->size, end), x->part + x->n_all);
-        for (int i = 0; i < n; i++) x->part_node[x->n_all++] = place_of[r].node;
+        const int n = mnd_subtrees(
+            ex->options.logical, mnd_logical_first(ex->options.logical, ex->size, r),
+            mnd_logical_first(ex->options.logical, ex->size, end), x->subtree + x->n_all);
+        for (int i = 0; i < n; i++) x->subtree_node[x->n_all++] = place_of[r].node;
     }
-    MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->parts_of, "exchange"));
-    x->parts_of = p;
-    for (int i = 0; i < x->n_all; i++) x->parts_of[x->part_node[i]]++;
-    x->n_own = x->parts_of[x->me];
-    MND_TRY(mnd_sum_plan_make(ex->logical, x->n_all, x->part, &x->sum));
+    MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->subtrees_of, "exchange"));
+    x->subtrees_of = p;
+    for (int i = 0; i < x->n_all; i++) x->subtrees_of[x->subtree_node[i]]++;
+    x->n_own = x->subtrees_of[x->me];
+    MND_TRY(mnd_sum_plan_make(x->n_all, x->subtree, &x->sum));
 
     MND_TRY(mnd_alloc(&p, (size_t)x->n_own, sizeof *x->own_sum, "exchange"));
     x->own_sum = p;
     MND_TRY(mnd_alloc(&p, (size_t)x->n_own, sizeof *x->own_begin, "exchange"));
     x->own_begin = p;
-    MND_TRY(mnd_alloc(&p, (size_t)ex->n_all, sizeof *x->own_source, "exchange"));
+    MND_TRY(mnd_alloc(&p, (size_t)ex->n_subtree, sizeof *x->own_source, "exchange"));
     x->own_source = p;
     int own = 0, n_source = 0;
     for (int i = 0, k = 0; i < x->n_all; i++) {
         const int begin = k;
-        while (k < ex->n_all && ex->part[k] < x->part[i + 1]) k++;
-        if (x->part_node[i] != x->me) continue;
-        MND_TRY(mnd_sum_plan_make(ex->logical, k - begin, ex->part + begin, &x->own_sum[own]));
+        while (k < ex->n_subtree && ex->subtree[k] < x->subtree[i + 1]) k++;
+        if (x->subtree_node[i] != x->me) continue;
+        MND_TRY(mnd_sum_plan_make(k - begin, ex->subtree + begin, &x->own_sum[own]));
         x->own_begin[own++] = n_source;
         n_source += k - begin;
     }
@@ -144,18 +143,18 @@ cleanup:
     return status;
 }
 
-/* Which rows of the window are the sources of this node's parts, in the order of the tree. */
+/* Which rows of the window this node's subtrees are summed from, in the order of the tree. */
 static void find_sources(mnd_exchange *ex, hierarchical *x, const place *place_of) {
     int n = 0;
     for (int r = 0; r < ex->size; r++) {
         if (place_of[r].node != x->me) continue;
-        const float *rows = (const float *)(const void *)x->node.own[place_of[r].local];
-        for (int i = ex->part_begin[r]; i < ex->part_begin[r + 1]; i++, rows += ex->stride)
+        const float *rows = mnd_node_own(x->node, place_of[r].local);
+        for (int i = ex->begin[r]; i < ex->begin[r + 1]; i++, rows += ex->stride)
             x->own_source[n++] = rows;
     }
 }
 
-/* Who has which slice. */
+/* Which processes have a slice, and which. */
 static void cut_slices(mnd_exchange *ex, hierarchical *x, const place *place_of) {
     int largest = 0;
     x->slices = ex->size;
@@ -176,9 +175,8 @@ static void cut_slices(mnd_exchange *ex, hierarchical *x, const place *place_of)
         snprintf(ex->note, sizeof ex->note,
                  "nodes have %d to %d ranks: only %d of each take part in the exchange", x->slices,
                  largest, x->slices);
-    x->active = x->node.rank < x->slices;
-    if (x->active)
-        mnd_exchange_cut(ex->n_param, x->slices, x->node.rank, &x->slice_first, &x->slice);
+    x->active = x->local < x->slices;
+    if (x->active) mnd_exchange_cut(ex->n_param, x->slices, x->local, &x->slice_first, &x->slice);
 }
 
 static mnd_status reserve_requests(hierarchical *x) {
@@ -208,13 +206,13 @@ cleanup:
     return status;
 }
 
-/* Which way the parts go; the same everywhere. */
+/* Which way the sums go; the same on every process. Collective. */
 static mnd_status choose_way(mnd_exchange *ex, hierarchical *x) {
     mnd_status status = MND_OK;
     void *memory = NULL;
     size_t most = 0;
     for (int j = 0; j < x->n_node; j++)
-        if ((size_t)x->parts_of[j] > most) most = (size_t)x->parts_of[j];
+        if ((size_t)x->subtrees_of[j] > most) most = (size_t)x->subtrees_of[j];
     const size_t n = (size_t)x->n_node, slice = ex->n_param / (size_t)x->slices + 1;
     const double whole = (double)(n - 1) * (double)most * (double)slice;
     const double more = whole - (double)(n - 1) / (double)n * (double)(most + 1) * (double)slice;
@@ -293,7 +291,7 @@ static mnd_status cut(mnd_exchange *ex, hierarchical *x, const place *place_of) 
     MND_TRY(mnd_alloc(&p, (size_t)x->n_node, sizeof *x->rank_of, "exchange"));
     x->rank_of = p;
     for (int r = 0, n_peer = 0; r < ex->size; r++)
-        if (place_of[r].local == x->node.rank && x->active) x->rank_of[place_of[r].node] = n_peer++;
+        if (place_of[r].local == x->local && x->active) x->rank_of[place_of[r].node] = n_peer++;
     MND_TRY(mnd_exchange_map_slots(ex));
 cleanup:
     return status;
@@ -305,7 +303,7 @@ static void find_final_sources(hierarchical *x) {
     const size_t row = round_line(mine->count);
     for (int j = 0; j < x->n_node; j++)
         for (int i = 0, k = 0; i < x->n_all; i++) {
-            if (x->part_node[i] != j) continue;
+            if (x->subtree_node[i] != j) continue;
             x->source[i] = (j == x->me ? mine->sums : x->received[j]) + (size_t)k * row;
             if (j == x->me && x->own_sum[k].n_source == 1)
                 x->source[i] = x->own_source[x->own_begin[k]] + mine->first;
@@ -323,12 +321,12 @@ static mnd_status connect(mnd_exchange *ex, hierarchical *x) {
     for (int k = 1; k < x->n_node; k++, next++, x->n_request++) {
         const int j = (x->me + x->n_node - k) % x->n_node;
         MND_MPI(MPI_Recv_init(x->received[j], (int)message(x, j, mine), MPI_FLOAT, x->rank_of[j],
-                              TAG_PARTS, comm, next));
+                              TAG_SUMS, comm, next));
     }
     for (int k = 1; k < x->n_node; k++, next++, x->n_request++) {
         const int j = (x->me + k) % x->n_node;
         MND_MPI(MPI_Send_init(x->range[j].sums, (int)message(x, x->me, &x->range[j]), MPI_FLOAT,
-                              x->rank_of[j], TAG_PARTS, comm, next));
+                              x->rank_of[j], TAG_SUMS, comm, next));
     }
     if (x->everyone) goto cleanup;
     for (int k = 1; k < x->n_node; k++, next++, x->n_request++) {
@@ -349,46 +347,45 @@ static mnd_status hierarchical_open(mnd_exchange *ex) {
     mnd_status status = MND_OK;
     place *place_of = NULL;
     hierarchical *x = calloc(1, sizeof *x);
-    ex->impl = x;
+    ex->self = x;
     place_of = calloc((size_t)ex->size, sizeof *place_of);
     if (x == NULL || place_of == NULL) status = mnd_fail(MND_NO_MEMORY, "exchange: no memory");
     MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
-    MND_TRY(mnd_node_open(ex->comm, &x->node));
+    const size_t row = ex->stride * sizeof(float), rows = (size_t)mnd_exchange_n_grad(ex);
+    MND_TRY(mnd_node_open(ex->comm, row, rows * row, &x->node));
+    x->local = mnd_comm_rank(mnd_node_comm(x->node));
     MND_TRY(mnd_comm_agree(ex->comm, find_places(ex, x, place_of), NULL));
     for (int r = 0; r < ex->size; r++)
         if (place_of[r].node >= x->n_node) x->n_node = place_of[r].node + 1;
     x->me = place_of[ex->rank].node;
     cut_slices(ex, x, place_of);
-    status = find_parts(ex, x, place_of);
+    status = find_subtrees(ex, x, place_of);
     if (status == MND_OK) status = reserve_requests(x);
     MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
-    MND_TRY(mnd_comm_split(ex->comm, x->active ? x->node.rank : ex->size, &x->peers));
+    MND_TRY(mnd_comm_split(ex->comm, x->active ? x->local : ex->size, &x->peers));
     MND_TRY(choose_way(ex, x));
     MND_TRY(mnd_comm_agree(ex->comm, cut(ex, x, place_of), NULL));
-    MND_TRY(mnd_node_allocate(ex->comm, &x->node, ex->stride * sizeof(float),
-                              (size_t)ex->n_part * ex->stride * sizeof(float)));
-    ex->param = (float *)(void *)x->node.common;
-    ex->grad = (float *)(void *)x->node.own[x->node.rank];
-    ex->writes_param = x->node.rank == 0;
+    ex->param = mnd_node_common(x->node);
+    ex->grad = mnd_node_own(x->node, x->local);
+    ex->writes_param = x->local == 0;
     find_sources(ex, x, place_of);
     find_final_sources(x);
-    /* First touch: who works on memory gets it near. */
+    /* First touch: memory lies near the process that works on it. */
     memset(ex->param + ex->first, 0, ex->count * sizeof(float));
-    memset(ex->grad, 0, (size_t)ex->n_part * ex->stride * sizeof(float));
-    /* Of a slice that every node steps, the first node's processes have it to give. */
-    const int gives = !x->everyone || x->me == 0;
-    MND_TRY(mnd_exchange_give(ex, ex->first, gives ? ex->count : 0));
+    memset(ex->grad, 0, rows * row);
+    /* Of a slice that every node steps, those of the first node speak for all. */
+    ex->gives = !x->everyone || x->me == 0;
     MND_TRY(mnd_comm_agree(ex->comm, connect(ex, x), NULL));
-    mnd_node_meet(&x->node, 0);
+    mnd_node_barrier(x->node, 0);
 cleanup:
     free(place_of);
     return status;
 }
 
 static void hierarchical_close(mnd_exchange *ex) {
-    hierarchical *x = ex->impl;
+    hierarchical *x = ex->self;
     if (x == NULL) return;
-    /* A failure to let go has no consequence that anybody could act upon. */
+    /* A failure here has no consequence that a caller could act on. */
     for (int i = 0; i < x->n_request; i++) (void)MPI_Request_free(&x->request[i]);
     mnd_comm_finish(&x->peers);
     mnd_node_close(&x->node);
@@ -397,9 +394,9 @@ static void hierarchical_close(mnd_exchange *ex) {
     mnd_free(x->own_sum);
     mnd_free(x->own_begin);
     mnd_free(x->own_source);
-    mnd_free(x->part);
-    mnd_free(x->part_node);
-    mnd_free(x->parts_of);
+    mnd_free(x->subtree);
+    mnd_free(x->subtree_node);
+    mnd_free(x->subtrees_of);
     mnd_free(x->source);
     mnd_free(x->range);
     mnd_free(x->memory);
@@ -411,12 +408,12 @@ static void hierarchical_close(mnd_exchange *ex) {
 }
 
 static mnd_status hierarchical_publish(mnd_exchange *ex) {
-    hierarchical *x = ex->impl;
-    mnd_node_meet(&x->node, 0);
+    const hierarchical *x = ex->self;
+    mnd_node_barrier(x->node, 0);
     return MND_OK;
 }
 
-/* This node's sums of one range into its buffer; a part of one source only if it is to be sent. */
+/* This node's sums of one range into its buffer; one of a single source only if it is sent. */
 static void sum_range(hierarchical *x, const range *r, int sent) {
     float *row = r->sums;
     for (int p = 0; p < x->n_own; p++, row += round_line(r->count)) {
@@ -430,50 +427,60 @@ static void sum_range(hierarchical *x, const range *r, int sent) {
     }
 }
 
-static mnd_status hierarchical_step(mnd_exchange *ex, mnd_update_fn update, void *context,
-                                    uint32_t flags, uint32_t *all_flags) {
+/* Swaps the sums of this node with the counterparts; returns the flags of all nodes in *flags. */
+static mnd_status swap_sums(hierarchical *x, uint32_t *flags) {
     mnd_status status = MND_OK;
-    hierarchical *x = ex->impl;
+    const int others = x->n_node - 1;
+    MPI_Request *from = x->request, *to = from + others;
+    const range *mine = &x->range[x->me];
+    for (int k = 1; k <= x->n_node; k++) {
+        const int j = (x->me + k) % x->n_node;
+        range *r = &x->range[j];
+        if (!x->everyone || k == 1) {
+            sum_range(x, r, j != x->me);
+            /* Sixteen bits are exact in a float. */
+            r->sums[message(x, x->me, r) - MND_LINE_FLOATS] = (float)*flags;
+        }
+        if (j != x->me) MND_MPI(MPI_Start(&to[k - 1]));
+    }
+    MND_MPI(MPI_Waitall(others, from, x->outcome));
+    for (int j = 0; j < x->n_node; j++)
+        if (j != x->me) *flags |= (uint32_t)x->received[j][message(x, j, mine) - MND_LINE_FLOATS];
+cleanup:
+    return status;
+}
+
+static mnd_status hierarchical_step(mnd_exchange *ex, const mnd_update *update, uint32_t flags,
+                                    uint32_t *all_flags) {
+    mnd_status status = MND_OK;
+    hierarchical *x = ex->self;
     const int others = x->n_node - 1;
     MPI_Request *from = x->request, *to = from + others, *param = to + others;
     const double start = mnd_now();
     if (x->active) MND_MPI(MPI_Startall(others, from));
-    flags = mnd_node_meet(&x->node, flags);
+    flags = mnd_node_barrier(x->node, flags);
     const double middle = mnd_now();
     if (x->active) {
-        for (int k = 1; k <= x->n_node; k++) {
-            const int j = (x->me + k) % x->n_node;
-            range *r = &x->range[j];
-            if (!x->everyone || k == 1) {
-                sum_range(x, r, j != x->me);
-                /* Sixteen bits are exact in a float. */
-                r->sums[message(x, x->me, r) - MND_LINE_FLOATS] = (float)flags;
-            }
-            if (j != x->me) MND_MPI(MPI_Start(&to[k - 1]));
-        }
-        MND_MPI(MPI_Waitall(others, from, x->outcome));
-        const range *mine = &x->range[x->me];
-        for (int j = 0; j < x->n_node; j++)
-            if (j != x->me)
-                flags |= (uint32_t)x->received[j][message(x, j, mine) - MND_LINE_FLOATS];
-        mnd_exchange_sum_update(ex, &x->sum, x->source, mine->first, mine->first, mine->count,
-                                update, context);
+        MND_TRY(swap_sums(x, &flags));
+        MND_TRY(mnd_exchange_sum_update(ex, &x->sum, x->source, ex->first, update));
         if (!x->everyone) MND_MPI(MPI_Startall(2 * others, param));
         MND_MPI(MPI_Waitall(x->n_request - others, to, x->outcome));
+    } else if (update->n_measure > 0) {
+        MND_TRY(mnd_exchange_update(ex, update, NULL));
     }
-    /* The processes of a node without a slice learn of other nodes' flags here. */
-    *all_flags = mnd_node_meet(&x->node, flags);
+    /* Processes of a node without a slice learn of other nodes' flags here. */
+    *all_flags = mnd_node_barrier(x->node, flags);
     ex->times.wait += middle - start;
     ex->times.exchange += mnd_now() - middle;
 cleanup:
     return status;
 }
 
-const mnd_exchange_ops mnd_exchange_ops_HIERARCHICAL = {
+const mnd_exchange_ops mnd_exchange_hierarchical = {
     .name = "hierarchical",
+    .text = "several nodes: shared inside a node, messages between equal slices",
     .open = hierarchical_open,
     .close = hierarchical_close,
     .publish = hierarchical_publish,
     .step = hierarchical_step,
-    .gather = mnd_exchange_gather_given,
 };

@@ -1,15 +1,44 @@
-#include "node.h"
+/*
+ * node.c - an MPI-3 shared-memory window, and a barrier of C11 atomics in it.
+ *
+ * MPI's unified memory model is asked for once; from then on release and acquire order the stores,
+ * and no MPI call is made.
+ */
+#include "mnist_dist/node.h"
 
-#include <errno.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "dist.h"
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "atomics in shared memory must be free of locks");
+
+/* Where a process says how far it is; two cache lines, since CPUs fetch them in pairs. */
+typedef struct arrival {
+    /*
+     * Number of the barrier << 16 | flags, for even and odd barriers: a process may come to the
+     * next one while others still read this one's flags, but not to the one after it.
+     */
+    _Alignas(128) atomic_uint_least64_t token[2];
+} arrival;
+
+/* Polls before a waiting process yields its CPU; some ten microseconds. */
+enum { SPIN_LIMIT = 2000 };
+
+struct mnd_node {
+    mnd_comm *comm; /* the processes of this node, by rank */
+    int rank, size;
+    MPI_Win window;
+    arrival *line; /* (size), in the window */
+    char *common;  /* in the window */
+    char **own;    /* (size) every process' segment, in the window */
+    uint64_t barriers;
+    bool crowded; /* fewer CPUs than processes */
+};
 
 static size_t page_round(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
@@ -21,19 +50,20 @@ static void relax(void) {
 #endif
 }
 
-uint32_t mnd_node_meet(mnd_node *node, uint32_t flags) {
-    const uint64_t now = ++node->meetings;
+uint32_t mnd_node_barrier(mnd_node *node, uint32_t flags) {
+    const uint64_t now = ++node->barriers;
     const int side = now & 1;
+    const int limit = node->crowded ? 0 : SPIN_LIMIT;
     atomic_store_explicit(&node->line[node->rank].token[side], now << 16 | flags,
                           memory_order_release);
     for (int k = 1; k < node->size; k++) {
         const int r = (node->rank + k) % node->size;
         atomic_uint_least64_t *const theirs = &node->line[r].token[side];
         uint64_t token;
-        int look = 0;
+        int polls = 0;
         while ((token = atomic_load_explicit(theirs, memory_order_acquire)) >> 16 < now) {
-            if (look < node->patience) {
-                look++;
+            if (polls < limit) {
+                polls++;
                 relax();
             } else {
                 sched_yield();
@@ -44,25 +74,25 @@ uint32_t mnd_node_meet(mnd_node *node, uint32_t flags) {
     return flags;
 }
 
-/* Ranks without a CPU of their own must not spin: whom they wait for may want this very CPU. */
-static mnd_status set_patience(mnd_node *node) {
+/* Processes without a CPU of their own must not spin: the one that they wait for may want it. */
+static mnd_status find_crowded(mnd_node *node) {
     mnd_status status = MND_OK;
     cpu_set_t mine, *all = NULL;
     CPU_ZERO(&mine);
-    const int known = sched_getaffinity(0, sizeof mine, &mine) == 0;
+    const bool known = sched_getaffinity(0, sizeof mine, &mine) == 0;
     all = calloc((size_t)node->size, sizeof *all);
     status = all != NULL ? MND_OK : mnd_fail(MND_NO_MEMORY, "exchange: no memory");
     MND_TRY(mnd_comm_agree(node->comm, status, NULL));
     MND_TRY(mnd_comm_allgather(node->comm, &mine, sizeof mine, all));
     for (int r = 0; r < node->size; r++) CPU_OR(&mine, &mine, &all[r]);
-    node->patience = known && CPU_COUNT(&mine) < node->size ? 0 : 2000;
+    node->crowded = known && CPU_COUNT(&mine) < node->size;
 cleanup:
     free(all);
     return status;
 }
 
-mnd_status mnd_node_open(mnd_comm *all, mnd_node *node) {
-    *node = (mnd_node){.window = MPI_WIN_NULL};
+/* The processes of the node. Collective over `all`. */
+static mnd_status group(mnd_comm *all, mnd_node *node) {
     mnd_status status = mnd_comm_split_node(all, &node->comm);
     if (status == MND_OK) {
         node->rank = mnd_comm_rank(node->comm);
@@ -71,13 +101,11 @@ mnd_status mnd_node_open(mnd_comm *all, mnd_node *node) {
         if (node->own == NULL) status = mnd_fail(MND_NO_MEMORY, "exchange: no memory");
     }
     status = mnd_comm_agree(all, status, NULL);
-    if (status == MND_OK) status = mnd_comm_agree(all, set_patience(node), NULL);
-    return status;
+    return status == MND_OK ? mnd_comm_agree(all, find_crowded(node), NULL) : status;
 }
-
 /*
- * A window larger than /dev/shm is given out all the same, and the process dies by SIGBUS when it
- * touches the missing pages: so ask before.
+ * A window larger than /dev/shm can be allocated, but the process dies by SIGBUS when it touches
+ * the missing pages: so the free space is checked before.
  */
 static mnd_status check_room(const mnd_node *node, int64_t bytes) {
     struct statvfs fs;
@@ -87,7 +115,7 @@ static mnd_status check_room(const mnd_node *node, int64_t bytes) {
     return mnd_fail(MND_NO_MEMORY,
                     "%s: /dev/shm has %.0f MB left, shared gradients need %.0f MB: enlarge it "
                     "(mount -o remount,size=..., docker run --shm-size=...) or take --exchange "
-                    "allreduce",
+                    "tree",
                     mnd_comm_host(node->comm), free_bytes / 1e6, (double)bytes / 1e6);
 }
 
@@ -106,7 +134,7 @@ static mnd_status make_window(mnd_node *node, size_t bytes) {
     if (!found || *model != MPI_WIN_UNIFIED)
         MND_FAIL(MND_UNSUPPORTED,
                  "%s shares memory without the unified model: take --exchange "
-                 "allreduce",
+                 "tree",
                  mnd_comm_library(node->comm));
     MND_MPI(MPI_Win_lock_all(MPI_MODE_NOCHECK, node->window));
     for (int r = 0; r < node->size; r++) {
@@ -121,7 +149,7 @@ cleanup:
     return status;
 }
 
-/* Everybody signs its segment and reads all signatures: is this one and the same memory? */
+/* Every process signs its segment and reads all signatures: is it the same memory for all? */
 static mnd_status check_window(mnd_node *node) {
     mnd_status status = MND_OK;
     volatile int *mine = (volatile int *)(void *)node->own[node->rank];
@@ -138,34 +166,61 @@ cleanup:
     return status;
 }
 
-mnd_status mnd_node_allocate(mnd_comm *all, mnd_node *node, size_t common_bytes, size_t own_bytes) {
-    const size_t lines = page_round((size_t)node->size * sizeof(mnd_node_line));
-    size_t bytes = page_round(own_bytes) + 4096; /* room to round up to a page */
-    if (node->rank == 0) bytes += lines + page_round(common_bytes);
+/* The window, and what lies where in it. Collective over `all`. */
+static mnd_status allocate(mnd_comm *all, mnd_node *node, size_t common, size_t own) {
+    mnd_status status = MND_OK;
+    const size_t lines = page_round((size_t)node->size * sizeof(arrival));
+    size_t bytes = page_round(own) + 4096; /* to round up to a page */
+    if (node->rank == 0) bytes += lines + page_round(common);
     int64_t total = (int64_t)bytes;
-    mnd_status status = mnd_comm_sum_i64(node->comm, &total, 1);
+    status = mnd_comm_sum_i64(node->comm, &total, 1);
     if (status == MND_OK) status = check_room(node, total);
-    status = mnd_comm_agree(all, status, NULL);
-    if (status == MND_OK) status = mnd_comm_agree(all, make_window(node, bytes), NULL);
-    if (status != MND_OK) return status;
-    status = mnd_comm_agree(all, check_window(node), NULL);
-    if (status != MND_OK) return status;
+    MND_TRY(mnd_comm_agree(all, status, NULL));
+    MND_TRY(mnd_comm_agree(all, make_window(node, bytes), NULL));
+    MND_TRY(mnd_comm_agree(all, check_window(node), NULL));
     node->line = (void *)node->own[0];
     node->common = node->own[0] + lines;
-    node->own[0] = node->common + page_round(common_bytes);
+    node->own[0] = node->common + page_round(common);
     if (node->rank == 0) memset(node->line, 0, (size_t)node->size * sizeof *node->line);
-    /* Nobody looks at a line before it is zero. */
-    return mnd_comm_agree(all, mnd_comm_barrier(node->comm), NULL);
+    /* No process reads a line before it is zero. */
+    MND_TRY(mnd_comm_agree(all, mnd_comm_barrier(node->comm), NULL));
+cleanup:
+    return status;
 }
 
-void mnd_node_close(mnd_node *node) {
-    if (node->comm == NULL) return;
-    /* A failure to let go has no consequence that anybody could act upon. */
+mnd_status mnd_node_open(mnd_comm *all, size_t common, size_t own, mnd_node **out) {
+    mnd_status status = MND_OK;
+    mnd_node *node = calloc(1, sizeof *node);
+    *out = NULL;
+    if (node != NULL)
+        node->window = MPI_WIN_NULL;
+    else
+        status = mnd_fail(MND_NO_MEMORY, "exchange: no memory");
+    MND_TRY(mnd_comm_agree(all, status, NULL));
+    MND_TRY(group(all, node));
+    MND_TRY(allocate(all, node, common, own));
+    *out = node;
+    node = NULL;
+cleanup:
+    mnd_node_close(&node);
+    return status;
+}
+
+void mnd_node_close(mnd_node **out) {
+    mnd_node *node = *out;
+    *out = NULL;
+    if (node == NULL) return;
+    /* A failure here has no consequence that a caller could act on. */
     if (node->window != MPI_WIN_NULL) {
         (void)MPI_Win_unlock_all(node->window);
         (void)MPI_Win_free(&node->window);
     }
     free(node->own);
     mnd_comm_finish(&node->comm);
-    *node = (mnd_node){.window = MPI_WIN_NULL};
+    free(node);
 }
+
+mnd_comm *mnd_node_comm(const mnd_node *node) { return node->comm; }
+void *mnd_node_common(const mnd_node *node) { return node->common; }
+void *mnd_node_own(const mnd_node *node, int r) { return node->own[r]; }
+bool mnd_node_crowded(const mnd_node *node) { return node->crowded; }

@@ -4,8 +4,9 @@
 
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
+#include "mnist_dist/vector.h"
 
-mnd_status mnd_sum_plan_make(int logical, int n, const int *part, mnd_sum_plan *out) {
+mnd_status mnd_sum_plan_make(int n, const int *subtree, mnd_sum_plan *out) {
     mnd_status status = MND_OK;
     mnd_tree_add *add = NULL;
     int *where = NULL, *idle = NULL;
@@ -17,8 +18,8 @@ mnd_status mnd_sum_plan_make(int logical, int n, const int *part, mnd_sum_plan *
     idle = malloc(count * sizeof *idle);
     out->op = malloc(count * sizeof *out->op);
     if (add == NULL || where == NULL || idle == NULL || out->op == NULL)
-        MND_FAIL(MND_NO_MEMORY, "gradient sum: no memory for %d parts", n);
-    mnd_tree_schedule(logical, n, part, add);
+        MND_FAIL(MND_NO_MEMORY, "gradient sum: no memory for %d subtrees", n);
+    mnd_tree_schedule(n, subtree, add);
     int n_idle = 0;
     for (int i = 0; i < n; i++) where[i] = i;
     for (int i = 0; i < n - 1; i++) {
@@ -52,27 +53,17 @@ void mnd_sum_plan_free(mnd_sum_plan *plan) {
     *plan = (mnd_sum_plan){0};
 }
 
-/*
- * The widest vectors that the CPU has, found out when the program starts: additions are the same to
- * the bit at any width.
- */
-#if defined(__x86_64__) && defined(__gnu_linux__)
-#define FOR_EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FOR_EACH_WIDTH
-#endif
-
 /* Three loops rather than one, so that the compiler knows what overlaps and vectorises each. */
-FOR_EACH_WIDTH static void add_to(size_t n, float *restrict to, const float *restrict a,
+MND_EACH_WIDTH static void add_to(size_t n, float *restrict to, const float *restrict a,
                                   const float *restrict b) {
     for (size_t i = 0; i < n; i++) to[i] = a[i] + b[i];
 }
 
-FOR_EACH_WIDTH static void add_left(size_t n, float *restrict to, const float *restrict a) {
+MND_EACH_WIDTH static void add_left(size_t n, float *restrict to, const float *restrict a) {
     for (size_t i = 0; i < n; i++) to[i] = a[i] + to[i];
 }
 
-FOR_EACH_WIDTH static void add_right(size_t n, float *restrict to, const float *restrict b) {
+MND_EACH_WIDTH static void add_right(size_t n, float *restrict to, const float *restrict b) {
     for (size_t i = 0; i < n; i++) to[i] = to[i] + b[i];
 }
 

@@ -1,6 +1,6 @@
 /*
- * tree_sum.h - adds up gradient parts in the tree of logical.h, in blocks that stay in the L1
- * cache.
+ * tree_sum.h - adds up the gradients of subtrees in the tree of logical.h, in blocks that stay in
+ * the L1 cache.
  */
 #ifndef MND_DIST_TREE_SUM_H
 #define MND_DIST_TREE_SUM_H
@@ -28,8 +28,8 @@ typedef struct mnd_sum_plan {
     float *temp;    /* (n_temp, MND_SUM_BLOCK), owned */
 } mnd_sum_plan;
 
-/* For the parts with boundaries part[0 .. n] of V logical ranks. Free with mnd_sum_plan_free. */
-MND_CHECKED mnd_status mnd_sum_plan_make(int logical, int n, const int *part, mnd_sum_plan *out);
+/* For n subtrees with boundaries subtree[0 .. n]. Free with mnd_sum_plan_free. */
+MND_CHECKED mnd_status mnd_sum_plan_make(int n, const int *subtree, mnd_sum_plan *out);
 void mnd_sum_plan_free(mnd_sum_plan *plan);
 
 /*

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Length of the folder part of path, with its slash; 0 for the current folder. */
+/* Length of the folder part of path, slash included; 0 if path has no folder part. */
 static size_t folder_length(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash == NULL ? 0 : (size_t)(slash - path) + 1;
@@ -26,7 +26,7 @@ mnd_status mnd_atomic_name(const char *path, char *temporary, size_t size) {
 static mnd_status sync_path(const char *path, int flags) {
     const int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0) return mnd_fail(MND_IO, "%s: cannot open: %s", path, strerror(errno));
-    /* Some file systems cannot fsync a folder and say EINVAL: nothing more can be done there. */
+    /* EINVAL: this file system cannot fsync a folder. There is no other way, so it is no error. */
     const int bad = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
     close(fd);
     if (bad != 0) return mnd_fail(MND_IO, "%s: cannot write to disk: %s", path, strerror(bad));
@@ -67,7 +67,7 @@ mnd_status mnd_atomic_write(const char *path, const void *data, size_t bytes) {
         if (n < 0) MND_FAIL(MND_IO, "%s: cannot write: %s", path, strerror(errno));
         done += (size_t)n;
     }
-    /* Network file systems report a full disk or quota only here. */
+    /* Network file systems may report a full disk or an exceeded quota only on close. */
     if (close(fd) != 0) {
         fd = -1;
         MND_FAIL(MND_IO, "%s: cannot write: %s", path, strerror(errno));
@@ -105,7 +105,7 @@ void mnd_atomic_clean(const char *folder, bool (*ours)(const char *name)) {
         char name[sizeof entry->d_name];
         if (entry->d_name[0] != '.') continue;
         memcpy(name, entry->d_name + 1, strlen(entry->d_name));
-        /* The last mark: the name itself may hold another. */
+        /* The last occurrence, because the final name itself may contain the mark. */
         char *at = NULL;
         for (char *p = name; (p = strstr(p, mark)) != NULL; p++) at = p;
         if (at == NULL) continue;

@@ -13,7 +13,6 @@
 
 #include "atomic_file.h"
 #include "checkpoint_image.h"
-#include "mnist_dist/memory.h"
 
 #define MAGIC "mnist_dist checkpoint "
 #define VERSION "1"
@@ -21,9 +20,9 @@
 enum { MAX_PATH = 4096 };
 
 /*
- * The block in front of the HDF5 file: three lines of text, the rest zeros. Its line `sha256` is
- * that of all bytes behind the block, so that damage anywhere is found before HDF5, which is not
- * built to survive it, sees a byte.
+ * The block in front of the HDF5 file: three lines of text, then zeros. The line `sha256` covers
+ * all bytes after the block, so that any damage is found before HDF5, which may crash on damaged
+ * files, reads them.
  */
 static void make_block(char block[MND_CKPT_BLOCK], size_t size, const char *sha256) {
     memset(block, 0, MND_CKPT_BLOCK);
@@ -57,10 +56,10 @@ static int newest_first(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* The steps of all checkpoints in DIR, newest first; *steps is to be freed. */
+/* The steps of all checkpoints in DIR, highest first. Free *steps with free(). */
 static mnd_status list_steps(const char *dir, int64_t **steps, int *n_steps) {
     mnd_status status = MND_OK;
-    int room = 0;
+    int capacity = 0;
     *steps = NULL;
     *n_steps = 0;
     DIR *stream = opendir(dir);
@@ -75,9 +74,9 @@ static mnd_status list_steps(const char *dir, int64_t **steps, int *n_steps) {
         }
         const int64_t step = name_step(entry->d_name);
         if (step < 0) continue;
-        if (*n_steps == room) {
-            room = room == 0 ? 64 : 2 * room;
-            void *more = realloc(*steps, (size_t)room * sizeof **steps);
+        if (*n_steps == capacity) {
+            capacity = capacity == 0 ? 64 : 2 * capacity;
+            void *more = realloc(*steps, (size_t)capacity * sizeof **steps);
             if (more == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory to list it", dir);
             *steps = more;
         }
@@ -96,7 +95,7 @@ cleanup:
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-/* Removes the oldest beyond `keep`. What cannot be removed stays: no reason to stop a run. */
+/* Removes all but the `keep` newest checkpoints. Errors are ignored: they must not stop a run. */
 static void prune(const char *dir, int64_t written, int keep) {
     int64_t *steps = NULL;
     int n = 0;
@@ -126,7 +125,7 @@ mnd_status mnd_checkpoint_write(const char *dir, const mnd_checkpoint *ckpt, int
         MND_TRY(mnd_atomic_sync_folder(dir));
     else if (errno != EEXIST)
         MND_FAIL(MND_IO, "%s: cannot create the folder: %s", dir, strerror(errno));
-    /* First, since on a full disk they may be what fills it. */
+    /* Before writing, because such files may be what fills a full disk. */
     mnd_atomic_clean(dir, is_ours);
     status = mnd_atomic_write(file, bytes, size);
     if (status != MND_OK)
@@ -152,19 +151,21 @@ static mnd_status read_exactly(const char *path, int fd, unsigned char *to, size
     return MND_OK;
 }
 
-/* Compares the block with the one that a sound file of this length begins with. */
+/* Checks everything in the block of a file of this length but the digest. */
 static mnd_status check_block(const char *path, const char *block, size_t size) {
     char expected[MND_CKPT_BLOCK];
     make_block(expected, size, "");
     const size_t magic = strlen(MAGIC), head = strlen(expected) - 1; /* up to the digest */
     if (memcmp(block, MAGIC, magic) != 0)
-        return mnd_fail(MND_FORMAT, "%s: is not a checkpoint of mnist_dist, or damaged", path);
+        return mnd_fail(MND_FORMAT, "%s: is not a checkpoint of mnist_dist, or is damaged", path);
     if (memcmp(block + magic, VERSION "\n", strlen(VERSION "\n")) != 0)
-        return mnd_fail(MND_FORMAT, "%s: written by another version of mnist_dist, or damaged",
-                        path);
+        return mnd_fail(MND_FORMAT,
+                        "%s: was written by another version of mnist_dist, or is damaged", path);
     if (memcmp(block, expected, head) != 0)
-        return mnd_fail(MND_FORMAT, "%s: damaged: %zu bytes are not the length it was written with",
-                        path, size);
+        return mnd_fail(
+            MND_FORMAT,
+            "%s: damaged: it has %zu bytes, which is not the length it was written with", path,
+            size);
     return MND_OK;
 }
 
@@ -173,14 +174,14 @@ mnd_status mnd_checkpoint_read(const char *path, mnd_checkpoint *out) {
     unsigned char *bytes = NULL;
     char digest[MND_SHA256_HEX], block[MND_CKPT_BLOCK], expected[MND_CKPT_BLOCK];
     *out = (mnd_checkpoint){0};
-    /* Non-blocking, so that a FIFO of that name does not hang the run. */
+    /* Non-blocking, because opening a FIFO would wait for a writer. */
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return mnd_fail(errno == ENOENT ? MND_NOT_FOUND : MND_IO, "%s: %s", path, strerror(errno));
     struct stat info;
     if (fstat(fd, &info) != 0) MND_FAIL(MND_IO, "%s: %s", path, strerror(errno));
     if (!S_ISREG(info.st_mode))
-        MND_FAIL(MND_FORMAT, "%s: is not a file, but a checkpoint is one", path);
+        MND_FAIL(MND_FORMAT, "%s: is not a regular file, but a checkpoint is one", path);
     const size_t size = (size_t)info.st_size;
     if (size <= MND_CKPT_BLOCK)
         MND_FAIL(MND_FORMAT, "%s: %zu bytes are too short for a checkpoint", path, size);
@@ -214,7 +215,7 @@ mnd_status mnd_checkpoint_read_latest(const char *dir, mnd_checkpoint_skipped_fn
     for (int i = 0; i < n_steps; i++) {
         MND_TRY(step_path(dir, steps[i], file, sizeof file));
         status = mnd_checkpoint_read(file, out);
-        /* The next one would not fit either, and going back further loses work. */
+        /* An older one would need as much memory, and continuing from it would lose work. */
         if (status == MND_OK || status == MND_NO_MEMORY) break;
         if (skipped != NULL) skipped(context, file, mnd_error());
     }
@@ -228,15 +229,4 @@ mnd_status mnd_checkpoint_read_latest(const char *dir, mnd_checkpoint_skipped_fn
 cleanup:
     free(steps);
     return status;
-}
-
-void mnd_checkpoint_free(mnd_checkpoint *ckpt) {
-    for (int i = 0; i < ckpt->n_array; i++) mnd_free(ckpt->array[i].data);
-    for (int i = 0; i < ckpt->n_slot; i++) mnd_free(ckpt->slot[i].data);
-    free(ckpt->array);
-    free(ckpt->slot);
-    mnd_free(ckpt->loss_sum);
-    mnd_free(ckpt->correct);
-    mnd_free(ckpt->history);
-    *ckpt = (mnd_checkpoint){0};
 }

@@ -1,4 +1,4 @@
-/* checkpoint_aside.c - keeps the checkpoints of an earlier run out of the way of a new one. */
+/* checkpoint_aside.c - moves the checkpoints of an earlier run to a folder of their own. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ static int is_checkpoint(const struct dirent *entry) {
            (n > 8 && strncmp(name, "ckpt-", 5) == 0 && strcmp(name + n - 3, ".h5") == 0);
 }
 
-/* Makes the first folder "earlier-1", "earlier-2", ... that is not there yet. */
+/* Creates the first of the folders "earlier-1", "earlier-2", ... that does not exist. */
 static mnd_status make_folder(const char *dir, char *made, size_t size) {
     for (int k = 1;; k++) {
         const int n = snprintf(made, size, "%s/earlier-%d", dir, k);
@@ -37,8 +37,8 @@ static mnd_status move(const char *dir, const char *folder, const char *name) {
 }
 
 /*
- * The oldest first, "latest" at the end: who is killed in the middle leaves the newest checkpoint
- * where --resume auto finds it.
+ * Moves the oldest checkpoint first and "latest" last: if the process is killed in between, the
+ * newest checkpoint is still where --resume auto finds it.
  */
 mnd_status mnd_checkpoint_set_aside(const char *dir, char *moved_to, size_t size) {
     mnd_status status = MND_OK;

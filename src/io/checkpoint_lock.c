@@ -1,4 +1,4 @@
-/* checkpoint_lock.c - one run at a time in a folder of checkpoints. */
+/* checkpoint_lock.c - keeps two runs from writing checkpoints to the same folder. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -8,18 +8,18 @@
 #include "mnist_dist/checkpoint.h"
 #include "mnist_dist/timer.h"
 
-mnd_status mnd_checkpoint_lock(const char *dir, double patience, int *lock) {
+mnd_status mnd_checkpoint_lock(const char *dir, double timeout, int *lock) {
     *lock = -1;
     const double begin = mnd_now();
     const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return MND_OK; /* whoever writes there explains it */
+    if (fd < 0) return MND_OK; /* writing to the folder will report the error */
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EINTR) continue;
-        if (errno != EWOULDBLOCK) { /* network file systems may not know locks */
+        if (errno != EWOULDBLOCK) { /* some network file systems have no locks */
             close(fd);
             return MND_OK;
         }
-        if (mnd_now() - begin > patience) {
+        if (mnd_now() - begin > timeout) {
             close(fd);
             return mnd_fail(MND_IO,
                             "%s: another run is writing its checkpoints there: wait for its end, "

@@ -1,4 +1,4 @@
-/* convert.c - a folder of IDX files to one HDF5 data file. */
+/* convert.c - converts a folder of IDX files to one HDF5 data file. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,12 +13,15 @@
 #include "mnist_dist/dataset.h"
 #include "mnist_dist/idx.h"
 
-enum { CHUNK = 1 << 20, MAX_PIXELS = 1 << 26 };
+enum {
+    CHUNK = 1 << 20,    /* bytes of images, or labels, to convert at a time */
+    MAX_IMAGE = 1 << 26 /* bytes of one image */
+};
 
 /* The four files, in the order in which they are stored. */
 enum { X_TRAIN, Y_TRAIN, X_TEST, Y_TEST, N_FILES };
 static const struct {
-    const char *stem[2]; /* "t10k" as MNIST, "test" as others name it */
+    const char *stem[2]; /* MNIST's name, and the other one in use */
     const char *example;
 } kind[N_FILES] = {
     {{"train-images", "train-images"}, "train-images-idx3-ubyte"},
@@ -27,7 +30,7 @@ static const struct {
     {{"t10k-labels", "test-labels"}, "t10k-labels-idx1-ubyte"},
 };
 
-/* Class names known by the folder's name. */
+/* Class names of data sets that are recognised by the name of their folder. */
 static const struct {
     const char *folder;
     const char *name[10];
@@ -39,8 +42,9 @@ static const struct {
 };
 
 /*
- * How well a file name fits one of the four: 0 not at all, else the higher the better. A name
- * without a prefix beats one with ("emnist-letters-"), raw beats gzip.
+ * How well a file name fits one of the four files: 0 if it does not fit, otherwise the higher the
+ * better. A name without a prefix is better than one with ("emnist-letters-"); raw is better than
+ * gzip.
  */
 static int fit(const char *name, int file) {
     char stem[NAME_MAX + 1];
@@ -67,6 +71,7 @@ static int fit(const char *name, int file) {
     return 0;
 }
 
+/* Finds the best name for each of the four files. path[] is to be freed, also after a failure. */
 static mnd_status find_files(const char *folder, char *path[N_FILES]) {
     mnd_status status = MND_OK;
     int best[N_FILES] = {0};
@@ -96,12 +101,14 @@ static mnd_status find_files(const char *folder, char *path[N_FILES]) {
                      folder, kind[i].example);
         if (rival[i][0] != '\0') {
             const bool swap = strcmp(rival[i], found[i]) > 0;
-            MND_FAIL(MND_FORMAT, "%s: %s or %s? Put the four files you mean into a folder alone",
-                     folder, swap ? found[i] : rival[i], swap ? rival[i] : found[i]);
+            MND_FAIL(
+                MND_FORMAT,
+                "%s: both %s and %s fit; put the four files to convert into a folder of their own",
+                folder, swap ? found[i] : rival[i], swap ? rival[i] : found[i]);
         }
         if (asprintf(&path[i], "%s/%s", folder, found[i]) < 0) {
             path[i] = NULL;
-            MND_FAIL(MND_NO_MEMORY, "%s: no memory", folder);
+            MND_FAIL(MND_NO_MEMORY, "%s: no memory for file names", folder);
         }
     }
 cleanup:
@@ -114,7 +121,7 @@ static const char *base_name(const char *path) {
     return slash == NULL ? path : slash + 1;
 }
 
-/* Opens images or labels and tells apart what was swapped. */
+/* Opens a file of images or of labels; the error line says if the two were swapped. */
 static mnd_status open_file(const char *path, bool images, mnd_idx **out) {
     mnd_status status = MND_OK;
     MND_TRY(mnd_idx_open(path, out));
@@ -134,7 +141,7 @@ cleanup:
     return status;
 }
 
-/* The largest label, and with it the whole file checked. */
+/* Reads all labels: *most becomes the largest, if it is larger, and the whole file is checked. */
 static mnd_status scan_labels(const char *path, uint8_t *buffer, int64_t *count, int *most) {
     mnd_status status = MND_OK;
     mnd_idx *y = NULL;
@@ -157,8 +164,8 @@ static void set_name(mnd_dataset_info *info, int i, const char *text) {
 }
 
 /*
- * EMNIST puts a file "emnist-letters-mapping.txt" beside its images: a line for each class with its
- * number and one or two character codes. Anything else in a file of that name is passed over.
+ * Reads EMNIST's class names. Its folders contain a file "emnist-letters-mapping.txt" or the like
+ * with one line per class: its number and one or two character codes. Other lines are ignored.
  */
 static void read_mapping(const char *folder, const char *x_train, mnd_dataset_info *info) {
     const char *name = base_name(x_train), *stem = strstr(name, "train-images");
@@ -181,7 +188,7 @@ static void read_mapping(const char *folder, const char *x_train, mnd_dataset_in
     fclose(f);
 }
 
-/* A folder may name its classes itself, one a line. */
+/* Reads class-names.txt, one name per line, if the folder has one. */
 static mnd_status read_class_names(const char *folder, mnd_dataset_info *info, bool *found) {
     mnd_status status = MND_OK;
     char *path = NULL;
@@ -191,7 +198,7 @@ static mnd_status read_class_names(const char *folder, mnd_dataset_info *info, b
     *found = false;
     if (asprintf(&path, "%s/class-names.txt", folder) < 0) {
         path = NULL;
-        MND_FAIL(MND_NO_MEMORY, "%s: no memory", folder);
+        MND_FAIL(MND_NO_MEMORY, "%s: no memory for file names", folder);
     }
     f = fopen(path, "re");
     if (f == NULL && errno == ENOENT) goto cleanup;
@@ -199,8 +206,8 @@ static mnd_status read_class_names(const char *folder, mnd_dataset_info *info, b
     for (; fgets(line, sizeof line, f) != NULL; n++) {
         line[strcspn(line, "\r\n")] = '\0';
         if (line[0] == '\0' || strlen(line) >= MND_CLASS_NAME)
-            MND_FAIL(MND_FORMAT, "%s: line %d is %s; one name of at most %d bytes a line", path,
-                     n + 1, line[0] == '\0' ? "empty" : "too long", MND_CLASS_NAME - 1);
+            MND_FAIL(MND_FORMAT, "%s: line %d is %s; write one name of at most %d bytes per line",
+                     path, n + 1, line[0] == '\0' ? "empty" : "too long", MND_CLASS_NAME - 1);
         if (n < MND_MAX_CLASSES) set_name(info, n, line);
     }
     if (ferror(f)) MND_FAIL(MND_IO, "%s: cannot read: %s", path, strerror(errno));
@@ -215,13 +222,13 @@ cleanup:
     return status;
 }
 
-/* Class names and the source's name; the labels have been counted. */
+/* Fills in class names and source. info->classes is the number of classes in the labels. */
 static mnd_status describe(const char *folder, const char *x_train, mnd_dataset_info *info) {
     mnd_status status = MND_OK;
     bool named = false;
     char *real = realpath(folder, NULL);
     if (real == NULL) MND_FAIL(MND_IO, "%s: %s", folder, strerror(errno));
-    /* Only the last part: where the folder lay must not change the bytes of the target. */
+    /* Only the name of the folder: its path must not change the bytes of the target. */
     const char *name = base_name(real);
     snprintf(info->source, sizeof info->source, "IDX files of folder %.200s", name);
     MND_TRY(read_class_names(folder, info, &named));
@@ -237,7 +244,7 @@ cleanup:
     return status;
 }
 
-/* The shape of a split's images, checked before anything is sized by it. */
+/* Reads the shape of a split's images and checks it before any buffer depends on it. */
 static mnd_status read_shape(const char *path, int64_t *count, int64_t shape[3]) {
     mnd_status status = MND_OK;
     mnd_idx *x = NULL;
@@ -248,111 +255,141 @@ static mnd_status read_shape(const char *path, int64_t *count, int64_t shape[3])
     shape[2] = mnd_idx_ndim(x) == 4 ? mnd_idx_dim(x, 3) : 1;
     int64_t size = 1;
     for (int i = 0; i < 3; i++)
-        if (__builtin_mul_overflow(size, shape[i], &size) || size > MAX_PIXELS)
+        if (__builtin_mul_overflow(size, shape[i], &size) || size > MAX_IMAGE)
             MND_FAIL(MND_FORMAT, "%s: images of %lld x %lld x %lld are too large; %d bytes at most",
                      path, (long long)shape[0], (long long)shape[1], (long long)shape[2],
-                     MAX_PIXELS);
+                     MAX_IMAGE);
 cleanup:
     mnd_idx_close(&x);
     return status;
 }
 
-typedef struct report {
-    mnd_progress_fn progress;
-    void *context;
-    int64_t done, total;
-} report;
-
 /* One image, (height, width, channels) to (width, height, channels). */
-static void turn(const uint8_t *in, int64_t height, int64_t width, int64_t channels, uint8_t *out) {
+static void transpose_image(const uint8_t *in, int64_t height, int64_t width, int64_t channels,
+                            uint8_t *out) {
     for (int64_t i = 0; i < height; i++)
         for (int64_t j = 0; j < width; j++)
             memcpy(out + (j * height + i) * channels, in + (i * width + j) * channels,
                    (size_t)channels);
 }
 
-/* `spare`, one image, is there to turn them; NULL: they stay as they are. */
-static mnd_status copy_split(mnd_dataset_writer *writer, mnd_split split, char *const path[2],
-                             const mnd_dataset_info *info, uint8_t *images, uint8_t *spare,
-                             uint8_t *labels, int64_t rows, report *to) {
+/* One conversion: its files, what they contain, and the buffers. */
+typedef struct conversion {
+    const char *source;    /* the folder, borrowed */
+    char *path[N_FILES];   /* owned */
+    mnd_dataset_info info; /* of the file to be written */
+    int64_t rows;          /* images and labels to convert at a time */
+    uint8_t *images;       /* owned */
+    uint8_t *labels;       /* owned, CHUNK bytes */
+    uint8_t *transposed;   /* one image, owned; NULL: images are not transposed */
+    mnd_progress_fn progress;
+    void *context;
+    int64_t done;
+} conversion;
+
+static int64_t image_size(const mnd_dataset_info *info) {
+    return (int64_t)info->height * info->width * info->channels;
+}
+
+/* Reads the next n images and labels of a split. */
+static mnd_status read_batch(conversion *c, mnd_idx *x, mnd_idx *y, int64_t n) {
+    mnd_status status = MND_OK;
+    const mnd_dataset_info *info = &c->info;
+    const int64_t size = image_size(info);
+    MND_TRY(mnd_idx_read(x, c->images, (size_t)(n * size)));
+    for (int64_t i = 0; c->transposed != NULL && i < n; i++) {
+        uint8_t *image = c->images + i * size; /* info->width rows of info->height pixels */
+        transpose_image(image, info->width, info->height, info->channels, c->transposed);
+        memcpy(image, c->transposed, (size_t)size);
+    }
+    MND_TRY(mnd_idx_read(y, c->labels, (size_t)n));
+cleanup:
+    return status;
+}
+
+static mnd_status copy_split(conversion *c, mnd_dataset_writer *writer, mnd_split split) {
     mnd_status status = MND_OK;
     mnd_idx *x = NULL, *y = NULL;
-    const int64_t size = (int64_t)info->height * info->width * info->channels;
-    MND_TRY(open_file(path[0], true, &x));
-    MND_TRY(open_file(path[1], false, &y));
-    for (int64_t row = 0; row < info->count[split]; row += rows) {
-        const int64_t left = info->count[split] - row, n = left < rows ? left : rows;
-        MND_TRY(mnd_idx_read(x, images, (size_t)(n * size)));
-        for (int64_t i = 0; spare != NULL && i < n; i++) {
-            turn(images + i * size, info->width, info->height, info->channels, spare);
-            memcpy(images + i * size, spare, (size_t)size);
-        }
-        MND_TRY(mnd_idx_read(y, labels, (size_t)n));
-        MND_TRY(mnd_dataset_writer_append(writer, split, n, images, labels));
-        to->done += n;
-        if (to->progress != NULL) to->progress(to->context, to->done, to->total);
+    const char *x_path = c->path[2 * split], *y_path = c->path[2 * split + 1];
+    const int64_t count = c->info.count[split];
+    const int64_t total = c->info.count[MND_TRAIN] + c->info.count[MND_TEST];
+    MND_TRY(open_file(x_path, true, &x));
+    MND_TRY(open_file(y_path, false, &y));
+    for (int64_t row = 0; row < count; row += c->rows) {
+        const int64_t n = count - row < c->rows ? count - row : c->rows;
+        MND_TRY(read_batch(c, x, y, n));
+        MND_TRY(mnd_dataset_writer_append(writer, split, n, c->images, c->labels));
+        c->done += n;
+        if (c->progress != NULL) c->progress(c->context, c->done, total);
     }
     MND_TRY(mnd_idx_expect_end(x));
     MND_TRY(mnd_idx_expect_end(y));
-    MND_TRY(mnd_dataset_writer_source(writer, base_name(path[0]), mnd_idx_sha256(x)));
-    MND_TRY(mnd_dataset_writer_source(writer, base_name(path[1]), mnd_idx_sha256(y)));
+    MND_TRY(mnd_dataset_writer_source(writer, base_name(x_path), mnd_idx_sha256(x)));
+    MND_TRY(mnd_dataset_writer_source(writer, base_name(y_path), mnd_idx_sha256(y)));
 cleanup:
     mnd_idx_close(&x);
     mnd_idx_close(&y);
     return status;
 }
 
-mnd_status mnd_convert_idx(const char *source, const char *target, bool transpose,
-                           mnd_progress_fn progress, void *context) {
+/* Checks the four files against one another and fills in c->info. */
+static mnd_status examine(conversion *c, bool transpose) {
     mnd_status status = MND_OK;
-    char *path[N_FILES] = {NULL};
-    uint8_t *images = NULL, *labels = NULL, *spare = NULL;
-    mnd_dataset_writer *writer = NULL;
-    mnd_dataset_info *info = calloc(1, sizeof *info);
-    labels = malloc(CHUNK);
-    if (info == NULL || labels == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory", source);
-    MND_TRY(find_files(source, path));
-
     int64_t shape[2][3];
     int most = 0;
     for (int s = 0; s < 2; s++) {
-        const char *x_path = path[2 * s], *y_path = path[2 * s + 1];
+        const char *x_path = c->path[2 * s], *y_path = c->path[2 * s + 1];
         int64_t n_label = 0;
-        MND_TRY(read_shape(x_path, &info->count[s], shape[s]));
-        MND_TRY(scan_labels(y_path, labels, &n_label, &most));
-        if (info->count[s] != n_label)
-            MND_FAIL(MND_FORMAT, "%s: %s has %lld images but %s has %lld labels", source,
-                     base_name(x_path), (long long)info->count[s], base_name(y_path),
+        MND_TRY(read_shape(x_path, &c->info.count[s], shape[s]));
+        MND_TRY(scan_labels(y_path, c->labels, &n_label, &most));
+        if (c->info.count[s] != n_label)
+            MND_FAIL(MND_FORMAT, "%s: %s has %lld images but %s has %lld labels", c->source,
+                     base_name(x_path), (long long)c->info.count[s], base_name(y_path),
                      (long long)n_label);
     }
     if (memcmp(shape[0], shape[1], sizeof shape[0]) != 0)
-        MND_FAIL(MND_FORMAT, "%s: training images are %lld x %lld, test images %lld x %lld", source,
-                 (long long)shape[0][0], (long long)shape[0][1], (long long)shape[1][0],
+        MND_FAIL(MND_FORMAT, "%s: training images are %lld x %lld, test images %lld x %lld",
+                 c->source, (long long)shape[0][0], (long long)shape[0][1], (long long)shape[1][0],
                  (long long)shape[1][1]);
-    info->height = (int)shape[0][transpose ? 1 : 0];
-    info->width = (int)shape[0][transpose ? 0 : 1];
-    info->channels = (int)shape[0][2];
-    info->classes = most + 1;
-    MND_TRY(describe(source, path[X_TRAIN], info));
+    c->info.height = (int)shape[0][transpose ? 1 : 0];
+    c->info.width = (int)shape[0][transpose ? 0 : 1];
+    c->info.channels = (int)shape[0][2];
+    c->info.classes = most + 1;
+    MND_TRY(describe(c->source, c->path[X_TRAIN], &c->info));
+cleanup:
+    return status;
+}
 
-    const int64_t size = shape[0][0] * shape[0][1] * shape[0][2];
-    const int64_t rows = size >= CHUNK ? 1 : CHUNK / size;
-    images = malloc((size_t)(rows * size));
-    if (transpose) spare = malloc((size_t)size);
-    if (images == NULL || (transpose && spare == NULL))
-        MND_FAIL(MND_NO_MEMORY, "%s: no memory for its images", source);
-    MND_TRY(mnd_dataset_writer_create(target, info, &writer));
-    report to = {progress, context, 0, info->count[0] + info->count[1]};
-    for (int s = 0; s < 2; s++)
-        MND_TRY(
-            copy_split(writer, (mnd_split)s, path + 2 * s, info, images, spare, labels, rows, &to));
+/* The buffers for images, about CHUNK bytes at a time. */
+static mnd_status allocate(conversion *c, bool transpose) {
+    const int64_t size = image_size(&c->info);
+    c->rows = size >= CHUNK ? 1 : CHUNK / size;
+    c->images = malloc((size_t)(c->rows * size));
+    if (transpose) c->transposed = malloc((size_t)size);
+    if (c->images == NULL || (transpose && c->transposed == NULL))
+        return mnd_fail(MND_NO_MEMORY, "%s: no memory for its images", c->source);
+    return MND_OK;
+}
+
+mnd_status mnd_convert_idx(const char *source, const char *target, bool transpose,
+                           mnd_progress_fn progress, void *context) {
+    mnd_status status = MND_OK;
+    mnd_dataset_writer *writer = NULL;
+    conversion c = {.source = source, .progress = progress, .context = context};
+    c.labels = malloc(CHUNK);
+    if (c.labels == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory to convert it", source);
+    MND_TRY(find_files(source, c.path));
+    MND_TRY(examine(&c, transpose));
+    MND_TRY(allocate(&c, transpose));
+    MND_TRY(mnd_dataset_writer_create(target, &c.info, &writer));
+    MND_TRY(copy_split(&c, writer, MND_TRAIN));
+    MND_TRY(copy_split(&c, writer, MND_TEST));
     MND_TRY(mnd_dataset_writer_finish(&writer));
 cleanup:
     mnd_dataset_writer_abort(&writer);
-    for (int i = 0; i < N_FILES; i++) free(path[i]);
-    free(images);
-    free(spare);
-    free(labels);
-    free(info);
+    for (int i = 0; i < N_FILES; i++) free(c.path[i]);
+    free(c.images);
+    free(c.transposed);
+    free(c.labels);
     return status;
 }

@@ -11,23 +11,24 @@
 enum { LONGEST_STRING = 1 << 12 };
 
 /*
- * HDF5 prints its error stack on stderr unless told not to; the reason goes into our line. And at
- * exit HDF5 1.10 crashes in its own clean-up when a file could not be closed (full disk): there is
- * nothing left to clean up then. Must precede every other call.
+ * Stops HDF5 from printing its error stack, whose reason goes into the error line of this program
+ * instead, and from cleaning up at exit: if a file could not be closed (full disk), the clean-up of
+ * HDF5 1.10 crashes. Must be called before any other HDF5 function.
  */
 static void silence(void) {
     (void)H5dont_atexit();
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
+/* For H5Ewalk2: copies the description of the innermost error, which comes first. */
 static herr_t keep_first(unsigned n, const H5E_error2_t *entry, void *context) {
     if (n == 0 && entry->desc != NULL) snprintf(context, 512, "%s", entry->desc);
     return 0;
 }
 
 /*
- * What the innermost function of HDF5 said, without the noise of its I/O errors. Returns whether it
- * was the system that failed, not the file.
+ * The description of the last error by the innermost function of HDF5; for errors of the operating
+ * system only the text of errno. Returns whether it was such an error.
  */
 static bool reason(char out[512]) {
     out[0] = '\0';
@@ -45,7 +46,10 @@ mnd_status mnd_h5_fail(const char *path, const char *what) {
     return mnd_fail(MND_IO, "%s: cannot %s: %s", path, what, why);
 }
 
-/* Network file systems often cannot lock; nothing here needs it: one writer, then only readers. */
+/*
+ * Without file locking, which network file systems often lack and which is not needed: a file is
+ * complete before any process reads it.
+ */
 static hid_t access_list(void) {
     const hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
     if (fapl < 0) return fapl;
@@ -60,7 +64,7 @@ static hid_t access_list(void) {
     return -1;
 }
 
-/* For a file HDF5 does not take: what is it then? */
+/* What a file is that HDF5 cannot open, judged by its first bytes; NULL if it is an HDF5 file. */
 static const char *guess(const unsigned char *head, size_t n) {
     if (n == 0) return "is empty";
     if (n >= 2 && head[0] == 0x1f && head[1] == 0x8b)
@@ -80,7 +84,7 @@ mnd_status mnd_h5_open(const char *path, const char *hint, hid_t *file) {
     ssize_t n_head = 0;
     *file = -1;
     silence();
-    /* HDF5 would block on a FIFO and explains a missing file badly. */
+    /* Opened here first: HDF5 would block on a FIFO, and errno explains more than HDF5 does. */
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return mnd_fail(errno == ENOENT ? MND_NOT_FOUND : MND_IO, "%s: %s%s%s", path,
@@ -116,7 +120,7 @@ mnd_status mnd_h5_create(const char *path, hid_t *file) {
     hid_t fapl = -1, fcpl = -1;
     *file = -1;
     silence();
-    /* A plain open first: its errno says more than HDF5 does. */
+    /* Opened here first: errno explains more than the error stack of HDF5. */
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return mnd_fail(MND_IO, "%s: cannot create: %s", path, strerror(errno));
     close(fd);
@@ -150,7 +154,7 @@ void mnd_h5_drop(hid_t *file) {
 static int descriptor(hid_t file) {
     void *handle = NULL;
     if (H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) < 0 || handle == NULL) return -1;
-    return *(int *)handle; /* what the default (POSIX) driver hands out */
+    return *(int *)handle; /* the default (POSIX) driver returns a pointer to its descriptor */
 }
 
 int64_t mnd_h5_size(hid_t file) {
@@ -166,7 +170,7 @@ mnd_status mnd_h5_reserve(const char *path, hid_t file, int64_t bytes) {
     do bad = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) != 0 ? errno : 0;
     while (bad == EINTR);
     if (bad == 0 || bad == EOPNOTSUPP || bad == ENOSYS) return MND_OK;
-    return mnd_fail(MND_IO, "%s: no room for %.1f MB: %s", path, (double)bytes / 1e6,
+    return mnd_fail(MND_IO, "%s: cannot reserve %.1f MB on its disk: %s", path, (double)bytes / 1e6,
                     strerror(bad));
 }
 
@@ -182,7 +186,7 @@ hid_t mnd_h5_plain_dcpl(void) {
     return -1;
 }
 
-/* A type for fixed-length strings, or -1. */
+/* A new type for strings of a fixed length, or -1. */
 static hid_t string_type(size_t size) {
     const hid_t type = H5Tcopy(H5T_C_S1);
     if (type < 0) return type;
@@ -210,8 +214,10 @@ cleanup:
     return status;
 }
 
-/* Copies one string of a file: at most size - 1 bytes, no half UTF-8 character, nothing that could
-   steer a terminal. */
+/*
+ * Copies a string of n_in bytes that need not be terminated: at most size - 1 bytes, without a
+ * partial UTF-8 character at the end and with '?' for control characters.
+ */
 static void copy_string(char *out, size_t size, const char *in, size_t n_in) {
     size_t n = 0;
     while (n < n_in && n < size && in[n] != '\0') n++;
@@ -230,11 +236,15 @@ mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name,
     hid_t attribute = -1, type = -1, space = -1;
     char *buffer = NULL;
     *n = 0;
-    const htri_t there = H5Aexists(object, name);
-    if (there < 0) MND_FAIL(MND_FORMAT, "%s: attribute '%s' is damaged", path, name);
-    if (there == 0) return MND_OK;
+    const htri_t exists = H5Aexists(object, name);
+    if (exists < 0)
+        MND_FAIL(MND_FORMAT, "%s: attribute '%s' is damaged; make or fetch the file again", path,
+                 name);
+    if (exists == 0) return MND_OK;
     attribute = H5Aopen(object, name, H5P_DEFAULT);
-    if (attribute < 0) MND_FAIL(MND_FORMAT, "%s: attribute '%s' is damaged", path, name);
+    if (attribute < 0)
+        MND_FAIL(MND_FORMAT, "%s: attribute '%s' is damaged; make or fetch the file again", path,
+                 name);
     type = H5Aget_type(attribute);
     space = H5Aget_space(attribute);
     if (type < 0 || space < 0 || H5Tget_class(type) != H5T_STRING)
@@ -246,9 +256,10 @@ mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name,
         MND_FAIL(MND_FORMAT, "%s: attribute '%s' holds %lld texts of %zu bytes", path, name,
                  (long long)count, length);
     buffer = malloc((size_t)count * length);
-    if (buffer == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for '%s'", path, name);
+    if (buffer == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory to read attribute '%s'", path, name);
     if (H5Aread(attribute, type, buffer) < 0)
-        MND_FAIL(MND_FORMAT, "%s: attribute '%s' cannot be read", path, name);
+        MND_FAIL(MND_FORMAT, "%s: attribute '%s' cannot be read; make or fetch the file again",
+                 path, name);
     *n = (int)count;
     for (int i = 0; i < *n; i++)
         copy_string(out + (size_t)i * size, size, buffer + (size_t)i * length, length);

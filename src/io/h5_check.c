@@ -1,11 +1,11 @@
 /*
- * h5_check.c - a look at a file's oldest structures before HDF5 follows them.
+ * h5_check.c - checks the structures that HDF5 1.10 follows without any check of its own.
  *
- * Files in HDF5's first format (what h5py writes unless told otherwise) list the root group in a
- * B-tree and a local heap without checksums. HDF5 1.10 walks both without counting: a heap whose
- * free list runs in a circle makes it allocate until the machine has nothing left, a tree node that
- * is its own child makes it recurse without end. Both take a few flipped bits. So these two are
- * walked here first, with counting. Layout: "HDF5 File Format Specification", sections II.A
+ * Files in HDF5's first format, which h5py writes by default, list the objects of the root group in
+ * a B-tree and a local heap, both without checksums. A few flipped bits can turn them into cycles:
+ * a cyclic free list of the heap makes HDF5 1.10 allocate until memory is exhausted, and a tree
+ * node that is its own child makes it recurse without end. Therefore both are traversed here first,
+ * with a limit on the number of steps. Layout: "HDF5 File Format Specification", sections II.A
  * (superblock), III.A.1 (B-tree), III.B (symbol table node), III.D (local heap), IV.A (object
  * header).
  */
@@ -16,11 +16,12 @@
 #include "h5.h"
 
 enum {
-    MAX_MESSAGES = 1 << 16, /* of one object header */
-    MAX_FREE = 1 << 16,     /* free blocks of one heap */
-    MAX_NODES = 1 << 16,    /* of one tree; each names up to 32 objects */
+    MAX_MESSAGES = 1 << 16, /* in one object header */
+    MAX_FREE = 1 << 16,     /* free blocks in one heap */
+    MAX_NODES = 1 << 16,    /* in one tree; each has up to 32 entries */
     MAX_LEVEL = 16,
-    MAX_CHUNKS = 256, /* of one object header */
+    MAX_CHUNKS = 256, /* in one object header */
+    /* types of header messages */
     CONTINUATION = 0x10,
     SYMBOL_TABLE = 0x11,
 };
@@ -28,9 +29,11 @@ enum {
 typedef struct file {
     int fd;
     const char *path;
-    uint64_t base, size; /* addresses count from base, where the superblock lies */
+    uint64_t base; /* position of the superblock; HDF5 addresses are relative to it */
+    uint64_t size;
 } file;
 
+/* A little-endian number. */
 static uint64_t number(const unsigned char *p, int bytes) {
     uint64_t x = 0;
     for (int i = bytes - 1; i >= 0; i--) x = x << 8 | p[i];
@@ -42,7 +45,7 @@ static mnd_status damaged(const file *f, const char *what) {
                     what);
 }
 
-/* Reads n bytes at an HDF5 address; MND_FORMAT when they are not all in the file. */
+/* Reads n bytes at an HDF5 address. MND_FORMAT if they are not all inside the file. */
 static mnd_status fetch(const file *f, uint64_t address, void *out, size_t n, const char *what) {
     if (address > f->size - f->base || n > f->size - f->base - address) return damaged(f, what);
     for (size_t got = 0; got < n;) {
@@ -56,7 +59,7 @@ static mnd_status fetch(const file *f, uint64_t address, void *out, size_t n, co
     return MND_OK;
 }
 
-/* The heap of the names: its free list must end. */
+/* The heap, which holds the names: its free list must end. */
 static mnd_status check_heap(const file *f, uint64_t address) {
     static const char what[] = "its table of names";
     mnd_status status = MND_OK;
@@ -76,7 +79,10 @@ cleanup:
     return status;
 }
 
-/* The tree of the names: the levels must go down to 0, one at a time. */
+/*
+ * A node of the tree and all nodes below it. The level must fall by one from parent to child, down
+ * to 0; `level` is the expected one, -1 for the root. *nodes counts the nodes visited so far.
+ */
 static mnd_status check_tree(const file *f, uint64_t address, int level, int *nodes) {
     static const char what[] = "its tree of names";
     mnd_status status = MND_OK;
@@ -87,7 +93,7 @@ static mnd_status check_tree(const file *f, uint64_t address, int level, int *no
         return damaged(f, what);
     const uint64_t used = number(head + 6, 2);
     for (uint64_t i = 0; head[5] > 0 && i < used; i++) {
-        /* After the head a key comes before each child, 8 bytes either. */
+        /* After the head, keys and children alternate, 8 bytes each, beginning with a key. */
         MND_TRY(fetch(f, address + 24 + 16 * i + 8, child, sizeof child, what));
         MND_TRY(check_tree(f, number(child, 8), head[5] - 1, nodes));
     }
@@ -104,7 +110,10 @@ cleanup:
     return status;
 }
 
-/* The root group's object header, version 1: its chunks must end, its tables be sound. */
+/*
+ * The object header of the root group in version 1. It consists of chunks of messages; a chunk may
+ * name further ones. Their number must be limited, and the group's tree and heap must be valid.
+ */
 static mnd_status check_header(const file *f, uint64_t address) {
     static const char what[] = "the header of its root group";
     mnd_status status = MND_OK;
@@ -113,7 +122,7 @@ static mnd_status check_header(const file *f, uint64_t address) {
         uint64_t at, left;
     } chunk[MAX_CHUNKS];
     MND_TRY(fetch(f, address, head, sizeof head, what));
-    if (memcmp(head, "OHDR", 4) == 0) return MND_OK; /* version 2 has checksums */
+    if (memcmp(head, "OHDR", 4) == 0) return MND_OK; /* version 2: HDF5 verifies its checksums */
     if (head[0] != 1) return damaged(f, what);
     chunk[0].at = address + 16;
     chunk[0].left = number(head + 8, 4);
@@ -147,28 +156,32 @@ mnd_status mnd_h5_check(const char *path, int fd, int64_t size) {
     mnd_status status = MND_OK;
     unsigned char block[96];
     file f = {.fd = fd, .path = path, .size = (uint64_t)size};
-    /* HDF5 looks for its first byte at 0, 512, 1024, 2048 ... */
+    /* HDF5 looks for its signature at bytes 0, 512, 1024, 2048 ... */
     for (;; f.base = f.base == 0 ? 512 : 2 * f.base) {
-        if (f.base + sizeof block > f.size) return MND_OK; /* HDF5 will say that it is none */
+        if (f.base + sizeof block > f.size) return MND_OK; /* not an HDF5 file */
         MND_TRY(fetch(&f, 0, block, sizeof block, "its first block"));
         if (memcmp(block, "\x89HDF\r\n\x1a\n", 8) == 0) break;
     }
     const int version = block[8];
     if (version > 1) {
         if (block[9] != 8)
-            MND_FAIL(MND_FORMAT, "%s: HDF5 addresses of %d bytes; h5repack mends it", path,
-                     block[9]);
+            MND_FAIL(MND_FORMAT,
+                     "%s: HDF5 addresses of %d bytes, only 8 can be read; rewrite it with h5repack",
+                     path, block[9]);
         return check_header(&f, number(block + 36, 8));
     }
     if (block[13] != 8 || block[14] != 8)
-        MND_FAIL(MND_FORMAT, "%s: HDF5 addresses of %d bytes, lengths of %d; h5repack mends it",
-                 path, block[13], block[14]);
-    /* Version 1 has four more bytes in front of the addresses. */
+        MND_FAIL(
+            MND_FORMAT,
+            "%s: HDF5 addresses of %d bytes and lengths of %d, only 8 can be read; rewrite it with "
+            "h5repack",
+            path, block[13], block[14]);
+    /* The symbol table entry of the root group; version 1 has four more bytes before it. */
     const size_t entry = version == 1 ? 60 : 56;
     unsigned char root[40];
     MND_TRY(fetch(&f, entry, root, sizeof root, "its first block"));
     MND_TRY(check_header(&f, number(root + 8, 8)));
-    /* What the entry keeps of the tables' addresses, HDF5 may use instead of the header's. */
+    /* The entry may hold a copy of the addresses of tree and heap, which HDF5 may use instead. */
     if (number(root + 16, 4) == 1) MND_TRY(check_group(&f, root + 24));
 cleanup:
     return status;

@@ -12,14 +12,14 @@
 #include <zlib.h>
 
 enum { IN_SIZE = 1 << 16, HEADER_MAX = 4 + 4 * MND_IDX_DIMS, UNSIGNED_BYTE = 0x08 };
-/* Deflate cannot pack tighter than 258 bytes into 2 bits, which its authors round to 1032:1. */
+/* Deflate needs at least 2 bits for 258 bytes: a ratio of 1032:1 at most, as zlib documents. */
 enum { DEFLATE_MAX_RATIO = 1032 };
 
 struct mnd_idx {
     char *path;       /* owned */
     int fd;           /* owned, -1 when closed */
     bool packed;      /* gzip */
-    bool member_done; /* between two gzip members, or after the last */
+    bool member_done; /* a gzip member has ended; another may follow */
     z_stream stream;  /* valid when packed */
     mnd_sha256 *hash; /* owned; over the uncompressed bytes */
     char sha256[MND_SHA256_HEX];
@@ -29,7 +29,7 @@ struct mnd_idx {
     unsigned char in[IN_SIZE];
 };
 
-/* read(2) until `size` bytes or the end of the file. */
+/* Calls read(2) until `size` bytes were read or the file ends. */
 static mnd_status read_file(mnd_idx *idx, void *out, size_t size, size_t *got) {
     *got = 0;
     while (*got < size) {
@@ -58,16 +58,16 @@ static mnd_status inflate_some(mnd_idx *idx, uint8_t *out, size_t size, size_t *
     while (*got < size) {
         if (z->avail_in == 0) MND_TRY(refill(idx));
         if (idx->member_done) {
-            /* gzip(1) allows members to follow one another; anything else there is damage. */
+            /* A gzip file may consist of several members; anything else after one is damage. */
             if (z->avail_in == 0) break;
             if (inflateReset(z) != Z_OK) MND_FAIL(MND_INTERNAL, "%s: zlib failed", idx->path);
             idx->member_done = false;
         }
         if (z->avail_in == 0)
             MND_FAIL(MND_FORMAT, "%s: the gzip data is truncated; fetch the file again", idx->path);
-        const size_t room = size - *got;
+        const size_t capacity = size - *got;
         z->next_out = out + *got;
-        z->avail_out = room > UINT_MAX ? UINT_MAX : (uInt)room;
+        z->avail_out = capacity > UINT_MAX ? UINT_MAX : (uInt)capacity;
         const uInt before = z->avail_out;
         const int code = inflate(z, Z_NO_FLUSH);
         *got += before - z->avail_out;
@@ -83,6 +83,7 @@ cleanup:
     return status;
 }
 
+/* Up to `size` bytes of the IDX data, uncompressed if necessary; also adds them to the hash. */
 static mnd_status read_some(mnd_idx *idx, uint8_t *out, size_t size, size_t *got) {
     const mnd_status status =
         idx->packed ? inflate_some(idx, out, size, got) : read_file(idx, out, size, got);
@@ -151,7 +152,7 @@ mnd_status mnd_idx_open(const char *path, mnd_idx **out) {
     idx->path = strdup(path);
     if (idx->path == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory", path);
     MND_TRY(mnd_sha256_create(&idx->hash));
-    /* Not blocking: a FIFO of that name must not hang the run before it is refused. */
+    /* Non-blocking, because opening a FIFO would wait for a writer. */
     idx->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (idx->fd < 0)
         MND_FAIL(errno == ENOENT ? MND_NOT_FOUND : MND_IO, "%s: cannot open: %s", path,
@@ -164,7 +165,7 @@ mnd_status mnd_idx_open(const char *path, mnd_idx **out) {
     MND_TRY(read_file(idx, magic, 2, &got));
     if (lseek(idx->fd, 0, SEEK_SET) != 0) MND_FAIL(MND_IO, "%s: %s", path, strerror(errno));
     if (got == 2 && magic[0] == 0x1f && magic[1] == 0x8b) {
-        if (inflateInit2(&idx->stream, 15 + 16) != Z_OK) /* 16: gzip, not zlib */
+        if (inflateInit2(&idx->stream, 15 + 16) != Z_OK) /* 16: gzip format, not zlib format */
             MND_FAIL(MND_NO_MEMORY, "%s: no memory to uncompress", path);
         idx->packed = true;
     }
@@ -202,7 +203,7 @@ mnd_status mnd_idx_expect_end(mnd_idx *idx) {
                         (long long)idx->left);
     uint8_t extra;
     size_t got;
-    /* Reading on also makes zlib check the CRC and the length at the end of the gzip data. */
+    /* Reading past the last element also makes zlib check the CRC and length of the gzip data. */
     mnd_status status =
         idx->packed ? inflate_some(idx, &extra, 1, &got) : read_file(idx, &extra, 1, &got);
     if (status != MND_OK) return status;

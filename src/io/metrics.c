@@ -20,15 +20,15 @@ struct mnd_metrics {
     int fd;
     int64_t last_epoch;
     cJSON *object; /* the line being built, owned; NULL between lines */
-    cJSON *inner;  /* where members go: `object` or its nested object, borrowed */
-    bool failed;   /* a member of this line could not be added */
+    cJSON *inner; /* the object that gets the next member: `object` or one nested in it; borrowed */
+    bool failed;  /* a member of this line could not be added */
 };
 
-/* --- what an earlier start wrote -------------------------------------------------------------- */
+/* --- lines of an earlier start ---------------------------------------------------------------- */
 
 /*
- * Decides about one line: no object at all (torn by a power cut) and what the resumed run will
- * write again goes. A kept epoch is counted.
+ * Whether to keep a line. Not kept are lines that are not a JSON object (incomplete after a crash)
+ * and those that the resumed run writes again. *last_epoch becomes the largest epoch that is kept.
  */
 static bool keep_line(const char *line, size_t length, int64_t resume_epoch, int64_t *last_epoch) {
     const char *end = NULL;
@@ -49,7 +49,7 @@ static bool keep_line(const char *line, size_t length, int64_t resume_epoch, int
     return keep;
 }
 
-/* Reads all of a regular file into *text (mnd_free), with room for one byte more. */
+/* Reads a regular file into *text, which has space for one byte more. Free with mnd_free. */
 static mnd_status read_all(const char *path, int fd, size_t size, char **text, size_t *n_text) {
     mnd_status status = mnd_alloc((void **)text, size + 1, 1, path);
     *n_text = 0;
@@ -63,7 +63,7 @@ static mnd_status read_all(const char *path, int fd, size_t size, char **text, s
     return status;
 }
 
-/* Rewrites the file without the lines that go; a missing file has none. */
+/* Rewrites the file with only the lines to keep. MND_OK if there is no such file. */
 static mnd_status keep_lines(const char *path, int64_t resume_epoch, int64_t *last_epoch) {
     mnd_status status = MND_OK;
     char *text = NULL, *target = NULL;
@@ -73,7 +73,7 @@ static mnd_status keep_lines(const char *path, int64_t resume_epoch, int64_t *la
     if (fd < 0 && errno == ENOENT) return MND_OK;
     if (fd < 0) return mnd_fail(MND_IO, "%s: cannot read: %s", path, strerror(errno));
     if (fstat(fd, &info) != 0) MND_FAIL(MND_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode)) goto cleanup; /* a terminal or pipe keeps nothing */
+    if (!S_ISREG(info.st_mode)) goto cleanup; /* a terminal or pipe has no earlier lines */
     MND_TRY(read_all(path, fd, (size_t)info.st_size, &text, &n_text));
     bool same = true;
     for (size_t at = 0; at < n_text;) {
@@ -85,14 +85,15 @@ static mnd_status keep_lines(const char *path, int64_t resume_epoch, int64_t *la
             same = false;
             continue;
         }
-        /* A last line that lacks only its newline gets one: the byte of room. */
+        /* A last line without its newline gets one, in the additional byte of read_all. */
         same = same && newline != NULL;
         memmove(text + kept, line, length);
         kept += length;
         text[kept++] = '\n';
     }
     if (same) goto cleanup;
-    target = realpath(path, NULL); /* a symbolic link stays one */
+    target =
+        realpath(path, NULL); /* replaces the file that a symbolic link points to, not the link */
     if (target == NULL) MND_FAIL(MND_IO, "%s: %s", path, strerror(errno));
     MND_TRY(mnd_atomic_write(target, text, kept));
 cleanup:
@@ -105,11 +106,12 @@ cleanup:
 /* --- opening and closing ---------------------------------------------------------------------- */
 
 static mnd_status open_file(mnd_metrics *metrics, int flags) {
-    /* Non-blocking, or a FIFO that nobody reads would hang the run here. */
+    /* Non-blocking, because opening a FIFO would wait for a reader. */
     metrics->fd =
         open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | flags, 0666);
     if (metrics->fd < 0 && errno == ENXIO)
-        return mnd_fail(MND_IO, "%s: cannot write metrics: nobody reads this FIFO", metrics->path);
+        return mnd_fail(MND_IO, "%s: cannot write metrics: no process reads this FIFO",
+                        metrics->path);
     if (metrics->fd < 0 || fcntl(metrics->fd, F_SETFL, O_APPEND) != 0)
         return mnd_fail(MND_IO, "%s: cannot write metrics: %s", metrics->path, strerror(errno));
     return MND_OK;
@@ -145,7 +147,7 @@ void mnd_metrics_close(mnd_metrics **metrics) {
 
 /* --- building a line -------------------------------------------------------------------------- */
 
-/* Adds `item` (NULL if there was no memory for it) to the open object, which then owns it. */
+/* Adds `item` to the open object, which then owns it. NULL: there was no memory for the item. */
 static void add(mnd_metrics *metrics, const char *key, cJSON *item) {
     if (item == NULL || !cJSON_AddItemToObject(metrics->inner, key, item)) {
         cJSON_Delete(item);
@@ -172,7 +174,7 @@ void mnd_metrics_real(mnd_metrics *metrics, const char *key, double value) {
         add(metrics, key, cJSON_CreateNull());
         return;
     }
-    /* The shortest form that reads back to the same bits; cJSON's own is up to an ulp off. */
+    /* The shortest form that reads back to the same bits; cJSON's own form may be one ulp off. */
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value) break;
@@ -180,8 +182,7 @@ void mnd_metrics_real(mnd_metrics *metrics, const char *key, double value) {
     add(metrics, key, cJSON_CreateRaw(text));
 }
 
-/* Length of the UTF-8 sequence that begins at s (zero-terminated), or 0 if there is no valid one.
- */
+/* Length of the UTF-8 sequence at s (zero-terminated), or 0 if it is not valid. */
 static size_t utf8_length(const unsigned char *s) {
     if (s[0] < 0x80) return 1;
     const size_t n = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
@@ -199,7 +200,7 @@ static size_t utf8_length(const unsigned char *s) {
 
 void mnd_metrics_text(mnd_metrics *metrics, const char *key, const char *value) {
     cJSON *item = cJSON_CreateString(value);
-    /* JSON is UTF-8; file names need not be. */
+    /* JSON must be UTF-8, but file names may be any bytes. */
     if (item != NULL)
         for (unsigned char *s = (unsigned char *)item->valuestring; *s != '\0';) {
             const size_t n = utf8_length(s);
@@ -218,13 +219,13 @@ void mnd_metrics_enter(mnd_metrics *metrics, const char *key) {
 
 void mnd_metrics_leave(mnd_metrics *metrics) { metrics->inner = metrics->object; }
 
-/* Appends the line; a disk that fills up in the middle of it is left without the half. */
+/* Appends the line. If the disk is full, truncates the file to its earlier length. */
 static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) {
     struct stat info;
     if (fstat(metrics->fd, &info) != 0)
         return mnd_fail(MND_IO, "%s: %s", metrics->path, strerror(errno));
     if (S_ISREG(info.st_mode) && info.st_nlink == 0) {
-        /* Somebody removed the file: begin a new one rather than write where nobody reads. */
+        /* The file was removed. Creates it again, since no process could read the removed one. */
         close(metrics->fd);
         const mnd_status status = open_file(metrics, 0);
         if (status != MND_OK) return status;
@@ -235,10 +236,10 @@ static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) 
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             const int bad = errno;
-            const bool torn =
+            const bool incomplete =
                 done > 0 && (!S_ISREG(info.st_mode) || ftruncate(metrics->fd, info.st_size) != 0);
             return mnd_fail(MND_IO, "%s: cannot write metrics: %s%s", metrics->path, strerror(bad),
-                            torn ? "; its last line is torn" : "");
+                            incomplete ? "; its last line is incomplete" : "");
         }
         done += (size_t)n;
     }
@@ -249,7 +250,7 @@ mnd_status mnd_metrics_end(mnd_metrics *metrics) {
     mnd_status status = MND_OK;
     char *text = metrics->failed ? NULL : cJSON_PrintUnformatted(metrics->object);
     if (text == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", metrics->path);
-    /* One write(2) a line: the terminating zero makes way for the newline. */
+    /* The newline replaces the terminating zero, so that one write(2) writes the whole line. */
     const size_t length = strlen(text);
     text[length] = '\n';
     MND_TRY(append(metrics, text, length + 1));

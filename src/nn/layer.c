@@ -1,31 +1,72 @@
-#include "layer.h"
-#include "mnist_dist/logical.h"
+/* layer.c - the table of kinds, and what their plans have in common. */
+#include "mnist_dist/layer.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-size_t mnd_shape_size(const mnd_shape *shape) {
-    size_t size = 1;
-    for (int i = 0; i < shape->ndim; i++) size *= (size_t)shape->dim[i];
-    return size;
-}
-
-extern const mnd_layer_ops mnd_layer_conv, mnd_layer_maxpool, mnd_layer_avgpool, mnd_layer_flatten,
-    mnd_layer_dropout, mnd_layer_relu, mnd_layer_sigmoid, mnd_layer_tanh;
+#include "layer_kinds.h"
+#include "model_impl.h"
 
 /* A new kind of layer is one new file and one row here. */
 static const mnd_layer_ops *const kinds[] = {
     &mnd_layer_dense,   &mnd_layer_conv, &mnd_layer_maxpool, &mnd_layer_avgpool, &mnd_layer_flatten,
     &mnd_layer_dropout, &mnd_layer_relu, &mnd_layer_sigmoid, &mnd_layer_tanh,
 };
+enum { N_KINDS = sizeof kinds / sizeof kinds[0], MAX_REGISTERED = 32 };
+
+static const mnd_layer_ops *registered[MAX_REGISTERED];
+static int n_registered;
+
+/* Kind i of all, or NULL after the last. */
+static const mnd_layer_ops *kind_at(int i) {
+    if (i < N_KINDS) return kinds[i];
+    return i - N_KINDS < n_registered ? registered[i - N_KINDS] : NULL;
+}
 
 const mnd_layer_ops *mnd_layer_find(const char *kind) {
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strcmp(kinds[i]->kind, kind) == 0) return kinds[i];
+    for (int i = 0; kind_at(i) != NULL; i++)
+        if (strcmp(kind_at(i)->kind, kind) == 0) return kind_at(i);
     return NULL;
+}
+
+mnd_status mnd_layer_register(const mnd_layer_ops *ops) {
+    if (mnd_layer_find(ops->kind) != NULL)
+        return mnd_fail(MND_USAGE, "there is a kind of layer '%s' already", ops->kind);
+    if (n_registered == MAX_REGISTERED)
+        return mnd_fail(MND_USAGE, "layer '%s': at most %d kinds can be registered", ops->kind,
+                        MAX_REGISTERED);
+    registered[n_registered++] = ops;
+    return MND_OK;
+}
+
+mnd_status mnd_layer_unknown(const mnd_layer *layer, const char *kind) {
+    char known[256] = "";
+    for (int i = 0; kind_at(i) != NULL; i++) {
+        const size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, " %s", kind_at(i)->kind);
+    }
+    return mnd_layer_fail(layer, "'%s' is none of%s, nor is the model one of mlp16 mlp512 cnn cnn2",
+                          kind, known);
+}
+
+mnd_status mnd_layer_plan(mnd_layer *layer, const mnd_plan *plan) {
+    if (layer->self == NULL && layer->ops->self_size > 0) {
+        const mnd_status status = mnd_alloc(&layer->self, 1, layer->ops->self_size, "a layer");
+        if (status != MND_OK) return status;
+    }
+    layer->n_array = 0;
+    layer->state_size = layer->scratch = 0;
+    return layer->ops->plan(layer, plan);
+}
+
+size_t mnd_shape_size(const mnd_shape *shape) {
+    size_t size = 1;
+    for (int i = 0; i < shape->ndim; i++) size *= (size_t)shape->dim[i];
+    return size;
 }
 
 mnd_status mnd_layer_fail(const mnd_layer *layer, const char *format, ...) {
@@ -37,7 +78,14 @@ mnd_status mnd_layer_fail(const mnd_layer *layer, const char *format, ...) {
     return mnd_fail(MND_USAGE, "model, layer %d (%s): %s", layer->index + 1, layer->text, text);
 }
 
-/* A whole number in [1, 2^20] that ends at *end. */
+mnd_status mnd_layer_args(const mnd_layer *layer, int n) {
+    if (layer->args.n <= n) return MND_OK;
+    if (n == 0) return mnd_layer_fail(layer, "takes no arguments");
+    return mnd_layer_fail(layer, "'%s' is one argument too many: write %s", layer->args.word[n],
+                          layer->ops->usage);
+}
+
+/* Reads a whole number in [1, 2^20], which ends at *end. */
 static bool positive(const char *text, const char **end, int *out) {
     if (*text < '0' || *text > '9') return false;
     char *stop = NULL;
@@ -51,17 +99,29 @@ static bool positive(const char *text, const char **end, int *out) {
 
 mnd_status mnd_layer_int(const mnd_layer *layer, int i, const char *what, int *out) {
     const char *end = "";
-    if (i >= layer->n_arg) return mnd_layer_fail(layer, "the %s is missing", what);
-    if (!positive(layer->arg[i], &end, out) || *end != '\0')
+    if (i >= layer->args.n)
+        return mnd_layer_fail(layer, "the %s is missing: write %s", what, layer->ops->usage);
+    if (!positive(layer->args.word[i], &end, out) || *end != '\0')
         return mnd_layer_fail(layer, "the %s must be a whole number from 1 to 1048576, not '%s'",
-                              what, layer->arg[i]);
+                              what, layer->args.word[i]);
+    return MND_OK;
+}
+
+mnd_status mnd_layer_real(const mnd_layer *layer, int i, const char *what, double *out) {
+    if (i >= layer->args.n)
+        return mnd_layer_fail(layer, "the %s is missing: write %s", what, layer->ops->usage);
+    char *end = NULL;
+    *out = strtod(layer->args.word[i], &end);
+    if (end == layer->args.word[i] || *end != '\0' || !isfinite(*out))
+        return mnd_layer_fail(layer, "the %s must be a number, not '%s'", what,
+                              layer->args.word[i]);
     return MND_OK;
 }
 
 mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stride, bool *same) {
     bool strided = false, padded = false;
-    for (; i < layer->n_arg; i++) {
-        const char *word = layer->arg[i], *end = "";
+    for (; i < layer->args.n; i++) {
+        const char *word = layer->args.word[i], *end = "";
         bool *seen = &strided;
         if (same != NULL && (strcmp(word, "same") == 0 || strcmp(word, "valid") == 0)) {
             *same = word[0] == 's';
@@ -76,38 +136,17 @@ mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stride, bool *sa
     return MND_OK;
 }
 
-void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim, int64_t bias) {
-    size_t count = 1;
-    mnd_param_info *kernel = &layer->array[0];
-    *kernel = (mnd_param_info){
-        .layer = layer->index, .kind = layer->ops->kind, .name = "kernel", .ndim = ndim};
-    for (int i = 0; i < ndim; i++) {
-        kernel->dim[i] = dim[i];
-        count *= (size_t)dim[i];
-    }
-    kernel->count = count;
-    layer->array[1] = (mnd_param_info){.layer = layer->index,
-                                       .kind = layer->ops->kind,
-                                       .name = "bias",
-                                       .ndim = 1,
-                                       .dim = {bias},
-                                       .offset = count,
-                                       .count = (size_t)bias};
+void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim) {
+    /* dim is (..., in, out); what is before them is a window, which counts for both fans. */
+    int64_t window = 1;
+    for (int i = 0; i < ndim - 2; i++) window *= dim[i];
+    mnd_array *kernel = &layer->array[0], *bias = &layer->array[1];
+    *kernel = (mnd_array){.name = "kernel",
+                          .ndim = ndim,
+                          .init = MND_INIT_GLOROT,
+                          .fan_in = (int)(window * dim[ndim - 2]),
+                          .fan_out = (int)(window * dim[ndim - 1])};
+    memcpy(kernel->dim, dim, (size_t)ndim * sizeof *dim);
+    *bias = (mnd_array){.name = "bias", .ndim = 1, .dim = {dim[ndim - 1]}, .init = MND_INIT_ZEROS};
     layer->n_array = 2;
-    layer->n_param = count + (size_t)bias;
-    layer->pieces = layer->cut = layer->share_halves = 1;
-}
-
-int mnd_rows_before(const mnd_team *team, int p) {
-    return team->start[mnd_logical_first(team->peers->logical, team->peers->count, p)];
-}
-
-float *mnd_of_peer(const mnd_team *team, int p, const float *mine) {
-    const ptrdiff_t at = (const char *)mine - team->memory[team->peers->rank];
-    return (float *)(void *)(team->memory[p] + at);
-}
-
-void mnd_team_meet(mnd_team *team) {
-    if (!team->met) team->meet(team->context);
-    team->met = true;
 }

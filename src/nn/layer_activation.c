@@ -1,114 +1,97 @@
-/* relu, sigmoid, tanh and flatten: element by element, in place. */
-#include "layer.h"
-#include "parallel.h"
+/* layer_activation.c - relu, sigmoid and tanh, element by element. */
+#include "exp.h"
+#include "layer_kinds.h"
+#include "mnist_dist/loops.h"
+#include "mnist_dist/parallel.h"
+#include "mnist_dist/vector.h"
 
-static mnd_status no_arguments(mnd_layer *layer) {
-    if (layer->n_arg > 0) return mnd_layer_fail(layer, "takes no arguments");
-    layer->out = layer->in;
-    layer->elementwise = true;
-    return MND_OK;
-}
-
-static mnd_status plan_relu(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
-                            mnd_need *need) {
-    (void)kernels;
-    (void)rows;
-    (void)max_seg;
-    (void)need;
-    layer->keeps = 1;
-    layer->spoils = 1; /* the sign of what was positive stays */
-    return no_arguments(layer);
-}
-
-static mnd_status plan_curve(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
-                             mnd_need *need) {
-    mnd_status status = plan_relu(layer, kernels, rows, max_seg, need);
-    layer->keeps = 2;
-    layer->spoils = 0;
-    return status;
-}
-
-static mnd_status plan_flatten(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
-                               mnd_need *need) {
-    mnd_status status = plan_relu(layer, kernels, rows, max_seg, need);
-    layer->keeps = 0;
-    layer->spoils = 2;
-    layer->skip = true;
-    layer->out = (mnd_shape){.ndim = 1, .dim = {(int)mnd_shape_size(&layer->in)}};
-    return status;
-}
+/* y = f(x), or dx from dy and y, for n elements. */
+typedef void value_fn(size_t n, const float *x, float *y);
+typedef void slope_fn(size_t n, const float *y, const float *dy, float *dx);
 
 typedef struct job {
-    const mnd_pass *pass;
-    const float *y;
-    float *x;
-    size_t size;
+    value_fn *value;
+    slope_fn *slope;
+    const float *x, *y, *dy;
+    float *out;
+    size_t size; /* of a row */
 } job;
 
-/* One row of the batch after another; in place: y is x. */
-#define ROWS(j, first) ((size_t)(first) * (j)->size)
-
-static void relu_range(void *context, int thread, int first, int last) {
-    const job *j = context;
-    (void)thread;
-    for (size_t i = ROWS(j, first); i < ROWS(j, last); i++)
-        j->x[i] = j->x[i] <= 0.0F ? 0.0F : j->x[i]; /* NaN passes */
+static mnd_status plan(mnd_layer *layer, const mnd_plan *p) {
+    (void)p;
+    layer->out = layer->in;
+    return mnd_layer_args(layer, 0);
 }
 
-static void relu_backward_range(void *context, int thread, int first, int last) {
+static void value_range(void *context, int thread, int first, int last) {
     const job *j = context;
+    const size_t at = (size_t)first * j->size;
     (void)thread;
-    j->pass->kernels->relu_backward(ROWS(j, last - first), j->y + ROWS(j, first),
-                                    j->x + ROWS(j, first));
+    j->value((size_t)(last - first) * j->size, j->x + at, j->out + at);
 }
 
-static void sigmoid_range(void *context, int thread, int first, int last) {
+static void slope_range(void *context, int thread, int first, int last) {
     const job *j = context;
+    const size_t at = (size_t)first * j->size;
     (void)thread;
-    j->pass->kernels->sigmoid(ROWS(j, last - first), j->x + ROWS(j, first));
+    j->slope((size_t)(last - first) * j->size, j->y + at, j->dy + at, j->out + at);
 }
 
-static void sigmoid_backward_range(void *context, int thread, int first, int last) {
-    const job *j = context;
-    (void)thread;
-    for (size_t i = ROWS(j, first); i < ROWS(j, last); i++) j->x[i] *= j->y[i] * (1.0F - j->y[i]);
+static void apply(const mnd_layer *layer, const mnd_pass *pass, job j) {
+    j.size = mnd_shape_size(&layer->in);
+    mnd_parallel(pass->workers->threads, pass->rows, 1, j.value != NULL ? value_range : slope_range,
+                 &j);
 }
 
-static void tanh_range(void *context, int thread, int first, int last) {
-    const job *j = context;
-    (void)thread;
-    j->pass->kernels->tanh(ROWS(j, last - first), j->x + ROWS(j, first));
+MND_EACH_WIDTH static void relu_slope(size_t n, const float *restrict y, const float *restrict dy,
+                                      float *restrict dx) {
+    for (size_t i = 0; i < n; i++) dx[i] = y[i] > 0.0F ? dy[i] : 0.0F;
 }
 
-static void tanh_backward_range(void *context, int thread, int first, int last) {
-    const job *j = context;
-    (void)thread;
-    for (size_t i = ROWS(j, first); i < ROWS(j, last); i++) j->x[i] *= 1.0F - j->y[i] * j->y[i];
+MND_EACH_WIDTH static void sigmoid_value(size_t n, const float *restrict x, float *restrict y) {
+    for (size_t i = 0; i < n; i++) {
+        const float e = mnd_exp_one(-fabsf(x[i])), s = 1.0F / (1.0F + e);
+        y[i] = x[i] >= 0.0F ? s : e * s;
+    }
 }
 
-#define ACTIVATION(name, planner)                                                                  \
+MND_EACH_WIDTH static void sigmoid_slope(size_t n, const float *restrict y,
+                                         const float *restrict dy, float *restrict dx) {
+    for (size_t i = 0; i < n; i++) dx[i] = dy[i] * (y[i] * (1.0F - y[i]));
+}
+
+MND_EACH_WIDTH static void tanh_value(size_t n, const float *restrict x, float *restrict y) {
+    for (size_t i = 0; i < n; i++) {
+        const float a = fabsf(x[i]), e = mnd_exp_one(-2.0F * a), s = a * a;
+        /* Near zero 1 - e cancels: the odd series there instead (error below 1e-7 for a < 0.25). */
+        const float series =
+            a * (1.0F + s * (-3.33333333e-1F +
+                             s * (1.33333333e-1F + s * (-5.39682540e-2F + s * 2.18694885e-2F))));
+        const float t = a < 0.25F ? series : (1.0F - e) / (1.0F + e);
+        y[i] = x[i] < 0.0F ? -t : t;
+    }
+}
+
+MND_EACH_WIDTH static void tanh_slope(size_t n, const float *restrict y, const float *restrict dy,
+                                      float *restrict dx) {
+    for (size_t i = 0; i < n; i++) dx[i] = dy[i] * (1.0F - y[i] * y[i]);
+}
+
+#define ACTIVATION(name, value_of, slope_of)                                                       \
     static void name##_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) { \
-        (void)x;                                                                                   \
-        job j = {.pass = pass, .x = y, .size = mnd_shape_size(&layer->in)};                        \
-        mnd_parallel(pass->threads, pass->rows, 1, name##_range, &j);                              \
+        apply(layer, pass, (job){.value = value_of, .x = x, .out = y});                            \
     }                                                                                              \
-    static void name##_backward_all(mnd_layer *layer, const mnd_pass *pass, const float *x,        \
-                                    const float *y, float *dy, float *dx) {                        \
+    static void name##_backward(mnd_layer *layer, const mnd_pass *pass, const float *x,            \
+                                const float *y, float *dy, float *dx) {                            \
         (void)x;                                                                                   \
-        (void)dx;                                                                                  \
-        job j = {.pass = pass, .y = y, .x = dy, .size = mnd_shape_size(&layer->in)};               \
-        mnd_parallel(pass->threads, pass->rows, 1, name##_backward_range, &j);                     \
+        if (dx != NULL) apply(layer, pass, (job){.slope = slope_of, .y = y, .dy = dy, .out = dx}); \
     }                                                                                              \
     const mnd_layer_ops mnd_layer_##name = {.kind = #name,                                         \
-                                            .plan = planner,                                       \
+                                            .usage = #name,                                        \
+                                            .plan = plan,                                          \
                                             .forward = name##_forward,                             \
-                                            .backward = name##_backward_all};
+                                            .backward = name##_backward};
 
-extern const mnd_layer_ops mnd_layer_relu, mnd_layer_sigmoid, mnd_layer_tanh, mnd_layer_flatten;
-
-ACTIVATION(relu, plan_relu)
-ACTIVATION(sigmoid, plan_curve)
-ACTIVATION(tanh, plan_curve)
-
-/* Nothing to do: skip. */
-const mnd_layer_ops mnd_layer_flatten = {.kind = "flatten", .plan = plan_flatten};
+ACTIVATION(relu, mnd_relu, relu_slope)
+ACTIVATION(sigmoid, sigmoid_value, sigmoid_slope)
+ACTIVATION(tanh, tanh_value, tanh_slope)

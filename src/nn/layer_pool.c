@@ -1,155 +1,170 @@
-/* Max- and average-pooling over images (batch, h, w, c), windows without padding. */
+/* layer_pool.c - max-pooling and average-pooling: windows k x k, stride S, no padding. */
 #include <string.h>
 
-#include "layer.h"
-#include "parallel.h"
+#include "layer_kinds.h"
+#include "mnist_dist/parallel.h"
+#include "mnist_dist/vector.h"
 
-static mnd_status plan(mnd_layer *layer, int rows, mnd_need *need, size_t cell) {
-    int size = 0, stride = 0;
-    mnd_status status = mnd_layer_int(layer, 0, "window size", &size);
-    if (status != MND_OK) return status;
-    stride = size;
-    status = mnd_layer_window(layer, 1, &stride, NULL);
-    if (status != MND_OK) return status;
+typedef struct pool {
+    int h, w, c, k, stride, oh, ow;
+} pool;
+
+static mnd_status plan(mnd_layer *layer, size_t state_per_output, int rows) {
+    mnd_status status = MND_OK;
+    pool *const p = layer->self;
+    int k = 0;
+    MND_TRY(mnd_layer_int(layer, 0, "window size", &k));
+    int stride = k;
+    MND_TRY(mnd_layer_window(layer, 1, &stride, NULL));
     if (layer->in.ndim != 3) return mnd_layer_fail(layer, "needs an image, not flat input");
     const int h = layer->in.dim[0], w = layer->in.dim[1], c = layer->in.dim[2];
-    if (size > h || size > w)
+    if (k > h || k > w)
         return mnd_layer_fail(layer, "the window is larger than its input of %d x %d", h, w);
-    if (size > 255) return mnd_layer_fail(layer, "the window is larger than 255");
-    const int oh = (h - size) / stride + 1, ow = (w - size) / stride + 1;
-    layer->geometry = (mnd_conv){.h = h,
-                                 .w = w,
-                                 .c = c,
-                                 .kh = size,
-                                 .kw = size,
-                                 .stride = stride,
-                                 .oh = oh,
-                                 .ow = ow,
-                                 .n = c};
-    layer->out = (mnd_shape){.ndim = 3, .dim = {oh, ow, c}};
-    need->state = (size_t)rows * mnd_shape_size(&layer->out) * cell;
-    return MND_OK;
+    if (k > 255) return mnd_layer_fail(layer, "the window is larger than 255");
+    *p = (pool){.h = h, .w = w, .c = c, .k = k, .stride = stride};
+    p->oh = (h - k) / stride + 1;
+    p->ow = (w - k) / stride + 1;
+    layer->out = (mnd_shape){.ndim = 3, .dim = {p->oh, p->ow, c}};
+    layer->state_size = (size_t)rows * mnd_shape_size(&layer->out) * state_per_output;
+cleanup:
+    return status;
 }
 
-static mnd_status max_plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
-                           mnd_need *need) {
-    (void)kernels;
-    (void)max_seg;
-    return plan(layer, rows, need, sizeof(int32_t));
+static mnd_status max_plan(mnd_layer *layer, const mnd_plan *p) {
+    return plan(layer, sizeof(int32_t), p->rows);
 }
 
-static mnd_status average_plan(mnd_layer *layer, const mnd_kernels *kernels, int rows, int max_seg,
-                               mnd_need *need) {
-    (void)kernels;
-    (void)max_seg;
-    return plan(layer, rows, need, 0);
+static mnd_status average_plan(mnd_layer *layer, const mnd_plan *p) {
+    return plan(layer, 0, p->rows);
 }
+
+/* One image: its outputs, or the gradient of its inputs. */
+typedef void image_fn(const pool *p, const float *in, float *out, int32_t *arg);
 
 typedef struct job {
     const mnd_layer *layer;
-    const mnd_pass *pass;
+    image_fn *run;
     const float *in;
     float *out;
+    size_t in_size, out_size;
 } job;
 
-/* Which window element was the largest, the first of equals: (rows, oh, ow, c). */
-static int32_t *arg_of(const mnd_layer *layer, int row) {
-    return (int32_t *)layer->state + (size_t)row * mnd_shape_size(&layer->out);
-}
-
-static void max_forward_range(void *context, int thread, int first, int last) {
+static void image_range(void *context, int thread, int first, int last) {
     const job *j = context;
-    const size_t in = mnd_shape_size(&j->layer->in), out = mnd_shape_size(&j->layer->out);
+    const size_t arg = mnd_shape_size(&j->layer->out);
     (void)thread;
     for (int i = first; i < last; i++)
-        j->pass->kernels->maxpool_forward(&j->layer->geometry, j->in + (size_t)i * in,
-                                          j->out + (size_t)i * out, arg_of(j->layer, i));
+        j->run(j->layer->self, j->in + (size_t)i * j->in_size, j->out + (size_t)i * j->out_size,
+               (int32_t *)j->layer->state + (size_t)i * arg);
 }
 
-static void max_backward_range(void *context, int thread, int first, int last) {
-    const job *j = context;
-    const size_t in = mnd_shape_size(&j->layer->in), out = mnd_shape_size(&j->layer->out);
-    (void)thread;
-    for (int i = first; i < last; i++)
-        j->pass->kernels->maxpool_backward(&j->layer->geometry, arg_of(j->layer, i),
-                                           j->in + (size_t)i * out, j->out + (size_t)i * in);
+static void run_forward(const mnd_layer *layer, const mnd_pass *pass, image_fn *run, const float *x,
+                        float *y) {
+    job j = {.layer = layer,
+             .run = run,
+             .in = x,
+             .out = y,
+             .in_size = mnd_shape_size(&layer->in),
+             .out_size = mnd_shape_size(&layer->out)};
+    mnd_parallel(pass->workers->threads, pass->rows, 1, image_range, &j);
 }
 
-static void average_forward_range(void *context, int thread, int first, int last) {
-    const job *j = context;
-    const mnd_conv *g = &j->layer->geometry;
-    const float weight = 1.0F / (float)(g->kh * g->kw);
-    const size_t in = mnd_shape_size(&j->layer->in), out = mnd_shape_size(&j->layer->out);
-    (void)thread;
-    for (int i = first; i < last; i++) {
-        float *restrict y = j->out + (size_t)i * out;
-        for (int oy = 0; oy < g->oh; oy++)
-            for (int ox = 0; ox < g->ow; ox++, y += g->c) {
-                const float *corner =
-                    j->in + (size_t)i * in +
-                    ((ptrdiff_t)oy * g->stride * g->w + (ptrdiff_t)ox * g->stride) * g->c;
-                memset(y, 0, (size_t)g->c * sizeof *y);
-                for (int q = 0; q < g->kh * g->kw; q++) {
-                    const float *restrict x = corner + (q / g->kw * g->w + q % g->kw) * g->c;
-                    for (int c = 0; c < g->c; c++) y[c] += x[c];
+static void run_backward(const mnd_layer *layer, const mnd_pass *pass, image_fn *run,
+                         const float *dy, float *dx) {
+    if (dx == NULL) return;
+    job j = {.layer = layer,
+             .run = run,
+             .in = dy,
+             .out = dx,
+             .in_size = mnd_shape_size(&layer->out),
+             .out_size = mnd_shape_size(&layer->in)};
+    mnd_parallel(pass->workers->threads, pass->rows, 1, image_range, &j);
+}
+
+/* Elements from the first one of the image to the first one of a window. */
+static ptrdiff_t corner(const pool *p, int oy, int ox) {
+    return ((ptrdiff_t)oy * p->w + ox) * p->stride * p->c;
+}
+
+/* Element q of a window, row-major, from its first one. */
+static inline ptrdiff_t element(const pool *p, int q) {
+    return ((ptrdiff_t)(q / p->k) * p->w + q % p->k) * p->c;
+}
+
+/* y (oh, ow, c), and in `arg` which element of the window it was: row-major, the first largest. */
+MND_EACH_WIDTH static void max_image(const pool *p, const float *restrict x, float *restrict y,
+                                     int32_t *restrict arg) {
+    for (int oy = 0; oy < p->oh; oy++)
+        for (int ox = 0; ox < p->ow; ox++, y += p->c, arg += p->c) {
+            const float *restrict from = x + corner(p, oy, ox);
+            memcpy(y, from, (size_t)p->c * sizeof *y);
+            memset(arg, 0, (size_t)p->c * sizeof *arg);
+            for (int q = 1; q < p->k * p->k; q++) {
+                const float *restrict value = from + element(p, q);
+                for (int c = 0; c < p->c; c++) {
+                    const bool larger = value[c] > y[c];
+                    arg[c] = larger ? q : arg[c];
+                    y[c] = larger ? value[c] : y[c];
                 }
-                for (int c = 0; c < g->c; c++) y[c] *= weight;
             }
-    }
+        }
 }
 
-static void average_backward_range(void *context, int thread, int first, int last) {
-    const job *j = context;
-    const mnd_conv *g = &j->layer->geometry;
-    const float weight = 1.0F / (float)(g->kh * g->kw);
-    const size_t in = mnd_shape_size(&j->layer->in), out = mnd_shape_size(&j->layer->out);
-    (void)thread;
-    for (int i = first; i < last; i++) {
-        float *restrict dx = j->out + (size_t)i * in;
-        const float *restrict dy = j->in + (size_t)i * out;
-        memset(dx, 0, in * sizeof *dx);
-        for (int oy = 0; oy < g->oh; oy++)
-            for (int ox = 0; ox < g->ow; ox++, dy += g->c)
-                for (int q = 0; q < g->kh * g->kw; q++) {
-                    float *restrict d = dx + ((ptrdiff_t)(oy * g->stride + q / g->kw) * g->w +
-                                              ox * g->stride + q % g->kw) *
-                                                 g->c;
-                    for (int c = 0; c < g->c; c++) d[c] += dy[c] * weight;
-                }
-    }
+MND_EACH_WIDTH static void max_image_backward(const pool *p, const float *restrict dy,
+                                              float *restrict dx, int32_t *restrict arg) {
+    memset(dx, 0, (size_t)p->h * (size_t)p->w * (size_t)p->c * sizeof *dx);
+    for (int oy = 0; oy < p->oh; oy++)
+        for (int ox = 0; ox < p->ow; ox++, dy += p->c, arg += p->c)
+            for (int q = 0; q < p->k * p->k; q++) {
+                float *restrict d = dx + corner(p, oy, ox) + element(p, q);
+                for (int c = 0; c < p->c; c++) d[c] += arg[c] == q ? dy[c] : 0.0F;
+            }
 }
 
-static void max_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
-    job j = {.layer = layer, .pass = pass, .in = x, .out = y};
-    mnd_parallel(pass->threads, pass->rows, 1, max_forward_range, &j);
+MND_EACH_WIDTH static void average_image(const pool *p, const float *restrict x, float *restrict y,
+                                         int32_t *restrict arg) {
+    const float weight = 1.0F / (float)(p->k * p->k);
+    (void)arg;
+    for (int oy = 0; oy < p->oh; oy++)
+        for (int ox = 0; ox < p->ow; ox++, y += p->c) {
+            memset(y, 0, (size_t)p->c * sizeof *y);
+            for (int q = 0; q < p->k * p->k; q++) {
+                const float *restrict value = x + corner(p, oy, ox) + element(p, q);
+                for (int c = 0; c < p->c; c++) y[c] += value[c];
+            }
+            for (int c = 0; c < p->c; c++) y[c] *= weight;
+        }
 }
 
-static void max_backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
-                         float *dy, float *dx) {
-    (void)x;
-    (void)y;
-    if (dx == NULL) return;
-    job j = {.layer = layer, .pass = pass, .in = dy, .out = dx};
-    mnd_parallel(pass->threads, pass->rows, 1, max_backward_range, &j);
+MND_EACH_WIDTH static void average_image_backward(const pool *p, const float *restrict dy,
+                                                  float *restrict dx, int32_t *restrict arg) {
+    const float weight = 1.0F / (float)(p->k * p->k);
+    (void)arg;
+    memset(dx, 0, (size_t)p->h * (size_t)p->w * (size_t)p->c * sizeof *dx);
+    for (int oy = 0; oy < p->oh; oy++)
+        for (int ox = 0; ox < p->ow; ox++, dy += p->c)
+            for (int q = 0; q < p->k * p->k; q++) {
+                float *restrict d = dx + corner(p, oy, ox) + element(p, q);
+                for (int c = 0; c < p->c; c++) d[c] += dy[c] * weight;
+            }
 }
 
-static void average_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) {
-    job j = {.layer = layer, .pass = pass, .in = x, .out = y};
-    mnd_parallel(pass->threads, pass->rows, 1, average_forward_range, &j);
-}
+#define POOLING(name, planner, value, gradient)                                                    \
+    static void name##_forward(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y) { \
+        run_forward(layer, pass, value, x, y);                                                     \
+    }                                                                                              \
+    static void name##_backward(mnd_layer *layer, const mnd_pass *pass, const float *x,            \
+                                const float *y, float *dy, float *dx) {                            \
+        (void)x;                                                                                   \
+        (void)y;                                                                                   \
+        run_backward(layer, pass, gradient, dy, dx);                                               \
+    }                                                                                              \
+    const mnd_layer_ops mnd_layer_##name = {.kind = #name,                                         \
+                                            .usage = #name ":k[:sS]",                              \
+                                            .self_size = sizeof(pool),                             \
+                                            .plan = planner,                                       \
+                                            .forward = name##_forward,                             \
+                                            .backward = name##_backward};
 
-static void average_backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
-                             float *dy, float *dx) {
-    (void)x;
-    (void)y;
-    if (dx == NULL) return;
-    job j = {.layer = layer, .pass = pass, .in = dy, .out = dx};
-    mnd_parallel(pass->threads, pass->rows, 1, average_backward_range, &j);
-}
-
-const mnd_layer_ops mnd_layer_maxpool = {
-    .kind = "maxpool", .plan = max_plan, .forward = max_forward, .backward = max_backward};
-const mnd_layer_ops mnd_layer_avgpool = {.kind = "avgpool",
-                                         .plan = average_plan,
-                                         .forward = average_forward,
-                                         .backward = average_backward};
+POOLING(maxpool, max_plan, max_image, max_image_backward)
+POOLING(avgpool, average_plan, average_image, average_image_backward)

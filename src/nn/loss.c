@@ -1,63 +1,60 @@
-/* Softmax and cross-entropy from logits. */
+/* loss.c - softmax and cross-entropy from logits. */
+#include "mnist_dist/loss.h"
+
 #include <math.h>
-#include <string.h>
+#include <stddef.h>
 
-#include "kernels.h"
-#include "mnist_dist/model.h"
+#include "mnist_dist/loops.h"
 
-/* The first largest of a row; NaN wins, so that it is noticed. */
-static int largest(const float *row, int n) {
+/* Rows are taken a few at a time, so that the exponentials fill whole vectors. */
+enum { MAX_CLASSES = 256, ROWS = 8 };
+
+int mnd_answer(const float *row, int classes) {
     int best = 0;
-    for (int j = 1; j < n; j++)
+    for (int j = 1; j < classes; j++)
         if (row[j] > row[best]) best = j;
     return best;
 }
 
-void mnd_softmax(float *logits, int n, int classes) {
+/* e = exp(row - max) for n rows, and the sum of each row of e. */
+static void exponentials(const float *logits, int n, int classes, float *e, float *sum) {
     for (int i = 0; i < n; i++) {
-        float *row = logits + (ptrdiff_t)i * classes;
-        const float top = row[largest(row, classes)];
-        for (int j = 0; j < classes; j++) row[j] -= top;
+        const float *row = logits + (ptrdiff_t)i * classes;
+        const float max = row[mnd_answer(row, classes)];
+        for (int j = 0; j < classes; j++) e[i * classes + j] = row[j] - max;
     }
-    mnd_kernels_native()->exponential((size_t)n * (size_t)classes, logits);
+    mnd_exp((size_t)n * (size_t)classes, e);
     for (int i = 0; i < n; i++) {
-        float *row = logits + (ptrdiff_t)i * classes;
-        float sum = 0.0F;
-        for (int j = 0; j < classes; j++) sum += row[j];
-        const float inverse = 1.0F / sum;
-        for (int j = 0; j < classes; j++) row[j] *= inverse;
+        sum[i] = 0.0F;
+        for (int j = 0; j < classes; j++) sum[i] += e[i * classes + j];
     }
 }
 
-enum { ROWS = 8 }; /* rows at a time, so that exp runs over whole vectors */
+void mnd_softmax(float *logits, int n, int classes) {
+    float sum;
+    for (int i = 0; i < n; i++, logits += classes) {
+        exponentials(logits, 1, classes, logits, &sum);
+        const float inverse = 1.0F / sum;
+        for (int j = 0; j < classes; j++) logits[j] *= inverse;
+    }
+}
 
 double mnd_cross_entropy(const float *logits, const uint8_t *label, int n, int classes, float scale,
                          float *d, int64_t *correct) {
-    const mnd_kernels *kernels = mnd_kernels_native();
     double loss = 0.0;
-    float e[ROWS * 256];
-    for (int first = 0; first < n; first += ROWS) {
-        const int rows = n - first < ROWS ? n - first : ROWS;
-        float own[ROWS]; /* logit of the label, less the largest */
-        for (int r = 0; r < rows; r++) {
-            const float *row = logits + (ptrdiff_t)(first + r) * classes;
-            const int best = largest(row, classes), right = label[first + r];
-            const float top = row[best];
-            *correct += best == right;
-            own[r] = row[right] - top;
-            for (int j = 0; j < classes; j++) e[r * classes + j] = row[j] - top;
-        }
-        kernels->exponential((size_t)rows * (size_t)classes, e);
-        for (int r = 0; r < rows; r++) {
-            float sum = 0.0F;
-            for (int j = 0; j < classes; j++) sum += e[r * classes + j];
-            loss += log((double)sum) - (double)own[r];
-            if (d == NULL) continue;
-            float *out = d + (ptrdiff_t)(first + r) * classes;
-            const float factor = scale / sum;
-            for (int j = 0; j < classes; j++) out[j] = e[r * classes + j] * factor;
-            out[label[first + r]] -= scale;
-        }
+    float e[ROWS * MAX_CLASSES], sum[ROWS];
+    for (int i = 0; i < n; i++) {
+        const int r = i % ROWS;
+        const float *const row = logits + (ptrdiff_t)i * classes;
+        if (r == 0) exponentials(row, n - i < ROWS ? n - i : ROWS, classes, e, sum);
+        const int answer = mnd_answer(row, classes), right = label[i];
+        *correct += answer == right;
+        loss += log((double)sum[r]) - (double)(row[right] - row[answer]);
+        if (d == NULL) continue;
+        float *const out = d + (ptrdiff_t)i * classes;
+        const float factor = scale / sum[r];
+        for (int j = 0; j < classes; j++) out[j] = e[r * classes + j] * factor;
+        out[right] -= scale;
     }
     return loss;
 }

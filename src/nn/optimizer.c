@@ -1,158 +1,76 @@
+/* optimizer.c - the table of optimizers and their settings. */
 #include "mnist_dist/optimizer.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "kernels.h"
-#include "parallel.h"
+extern const mnd_optimizer_ops mnd_optimizer_adam, mnd_optimizer_adamw, mnd_optimizer_rmsprop,
+    mnd_optimizer_sgd;
 
-static const struct {
-    const char *name;
-    int slots;
-} kinds[MND_N_OPTIMIZERS] = {
-#define OPTIMIZER_ROW(id, name, slots, text) {name, slots},
-    MND_OPTIMIZER_TABLE(OPTIMIZER_ROW)
-#undef OPTIMIZER_ROW
-};
+/* A new optimizer is one new file and one row here. */
+static const mnd_optimizer_ops *const optimizers[] = {&mnd_optimizer_adam, &mnd_optimizer_adamw,
+                                                      &mnd_optimizer_rmsprop, &mnd_optimizer_sgd};
+enum { N_OPTIMIZERS = sizeof optimizers / sizeof optimizers[0], MAX_REGISTERED = 16 };
+
+static const mnd_optimizer_ops *registered[MAX_REGISTERED];
+static int n_registered;
+
+/* Optimizer i of all, or NULL after the last. */
+static const mnd_optimizer_ops *optimizer_at(int i) {
+    if (i < N_OPTIMIZERS) return optimizers[i];
+    return i - N_OPTIMIZERS < n_registered ? registered[i - N_OPTIMIZERS] : NULL;
+}
+
+static const mnd_optimizer_ops *find(const char *name) {
+    for (int i = 0; optimizer_at(i) != NULL; i++)
+        if (strcmp(optimizer_at(i)->name, name) == 0) return optimizer_at(i);
+    return NULL;
+}
+
+mnd_status mnd_optimizer_register(const mnd_optimizer_ops *ops) {
+    if (find(ops->name) != NULL)
+        return mnd_fail(MND_USAGE, "there is an optimizer '%s' already", ops->name);
+    if (n_registered == MAX_REGISTERED)
+        return mnd_fail(MND_USAGE, "optimizer '%s': at most %d can be registered", ops->name,
+                        MAX_REGISTERED);
+    registered[n_registered++] = ops;
+    return MND_OK;
+}
+
+void mnd_optimizer_names(const char *between, char *out, size_t size) {
+    size_t used = 0;
+    for (int i = 0; optimizer_at(i) != NULL && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i > 0 ? between : "",
+                                 optimizer_at(i)->name);
+}
 
 mnd_status mnd_optimizer_default(const char *name, mnd_optimizer *out) {
-    for (int i = 0; i < MND_N_OPTIMIZERS; i++) {
-        if (strcmp(kinds[i].name, name) != 0) continue;
-        *out = (mnd_optimizer){.kind = (mnd_optimizer_kind)i,
-                               .lr = 0.001,
-                               .beta1 = 0.9,
-                               .beta2 = 0.999,
-                               .rho = 0.9,
-                               .momentum = 0.0,
-                               .epsilon = 1e-8};
-        if (i == MND_ADAMW) out->weight_decay = 0.01;
-        if (i == MND_RMSPROP) out->epsilon = 1e-7;
-        if (i == MND_SGD) {
-            out->lr = 0.01;
-            out->momentum = 0.9;
-        }
-        return MND_OK;
+    const mnd_optimizer_ops *ops = find(name);
+    if (ops == NULL) {
+        char names[256];
+        mnd_optimizer_names(", ", names, sizeof names);
+        return mnd_fail(MND_USAGE, "optimizer '%s' is not one of %s", name, names);
     }
-    return mnd_fail(MND_USAGE, "optimizer '%s' is not one of adam, adamw, rmsprop, sgd", name);
+    *out = (mnd_optimizer){.ops = ops, .lr = ops->lr};
+    for (int i = 0; i < ops->n_setting; i++) out->setting[i] = ops->setting[i].value;
+    return MND_OK;
 }
 
-const char *mnd_optimizer_name(mnd_optimizer_kind kind) { return kinds[kind].name; }
-
-int mnd_optimizer_slots(mnd_optimizer_kind kind) { return kinds[kind].slots; }
-
-const char *mnd_optimizer_slot_name(mnd_optimizer_kind kind, int slot) {
-    return kinds[kind].slots == 2 && slot == 0 ? "m" : "v";
+/* The index of a setting, or -1. */
+static int setting_of(const mnd_optimizer *opt, const char *name) {
+    for (int i = 0; i < opt->ops->n_setting; i++)
+        if (strcmp(opt->ops->setting[i].name, name) == 0) return i;
+    return -1;
 }
 
-void mnd_optimizer_pack(const mnd_optimizer *opt, double setting[8]) {
-    setting[0] = (double)opt->kind;
-    setting[1] = opt->lr;
-    setting[2] = opt->beta1;
-    setting[3] = opt->beta2;
-    setting[4] = opt->rho;
-    setting[5] = opt->momentum;
-    setting[6] = opt->epsilon;
-    setting[7] = opt->weight_decay;
+mnd_status mnd_optimizer_set(mnd_optimizer *opt, const char *name, double value) {
+    const int i = setting_of(opt, name);
+    if (i < 0) return mnd_fail(MND_USAGE, "optimizer %s has no %s", opt->ops->name, name);
+    opt->setting[i] = value;
+    return MND_OK;
 }
 
-void mnd_optimizer_unpack(const double setting[8], mnd_optimizer *opt) {
-    *opt = (mnd_optimizer){.kind = (mnd_optimizer_kind)setting[0],
-                           .lr = setting[1],
-                           .beta1 = setting[2],
-                           .beta2 = setting[3],
-                           .rho = setting[4],
-                           .momentum = setting[5],
-                           .epsilon = setting[6],
-                           .weight_decay = setting[7]};
-}
-
-void mnd_optimizer_begin(const mnd_optimizer *opt, double lr, int64_t t, mnd_optimizer_rates *out) {
-    *out = (mnd_optimizer_rates){
-        .kind = opt->kind, .step = (float)lr, .epsilon = (float)opt->epsilon, .keep = 1.0F};
-    switch (opt->kind) {
-    case MND_ADAM:
-    case MND_ADAMW:
-        out->a = (float)opt->beta1;
-        out->a1 = (float)(1.0 - opt->beta1);
-        out->b = (float)opt->beta2;
-        out->b1 = (float)(1.0 - opt->beta2);
-        out->step = (float)(lr / (1.0 - pow(opt->beta1, (double)t)));
-        out->root = (float)(1.0 / sqrt(1.0 - pow(opt->beta2, (double)t)));
-        if (opt->kind == MND_ADAMW) out->keep = (float)(1.0 - lr * opt->weight_decay);
-        return;
-    case MND_RMSPROP:
-        out->a = (float)opt->rho;
-        out->a1 = (float)(1.0 - opt->rho);
-        return;
-    case MND_SGD:
-        out->a = (float)opt->momentum;
-        out->keep = (float)opt->weight_decay;
-        return;
-    case MND_N_OPTIMIZERS: return;
-    }
-}
-
-static void apply(const mnd_optimizer_rates *r, size_t n, float *param, const float *grad,
-                  float *slot0, float *slot1, mnd_word_sum *sum) {
-    const mnd_kernels *k = mnd_kernels_native();
-    switch (r->kind) {
-    case MND_ADAM:
-    case MND_ADAMW:
-        k->adam(n, param, grad, slot0, slot1, r->a, r->a1, r->b, r->b1, r->step, r->root,
-                r->epsilon, r->keep, sum);
-        return;
-    case MND_RMSPROP:
-        k->rmsprop(n, param, grad, slot0, r->a, r->a1, r->step, r->epsilon, sum);
-        return;
-    case MND_SGD: k->sgd(n, param, grad, slot0, r->a, r->step, r->keep, sum); return;
-    case MND_N_OPTIMIZERS: return;
-    }
-}
-
-typedef struct job {
-    const mnd_optimizer_rates *rates;
-    size_t n;
-    float *param;
-    const float *grad;
-    float *slot[MND_MAX_SLOTS];
-    mnd_word_sum sum[MND_MAX_THREADS];
-} job;
-
-/* What a thread takes at a time, and what is worth waking one for. */
-enum { BLOCK = 4096, WORTH = 16 * BLOCK };
-
-static void apply_blocks(void *context, int thread, int first, int last) {
-    job *j = context;
-    const size_t from = (size_t)first * BLOCK;
-    const size_t to = (size_t)last * BLOCK < j->n ? (size_t)last * BLOCK : j->n;
-    apply(j->rates, to - from, j->param + from, j->grad + from, j->slot[0] + from,
-          j->slot[1] == NULL ? NULL : j->slot[1] + from, &j->sum[thread]);
-}
-
-void mnd_optimizer_apply(const mnd_optimizer_rates *rates, int threads, size_t n, float *param,
-                         const float *grad, float *const slot[MND_MAX_SLOTS], mnd_word_sum *sum) {
-    if (threads <= 1 || n < WORTH) {
-        apply(rates, n, param, grad, slot[0], slot[1], sum);
-        return;
-    }
-    job j = {.rates = rates, .n = n, .param = param, .grad = grad, .slot = {slot[0], slot[1]}};
-    mnd_parallel(threads, (int)((n + BLOCK - 1) / BLOCK), 1, apply_blocks, &j);
-    for (int t = 0; t < threads; t++) {
-        sum->before += j.sum[t].before;
-        sum->after += j.sum[t].after;
-    }
-}
-
-void mnd_optimizer_step(const mnd_optimizer *opt, double lr, int64_t t, size_t n, float *param,
-                        const float *grad, float *const slot[MND_MAX_SLOTS]) {
-    mnd_optimizer_rates rates;
-    mnd_word_sum sum = {0};
-    mnd_optimizer_begin(opt, lr, t, &rates);
-    apply(&rates, n, param, grad, slot[0], slot[1], &sum);
-}
-
-uint32_t mnd_word_total(size_t n, const float *x) {
-    uint32_t sum = 0;
-    for (size_t i = 0; i < n; i++) sum += mnd_word(x[i]);
-    return sum;
+double mnd_optimizer_get(const mnd_optimizer *opt, const char *name) {
+    const int i = setting_of(opt, name);
+    return i >= 0 ? opt->setting[i] : 0.0;
 }

@@ -5,7 +5,7 @@
  * takes the core from the one that is waited for. libgomp's threads watch for milliseconds by
  * default, which made oversubscribed runs a hundred times slower.
  */
-#include "parallel.h"
+#include "mnist_dist/parallel.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -20,7 +20,7 @@ enum {
 };
 
 typedef struct loop {
-    mnd_range_fn run;
+    mnd_range_fn *run;
     void *context;
     int n, grain, threads;
 } loop;
@@ -100,7 +100,7 @@ static void hire(int wanted) {
     }
 }
 
-void mnd_parallel(int threads, int n, int grain, mnd_range_fn run, void *context) {
+void mnd_parallel(int threads, int n, int grain, mnd_range_fn *run, void *context) {
     if (threads > 1 && n > grain && pool.workers < threads - 1) hire(threads - 1);
     if (threads > pool.workers + 1) threads = pool.workers + 1;
     if (threads <= 1 || n <= grain) {

@@ -1,21 +1,30 @@
-#include "tree.h"
+#include "mnist_dist/tree.h"
 
-void mnd_tree_over_segments(const mnd_rows *seg, size_t size, float *stack, mnd_leaf_fn leaf,
-                            void *context, void (*add)(size_t n, const float *x, float *y),
-                            float *out, size_t stride) {
-    for (int p = 0; p < seg->n_part; p++, out += stride) {
-        const int first = seg->part[p], n = seg->part[p + 1] - first;
-        int count[MND_TREE_DEPTH + 1], top = 0;
-        /* The bottom of the stack is the result itself. */
-        for (int s = 0; s < n; s++) {
-            leaf(context, first + s, top == 0 ? out : stack + (size_t)(top - 1) * size);
-            count[top++] = 1;
-            /* Two neighbours of the same size are siblings; at the end the rest closes. */
-            while (top > 1 && (count[top - 1] == count[top - 2] || s == n - 1)) {
-                add(size, stack + (size_t)(top - 2) * size,
-                    top == 2 ? out : stack + (size_t)(top - 3) * size);
-                count[top - 2] += count[top - 1];
-                top--;
+#include "mnist_dist/loops.h"
+
+enum { MOST = 32 }; /* levels: more segments than an int counts have fewer */
+
+int mnd_tree_depth(int n_seg) {
+    int depth = 0;
+    while (depth < MOST && n_seg > 1 << depth) depth++;
+    return depth;
+}
+
+void mnd_tree_sum_segments(const mnd_segments *seg, size_t n, mnd_leaf_fn *leaf, void *context,
+                           float *stack, float *out, size_t stride) {
+    for (int t = 0; t < seg->n_subtree; t++, out += stride) {
+        const int first = seg->subtree[t], leaves = seg->subtree[t + 1] - first;
+        /* Sums that wait for their right sibling, the leftmost one at the place of the result. */
+        float *sum[MOST + 1];
+        int size[MOST + 1], top = 0;
+        for (int s = 0; s < leaves; s++) {
+            sum[top] = top == 0 ? out : stack + (size_t)(top - 1) * n;
+            leaf(context, first + s, sum[top]);
+            size[top++] = 1;
+            /* Neighbours of equal size are siblings; after the last leaf all that is left are. */
+            for (; top > 1 && (size[top - 1] == size[top - 2] || s == leaves - 1); top--) {
+                mnd_add(n, sum[top - 1], sum[top - 2]);
+                size[top - 2] += size[top - 1];
             }
         }
     }

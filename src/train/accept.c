@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "mnist_dist/exchange.h"
+#include "mnist_dist/kernels.h"
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/synth.h"
@@ -97,7 +98,7 @@ static mnd_status known_answer(mnd_comm *comm, const mnd_accept_request *q, tabl
     }
     MND_TRY(status);
     const double error = fabs(result.test_loss - KNOWN_LOSS) / KNOWN_LOSS;
-    if (size <= LOGICAL && strcmp(mnd_arithmetic(q->plain), MND_NATIVE_ARITHMETIC) == 0)
+    if (size <= LOGICAL && strcmp(mnd_arithmetic(q->plain), MND_ARITHMETIC) == 0)
         add(t, "known answer", strcmp(result.weights_sha256, KNOWN_SHA256) == 0,
             "weights_sha256 %.16s..., must be %.16s...", result.weights_sha256, KNOWN_SHA256);
     else if (size <= LOGICAL)
@@ -127,22 +128,28 @@ static mnd_status check_exchange(mnd_comm *comm, const char *name, int logical, 
     const int rank = mnd_comm_rank(comm), size = mnd_comm_size(comm);
     const int first = mnd_logical_first(logical, size, rank);
     const int last = mnd_logical_first(logical, size, rank + 1);
-    int part[64];
+    int subtree[64];
     size_t stride;
     uint32_t flags;
     char check[32];
     int64_t wrong = 0;
     snprintf(check, sizeof check, "exchange %.20s", name);
-    MND_TRY(mnd_exchange_create(comm, name, logical, PARAMS, 1, NULL, &ex));
+    const mnd_exchange_options options = {
+        .name = name, .logical = logical, .n_param = PARAMS, .n_slot = 1};
+    MND_TRY(mnd_exchange_create(comm, &options, &ex));
     float *grad = mnd_exchange_grad(ex, &stride);
-    const int parts = mnd_tree_parts(logical, first, last, part);
-    for (int p = 0; p < parts; p++)
+    int n = mnd_subtrees(logical, first, last, subtree);
+    if (!mnd_exchange_fixed_order(name)) {
+        n = 1;
+        subtree[1] = last;
+    }
+    for (int k = 0; k < n; k++)
         for (size_t i = 0; i < PARAMS; i++) {
             float sum = 0.0F;
-            for (int l = part[p]; l < part[p + 1]; l++) sum += share(l, i);
-            grad[(size_t)p * stride + i] = sum;
+            for (int l = subtree[k]; l < subtree[k + 1]; l++) sum += share(l, i);
+            grad[(size_t)k * stride + i] = sum;
         }
-    MND_TRY(mnd_exchange_step(ex, mnd_exchange_keep_sum, NULL, 1U << (rank % 16), &flags));
+    MND_TRY(mnd_exchange_step(ex, &mnd_update_keep_sum, 1U << (rank % 16), &flags));
     const float *param = mnd_exchange_param(ex);
     for (size_t i = 0; i < PARAMS; i++) {
         float sum = 0.0F;
@@ -193,23 +200,22 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
     int64_t correct;
     uint32_t flags;
     size_t stride;
-    const int start[2] = {0, ROWS}, part[2] = {0, 1};
-    const mnd_rows rows = {.n_seg = 1, .start = start, .n_part = 1, .part = part};
+    const int start[2] = {0, ROWS}, subtree[2] = {0, 1};
+    const mnd_segments seg = {.n_seg = 1, .start = start, .n_subtree = 1, .subtree = subtree};
     uint8_t label[ROWS] = {0};
     uint32_t sample[ROWS] = {0};
-    const mnd_batch batch = {.rows = &rows,
-                             .label = label,
-                             .sample = sample,
-                             .seed = 1,
-                             .epoch = 1,
-                             .scale = 1.0F / ROWS};
+    const mnd_batch batch = {
+        .seg = &seg, .label = label, .sample = sample, .seed = 1, .epoch = 1, .scale = 1.0F / ROWS};
     const mnd_shape input = {.ndim = 3, .dim = {28, 28, 1}};
     const mnd_model_options options = {
         .max_rows = ROWS, .max_seg = 1, .training = true, .plain = q->plain, .threads = q->threads};
     status = mnd_model_create("mlp512", &input, 10, &options, &model);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
-    MND_TRY(mnd_exchange_create(comm, "auto", mnd_comm_size(comm), mnd_model_n_param(model), 1,
-                                NULL, &ex));
+    const mnd_exchange_options wanted = {.name = "auto",
+                                         .logical = mnd_comm_size(comm),
+                                         .n_param = mnd_model_n_param(model),
+                                         .n_slot = 1};
+    MND_TRY(mnd_exchange_create(comm, &wanted, &ex));
     float *grad = mnd_exchange_grad(ex, &stride);
     mnd_model_bind(model, mnd_exchange_param(ex), grad, stride);
     if (mnd_exchange_writes_param(ex)) mnd_model_initialize(model, MND_INIT_GLOROT, 1);
@@ -222,8 +228,7 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
             time[what] = mnd_now();
             for (int s = 0; s < STEPS; s++) {
                 if (what != 2) mnd_model_gradient(model, &batch, &loss, &correct);
-                if (what != 1)
-                    MND_TRY(mnd_exchange_step(ex, mnd_exchange_keep_sum, NULL, 0, &flags));
+                if (what != 1) MND_TRY(mnd_exchange_step(ex, &mnd_update_keep_sum, 0, &flags));
             }
             time[what] = (mnd_now() - time[what]) / STEPS;
         }
@@ -254,7 +259,8 @@ mnd_status mnd_accept(mnd_comm *comm, const mnd_accept_request *q,
     const int size = mnd_comm_size(comm), logical = 2 * size + 1;
     MND_TRY(known_answer(comm, q, &t));
     if (size == 1) MND_TRY(check_exchange(comm, "local", 1, &t));
-    if (size > 1) MND_TRY(check_exchange(comm, "allreduce", logical, &t));
+    MND_TRY(check_exchange(comm, "mpi", logical, &t));
+    if (size > 1) MND_TRY(check_exchange(comm, "tree", logical, &t));
     if (size > 1 && mnd_comm_nodes(comm) == 1) MND_TRY(check_exchange(comm, "shared", logical, &t));
     if (size > 1) MND_TRY(check_exchange(comm, "hierarchical", logical, &t));
     MND_TRY(efficiency(comm, q, &t));

@@ -6,15 +6,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "feed.h"
+#include "loader.h"
 #include "mnist_dist/dataset.h"
 #include "mnist_dist/exchange.h"
+#include "mnist_dist/kernels.h"
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/model.h"
 #include "mnist_dist/synth.h"
 #include "mnist_dist/timer.h"
-#include "stepper.h"
+#include "step.h"
 
 enum {
     MAX_GROUPS = 32, /* numbers of processes */
@@ -40,10 +41,10 @@ typedef struct group {
 
 /* A row in the making. */
 typedef struct scaling {
-    bool weak;
+    bool weak, textbook; /* textbook: products by OpenBLAS, exchange by MPI_Allreduce */
     const group *who;
     int64_t batch, step; /* global; of the epoch */
-    mnd_feed feed;
+    mnd_loader loader;
     char exchange[16];
     record *record; /* rank 0: (repeats, ranks), owned */
 } scaling;
@@ -58,8 +59,10 @@ typedef struct bench {
     int64_t images;
     int n_group, n_scaling;
     group group[MAX_GROUPS];
-    scaling scaling[2 * MAX_GROUPS];
-    char (*host)[MND_HOST_NAME]; /* (size), owned */
+    scaling scaling[2 * MAX_GROUPS + 1]; /* strong, weak, the textbook */
+    char (*host)[MND_HOST_NAME];         /* (size), owned */
+    double *loss; /* (logical ranks here), owned: what steps report, unused */
+    int64_t *correct;
     mnd_bench_progress_fn progress;
     void *context;
     int done, all;
@@ -129,6 +132,11 @@ static mnd_status split(bench *b) {
     }
 }
 
+/* Whose exchange and products a row uses. */
+static const char *exchange_of(const bench *b, const scaling *s) {
+    return s->textbook ? "mpi" : b->config->exchange;
+}
+
 static void plan_rows(bench *b) {
     for (int weak = 0; weak < 2; weak++)
         for (int g = 0; g < b->n_group; g++) {
@@ -138,15 +146,32 @@ static void plan_rows(bench *b) {
                           .who = &b->group[g],
                           .batch = b->config->batch_size * (weak ? b->group[g].ranks : 1)};
         }
+    b->scaling[b->n_scaling++] = (scaling){
+        .textbook = true, .who = &b->group[b->n_group - 1], .batch = b->config->batch_size};
 }
 
 /* Training rows as the shards of a file: digits that a thousand drawn ones repeat. */
-static void repeat(mnd_feed *feed, const uint8_t *image, const uint8_t *label) {
-    for (int64_t i = 0; i < feed->rows; i++) {
-        const size_t from = (size_t)((feed->row + i) % DRAWN);
-        memcpy(feed->image + (size_t)i * feed->pixels, image + from * feed->pixels, feed->pixels);
-        feed->label[i] = label[from];
+static void repeat(mnd_loader *l, const uint8_t *image, const uint8_t *label) {
+    const size_t pixels = l->plan.pixels;
+    for (int64_t i = 0; i < l->rows; i++) {
+        const size_t from = (size_t)((l->row + i) % DRAWN);
+        memcpy(l->image + (size_t)i * pixels, image + from * pixels, pixels);
+        l->label[i] = label[from];
     }
+}
+
+/* Which images of a row are here: those of the logical ranks that a training run would have. */
+static mnd_loader_plan plan_loader(const bench *b, const scaling *s) {
+    const int logical = mnd_train_logical_ranks(s->who->ranks, b->images);
+    const int first = mnd_logical_first(logical, s->who->ranks, b->rank);
+    return (mnd_loader_plan){.images = b->images,
+                             .pixels = mnd_shape_size(&b->input),
+                             .batch = s->batch,
+                             .seed = b->config->seed,
+                             .logical = logical,
+                             .first = first,
+                             .n = mnd_logical_first(logical, s->who->ranks, b->rank + 1) - first,
+                             .one_segment = !mnd_exchange_fixed_order(exchange_of(b, s))};
 }
 
 /* This process' shards for every row it takes part in. */
@@ -164,14 +189,13 @@ static mnd_status load(bench *b) {
     for (int i = 0; i < b->n_scaling; i++) {
         scaling *s = &b->scaling[i];
         if (s->who->comm == NULL) continue;
-        MND_TRY(mnd_feed_plan(&s->feed, b->images, pixels, s->who->ranks, b->rank, 1, s->batch,
-                              b->config->seed));
+        const mnd_loader_plan plan = plan_loader(b, s);
         if (p != NULL)
-            repeat(&s->feed, p, q);
+            MND_TRY(mnd_loader_plan_for(&plan, &s->loader));
         else
-            MND_TRY(mnd_dataset_read(b->data, MND_TRAIN, s->feed.row, s->feed.rows, s->feed.image,
-                                     s->feed.label));
-        mnd_feed_epoch(&s->feed, 1);
+            MND_TRY(mnd_loader_open(&plan, b->data, &s->loader));
+        if (p != NULL) repeat(&s->loader, p, q);
+        mnd_loader_epoch(&s->loader, 1);
         void *r = NULL;
         if (b->rank != 0) continue;
         MND_TRY(mnd_alloc(&r, (size_t)b->config->repeats * (size_t)s->who->ranks, sizeof *s->record,
@@ -191,6 +215,10 @@ static mnd_status make_room(bench *b) {
     mnd_bench *out = b->out;
     MND_TRY(mnd_alloc(&p, (size_t)b->size, sizeof *b->host, "host names"));
     b->host = p;
+    MND_TRY(mnd_alloc(&p, MND_LOGICAL_RANKS, sizeof *b->loss, "losses"));
+    b->loss = p;
+    MND_TRY(mnd_alloc(&p, MND_LOGICAL_RANKS, sizeof *b->correct, "answers"));
+    b->correct = p;
     if (b->rank != 0) return MND_OK;
     MND_TRY(mnd_alloc(&p, 2 * (size_t)b->n_group, sizeof *out->row, "the measurements"));
     out->row = p;
@@ -204,15 +232,13 @@ cleanup:
 /* -------------------------------------------------------------------------------------- training
  */
 
-static mnd_status take_steps(bench *b, scaling *s, mnd_stepper *st, int first, int n) {
+static mnd_status take_steps(bench *b, scaling *s, mnd_step *st, int first, int n) {
     const int64_t whole = b->images / s->batch; /* steps of an epoch with a full batch */
     for (int t = first; t < first + n; t++) {
-        double loss;
-        int64_t correct;
         uint32_t flags;
-        mnd_stepper_gradient(st, s->step, &loss, &correct);
+        mnd_step_gradient(st, s->step, b->loss, b->correct);
         s->step = (s->step + 1) % whole;
-        const mnd_status status = mnd_stepper_update(st, b->config->optimizer.lr, t + 1, 0, &flags);
+        const mnd_status status = mnd_step_update(st, b->config->optimizer.lr, t + 1, 0, &flags);
         if (status != MND_OK) return status;
     }
     return MND_OK;
@@ -228,28 +254,35 @@ static mnd_status take_turn(bench *b, scaling *s, record *mine) {
     mnd_comm *comm = s->who->comm;
     mnd_model *model = NULL;
     mnd_exchange *exchange = NULL;
-    const mnd_model_options options = {.max_rows = s->feed.max_rows,
-                                       .max_seg = 1,
+    mnd_step st;
+    const bool plain = c->plain || s->textbook;
+    const mnd_model_options options = {.max_rows = s->loader.max_rows,
+                                       .max_seg = s->loader.max_seg,
                                        .training = true,
-                                       .plain = c->plain,
-                                       .threads = c->threads,
-                                       .peers = mnd_feed_peers(&s->feed, comm, s->feed.max_rows)};
+                                       .plain = plain,
+                                       .threads = c->threads};
     status = mnd_model_create(c->model, &b->input, b->classes, &options, &model);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
-    mnd_stepper st = {
-        .feed = &s->feed, .model = model, .optimizer = &c->optimizer, .threads = c->threads};
-    status = mnd_stepper_join(&st, comm, c->exchange);
-    exchange = st.exchange;
-    MND_TRY(status);
+    const mnd_exchange_options wanted = {.name = exchange_of(b, s),
+                                         .logical = s->loader.plan.logical,
+                                         .n_param = mnd_model_n_param(model),
+                                         .n_slot = c->optimizer.ops->n_slot};
+    MND_TRY(mnd_exchange_create(comm, &wanted, &exchange));
+    mnd_step_open(&st, &s->loader, model,
+                  &(mnd_updater){.model = model,
+                                 .exchange = exchange,
+                                 .optimizer = &c->optimizer,
+                                 .threads = c->threads});
     if (mnd_exchange_writes_param(exchange)) mnd_model_initialize(model, MND_INIT_GLOROT, c->seed);
     MND_TRY(mnd_exchange_publish(exchange));
+    mnd_blas_set_threads(plain ? c->threads : 1);
     const int warm_up = c->steps / 10 > WARM_UP ? c->steps / 10 : WARM_UP;
     MND_TRY(take_steps(b, s, &st, 0, warm_up));
-    mnd_stepper_reset(&st);
+    mnd_step_reset(&st);
     MND_TRY(mnd_comm_barrier(comm));
     const double begin = mnd_now();
     MND_TRY(take_steps(b, s, &st, warm_up, c->steps));
-    *mine = (record){.seconds = mnd_now() - begin, .time = mnd_stepper_time(&st)};
+    *mine = (record){.seconds = mnd_now() - begin, .time = mnd_step_time(&st)};
     snprintf(s->exchange, sizeof s->exchange, "%s", mnd_exchange_name(exchange));
     if (b->rank == 0) {
         if (mnd_exchange_note(exchange)[0] != '\0')
@@ -293,7 +326,7 @@ cleanup:
 
 typedef struct side {
     const char *way;
-    mnd_exchange *exchange; /* NULL: MPI_Allreduce */
+    mnd_exchange *exchange;
     float *sum, *grad;
     double *seconds; /* (repeats * messages) */
 } side;
@@ -319,10 +352,7 @@ static mnd_status one_message(mnd_comm *comm, side *s, const float *mine, size_t
     memcpy(s->grad, mine, n * sizeof *mine);
     MND_TRY(mnd_comm_barrier(comm));
     const double begin = mnd_now();
-    if (s->exchange == NULL)
-        MND_TRY(mnd_comm_sum_f32(comm, s->sum, n));
-    else
-        MND_TRY(mnd_exchange_step(s->exchange, mnd_exchange_keep_sum, NULL, 0, &flags));
+    MND_TRY(mnd_exchange_step(s->exchange, &mnd_update_keep_sum, 0, &flags));
     *seconds = mnd_now() - begin;
 cleanup:
     return status;
@@ -332,34 +362,27 @@ cleanup:
 static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, int *n_side) {
     mnd_status status = MND_OK;
     const bool nodes = mnd_comm_nodes(g->comm) > 1;
-    const char *const way[WAYS] = {"mpi", "allreduce", nodes ? "hierarchical" : "shared"};
+    const char *const way[WAYS] = {"mpi", "tree", nodes ? "hierarchical" : "shared"};
     *n_side = 0;
     for (int i = 0; i < WAYS; i++) {
         side *s = &sides[*n_side];
         void *p = NULL;
+        size_t stride;
+        const mnd_exchange_options wanted = {.name = way[i], .logical = g->ranks, .n_param = n};
         *s = (side){.way = way[i]};
-        if (i == 0) {
-            status = mnd_alloc(&p, n, sizeof *s->sum, "the exchange");
-            s->sum = s->grad = p;
-        } else {
-            status = mnd_exchange_create(g->comm, way[i], g->ranks, n, 0, NULL, &s->exchange);
-            if (status == MND_NO_MEMORY) {
-                /* Shared memory is small in containers: the others are still worth measuring. */
-                if (b->rank == 0) snprintf(b->out->note, sizeof b->out->note, "%s", mnd_error());
-                continue;
-            }
-            if (status == MND_OK) {
-                size_t stride;
-                s->sum = mnd_exchange_param(s->exchange);
-                s->grad = mnd_exchange_grad(s->exchange, &stride);
-            }
+        status = mnd_exchange_create(g->comm, &wanted, &s->exchange);
+        if (status == MND_NO_MEMORY) {
+            /* Shared memory is small in containers: the others are still worth measuring. */
+            if (b->rank == 0) snprintf(b->out->note, sizeof b->out->note, "%s", mnd_error());
+            continue;
         }
+        MND_TRY(status);
+        s->sum = mnd_exchange_param(s->exchange);
+        s->grad = mnd_exchange_grad(s->exchange, &stride);
         ++*n_side;
-        if (status == MND_OK) {
-            status = mnd_alloc(&p, (size_t)(b->config->repeats * b->config->messages),
-                               sizeof *s->seconds, "the measurements");
-            s->seconds = p;
-        }
+        status = mnd_alloc(&p, (size_t)(b->config->repeats * b->config->messages),
+                           sizeof *s->seconds, "the measurements");
+        s->seconds = p;
         MND_TRY(mnd_comm_agree(g->comm, status, NULL));
     }
 cleanup:
@@ -368,7 +391,6 @@ cleanup:
 
 static void close_sides(side *sides, int n_side) {
     for (int i = 0; i < n_side; i++) {
-        if (sides[i].exchange == NULL) mnd_free(sides[i].sum);
         mnd_exchange_destroy(&sides[i].exchange);
         mnd_free(sides[i].seconds);
     }
@@ -506,8 +528,9 @@ static mnd_status report(const bench *b) {
     mnd_bench_row *head = &out->row[out->n_row++];
     MND_TRY(summarise(b, &b->scaling[0], head));
     head->weak = true;
-    for (int i = b->n_group; i < b->n_scaling; i++)
+    for (int i = b->n_group; i < b->n_scaling - 1; i++)
         MND_TRY(summarise(b, &b->scaling[i], &out->row[out->n_row++]));
+    MND_TRY(summarise(b, &b->scaling[b->n_scaling - 1], &out->textbook));
     const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     if (out->note[0] == '\0' && cpus > 0 && (double)b->size > (double)cpus * out->nodes)
         snprintf(out->note, sizeof out->note,
@@ -528,7 +551,6 @@ mnd_status mnd_bench_run(const mnd_bench_config *config, mnd_comm *comm,
                .progress = progress,
                .context = context,
                .out = out};
-    mnd_blas_set_threads(config->threads);
     MND_TRY(mnd_comm_agree(comm, open_data(&b), NULL));
     MND_TRY(split(&b));
     plan_rows(&b);
@@ -544,11 +566,13 @@ mnd_status mnd_bench_run(const mnd_bench_config *config, mnd_comm *comm,
     MND_TRY(mnd_comm_agree(comm, b.rank == 0 ? report(&b) : MND_OK, NULL));
 cleanup:
     for (int i = 0; i < b.n_scaling; i++) {
-        mnd_feed_free(&b.scaling[i].feed);
+        mnd_loader_free(&b.scaling[i].loader);
         mnd_free(b.scaling[i].record);
     }
     for (int g = 0; g < b.n_group; g++) mnd_comm_finish(&b.group[g].comm);
     mnd_free(b.host);
+    mnd_free(b.loss);
+    mnd_free(b.correct);
     mnd_dataset_close(&b.data);
     return status;
 }

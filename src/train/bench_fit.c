@@ -48,7 +48,7 @@ mnd_status mnd_bench_terms(const char *way, int ranks, int nodes, double *a, dou
     if (strcmp(way, "mpi") == 0) {
         *a = 2.0 * ceil(log2(p));
         *c = 2.0 * (p - 1.0) / p;
-    } else if (strcmp(way, "allreduce") == 0) {
+    } else if (strcmp(way, "tree") == 0) {
         *a = 2.0 * (p - 1.0);
         *c = 2.0 * (p - 1.0) / p;
     } else if (strcmp(way, "shared") == 0) {
@@ -124,14 +124,14 @@ static double rows_of(int64_t batch, int ranks) {
     return (double)most;
 }
 
-/* The sums of a step on `ranks` processes that hang on them alone: optimizer and exchange. */
+/* The sums of a step on `ranks` processes that depend on them alone: optimizer and exchange. */
 static mnd_status shared_part(const mnd_bench *b, const char *way, const mnd_bench_line *message,
                               int ranks, int nodes, double *seconds) {
     double a, c;
     const mnd_status status = mnd_bench_terms(way, ranks, nodes, &a, &c);
     if (status != MND_OK) return status;
     const mnd_bench_row *one = find_row(b, false, 1);
-    const bool whole = strcmp(way, "allreduce") == 0;
+    const bool whole = strcmp(way, "tree") == 0 || strcmp(way, "mpi") == 0;
     *seconds = one->time.optimizer / (whole ? 1 : ranks) + message->alpha * a +
                message->beta * c * (double)(b->n_param * sizeof(float));
     return MND_OK;
@@ -213,6 +213,7 @@ cleanup:
 
 void mnd_bench_free(mnd_bench *b) {
     for (int i = 0; i < b->n_row; i++) mnd_free(b->row[i].rate);
+    mnd_free(b->textbook.rate);
     mnd_free(b->row);
     mnd_free(b->message);
     mnd_free(b->fit);

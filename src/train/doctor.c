@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "mnist_dist/dataset.h"
+#include "mnist_dist/kernels.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/model.h"
 #include "mnist_dist/timer.h"

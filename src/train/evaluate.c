@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "mnist_dist/loops.h"
+#include "mnist_dist/loss.h"
 #include "mnist_dist/memory.h"
 
 /* What one process tells the others of a chunk; the confusion follows in rows of its own. */
@@ -95,11 +97,8 @@ mnd_status mnd_evaluate(mnd_evaluator *e, mnd_model *model, mnd_evaluation *out)
         r->correct = 0;
         r->loss = mnd_cross_entropy(logits, label, n, e->classes, 0.0F, NULL, &r->correct);
         for (int i = 0; i < n; i++) {
-            const float *row = logits + (size_t)i * classes;
-            size_t best = 0;
-            for (size_t j = 1; j < classes; j++)
-                if (row[j] > row[best]) best = j;
-            e->confusion[label[i] * classes + best]++;
+            const int answer = mnd_answer(logits + (size_t)i * classes, e->classes);
+            e->confusion[label[i] * classes + (size_t)answer]++;
         }
         image += (size_t)n * e->pixels;
         label += n;

@@ -7,7 +7,7 @@
 #include "mnist_dist/train.h"
 
 /* "03_dense" */
-static void group_name(const mnd_param_info *info, char out[MND_CKPT_NAME]) {
+static void group_name(const mnd_array_info *info, char out[MND_CKPT_NAME]) {
     snprintf(out, MND_CKPT_NAME, "%02d_%s", info->layer, info->kind);
 }
 
@@ -23,7 +23,7 @@ mnd_status mnd_snapshot_describe(const mnd_model *model, const mnd_shape *input,
     for (int i = 0; i < 3; i++) ckpt->input[i] = input->dim[i];
     ckpt->classes = classes;
     for (int i = 0; i < ckpt->n_array; i++) {
-        const mnd_param_info info = mnd_model_array(model, i);
+        const mnd_array_info info = mnd_model_array(model, i);
         mnd_ckpt_array *a = &ckpt->array[i];
         group_name(&info, a->group);
         snprintf(a->name, sizeof a->name, "%s", info.name);
@@ -39,7 +39,7 @@ mnd_status mnd_snapshot_load(const mnd_model *model, const mnd_checkpoint *ckpt,
         return mnd_fail(MND_MISMATCH, "the checkpoint has %d arrays, its model '%s' has %d",
                         ckpt->n_array, mnd_model_text(model), mnd_model_n_array(model));
     for (int i = 0; i < ckpt->n_array; i++) {
-        const mnd_param_info info = mnd_model_array(model, i);
+        const mnd_array_info info = mnd_model_array(model, i);
         char group[MND_CKPT_NAME];
         group_name(&info, group);
         /* The file's order of groups is not the model's: find each by name. */
@@ -56,6 +56,26 @@ mnd_status mnd_snapshot_load(const mnd_model *model, const mnd_checkpoint *ckpt,
         memcpy(param + info.offset, a->data, info.count * sizeof *param);
     }
     return MND_OK;
+}
+
+/* Names of the numbers that a checkpoint keeps; the first one is not used. */
+static const char *const setting_name[MND_CKPT_SETTINGS] = {
+    "", "lr", "beta1", "beta2", "rho", "momentum", "epsilon", "weight_decay"};
+
+void mnd_snapshot_settings(const mnd_optimizer *opt, double setting[MND_CKPT_SETTINGS]) {
+    setting[0] = 0.0;
+    setting[1] = opt->lr;
+    for (int i = 2; i < MND_CKPT_SETTINGS; i++)
+        setting[i] = mnd_optimizer_get(opt, setting_name[i]);
+}
+
+bool mnd_snapshot_same_settings(const mnd_optimizer *opt, const double setting[MND_CKPT_SETTINGS]) {
+    bool same = opt->lr == setting[1];
+    for (int k = 0; k < opt->ops->n_setting; k++)
+        for (int i = 2; i < MND_CKPT_SETTINGS; i++)
+            if (strcmp(setting_name[i], opt->ops->setting[k].name) == 0)
+                same = same && opt->setting[k] == setting[i];
+    return same;
 }
 
 mnd_status mnd_model_from_checkpoint(const mnd_checkpoint *ckpt, int max_rows, int threads,

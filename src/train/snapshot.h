@@ -2,8 +2,11 @@
 #ifndef MNIST_DIST_TRAIN_SNAPSHOT_H
 #define MNIST_DIST_TRAIN_SNAPSHOT_H
 
+#include <stdbool.h>
+
 #include "mnist_dist/checkpoint.h"
 #include "mnist_dist/model.h"
+#include "mnist_dist/optimizer.h"
 
 /*
  * Fills ckpt->spec, ->input, ->classes and allocates ->array (mnd_free) for the model's parameters;
@@ -15,5 +18,10 @@ MND_CHECKED mnd_status mnd_snapshot_describe(const mnd_model *model, const mnd_s
 /* Copies the parameters of a checkpoint; MND_MISMATCH unless its arrays are the model's. */
 MND_CHECKED mnd_status mnd_snapshot_load(const mnd_model *model, const mnd_checkpoint *ckpt,
                                          float *param);
+
+/* Learning rate and settings as the numbers of a checkpoint: see `setting` in checkpoint.h. */
+void mnd_snapshot_settings(const mnd_optimizer *opt, double setting[MND_CKPT_SETTINGS]);
+/* Whether an optimizer of the same name has them, too. */
+bool mnd_snapshot_same_settings(const mnd_optimizer *opt, const double setting[MND_CKPT_SETTINGS]);
 
 #endif

@@ -84,7 +84,7 @@ for np in 1 2 3; do
     case $np in 1) want=2 ;; 2) want=4 ;; 3) want=6 ;; esac
     [ "$rows" = "$want" ] || fail "np $np: $rows rows instead of $want: $(cat out)"
     says '^Strong scaling: batch 48 over all processes$'
-    says '^Weak scaling: batch 48 a process$'
+    says '^Weak scaling: batch 48 per process$'
     says "rank 0 on $(hostname) \\(\\+0.0%\\)$"
     if [ $np -gt 1 ]; then
         says "^Exchange alone on $np ranks"

@@ -109,12 +109,12 @@ pid=
 # Removed in the middle of a write it is an error, otherwise a new folder.
 if [ "$code" != 75 ]; then ended 1 "$dir/removed"; fi
 
-# A FIFO for the metrics that nobody reads: no hang.
+# A FIFO for the metrics that no process reads: no hang.
 mkfifo "$dir/fifo"
 code=0
 timeout 20 "$exe" train "${run[@]}" --epochs 1 --checkpoint-dir none --metrics "$dir/fifo" \
     >"$dir/out" 2>"$dir/err" || code=$?
-ended 1 "nobody reads"
+ended 1 "no process reads"
 # One whose reader goes away.
 head -c 10 "$dir/fifo" >"$dir/out" &
 code=0

@@ -1,12 +1,12 @@
 /*
- * A checkpoint of any bytes. The file's front (the block with length and SHA-256) must refuse what
- * is not exactly what was written. HDF5 lies behind it and sees nothing else: so whatever the
- * bytes, no crash, one line, MND_FORMAT, and no memory beyond the file's size.
+ * mnd_checkpoint_read on any bytes. The block in front of the HDF5 file, with length and SHA-256,
+ * must refuse everything that is not exactly what was written, so that HDF5 never sees it: no
+ * crash, one error line, MND_FORMAT, and no memory beyond the file's size.
  *
- * The first byte chooses: even, the bytes are the whole file; odd, they are laid over a file that
- * mnd_checkpoint_write made, at the place that the next two bytes name. Then nothing but the
- * original content may be accepted. tests/unit/test_checkpoint.c forges the block's checksum as
- * well, in processes of their own, for HDF5 is not built to survive that.
+ * The first byte chooses: even, the bytes are the whole file; odd, they overwrite a part of a file
+ * that mnd_checkpoint_write made, beginning where the next two bytes say. Then only the original
+ * content may be accepted. tests/unit/test_checkpoint_damage.c also gives damaged files a valid
+ * block; it reads them in child processes, because HDF5 may crash on them.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /*
- * The look at an HDF5 file's oldest structures (src/io/h5_check.c): whatever the bytes, it ends,
- * and says either nothing or one line. HDF5 itself is not called: it is not built for a fuzzer, and
- * tests/unit/test_dataset.c mutates whole files.
+ * mnd_h5_check (src/io/h5_check.c) on any bytes: it ends, and gives MND_OK or one error line. HDF5
+ * itself is not called, because it may crash on such input; tests/unit/test_dataset_damage.c passes
+ * damaged files through HDF5.
  */
 #include <stdint.h>
 #include <stdlib.h>

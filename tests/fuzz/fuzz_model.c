@@ -34,7 +34,7 @@ static void check_counts(const mnd_model *model, int classes) {
     const mnd_layer_info last = mnd_model_layer(model, layers - 1);
     check(last.out.ndim == 1 && last.out.dim[0] == classes);
     for (int i = 0; i < mnd_model_n_array(model); i++) {
-        const mnd_param_info a = mnd_model_array(model, i);
+        const mnd_array_info a = mnd_model_array(model, i);
         int64_t count = 1;
         for (int d = 0; d < a.ndim; d++)
             check(a.dim[d] >= 1 && !__builtin_mul_overflow(count, a.dim[d], &count));
@@ -67,14 +67,14 @@ static void run(mnd_model *model, size_t input, int classes, unsigned value) {
     float *x = mnd_model_input(model);
     for (size_t i = 0; i < ROWS * input; i++) x[i] = (float)((i * 7 + value) % 256) / 255.0F;
     const int start[SEGMENTS + 1] = {0, (int)(value % (ROWS + 1)), ROWS}, part[2] = {0, SEGMENTS};
-    const mnd_rows rows = {.n_seg = SEGMENTS, .start = start, .n_part = 1, .part = part};
+    const mnd_segments rows = {.n_seg = SEGMENTS, .start = start, .n_subtree = 1, .subtree = part};
     uint8_t label[ROWS];
     uint32_t sample[ROWS];
     for (unsigned i = 0; i < ROWS; i++) {
         label[i] = (uint8_t)((value + i) % (unsigned)classes);
         sample[i] = i;
     }
-    const mnd_batch batch = {.rows = &rows, .label = label, .sample = sample, .scale = 0.2F};
+    const mnd_batch batch = {.seg = &rows, .label = label, .sample = sample, .scale = 0.2F};
     double loss[SEGMENTS];
     int64_t correct[SEGMENTS];
     mnd_model_gradient(model, &batch, loss, correct);

@@ -44,19 +44,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
         n -= length + (end != NULL);
     }
     memcpy(argv, word, sizeof word);
-    char **argument = NULL;
-    int n_argument = 0;
-    bool helped = false;
-    const mnd_status status =
-        options_parse(&usage, row, OPTION_COUNT(row), words, argv, &argument, &n_argument, &helped);
-    if (status == MND_OK && !helped) {
+    command_line line;
+    const mnd_status status = options_parse(&usage, row, OPTION_COUNT(row), words, argv, &line);
+    if (status == MND_OK && !line.helped) {
         if (whole < 1 || whole > 1000 || !(real >= 0 && real <= 1)) abort();
-        if (text[0] == '\0' || n_argument < 0 || n_argument > 2) abort();
+        if (text[0] == '\0' || line.n_argument < 0 || line.n_argument > 2) abort();
         if (strcmp(choice, "auto") != 0 && strcmp(choice, "shared") != 0 &&
             strcmp(choice, "local") != 0)
             abort();
-        for (int i = 0; i < n_argument; i++)
-            if (argument[i] == NULL) abort();
+        for (int i = 0; i < line.n_argument; i++)
+            if (line.argument[i] == NULL) abort();
     } else if (status != MND_OK && (status != MND_USAGE || strlen(mnd_error()) == 0)) {
         abort();
     }

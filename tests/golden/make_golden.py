@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Makes golden.h: small networks, losses and optimizer steps computed by PyTorch in float64.
+"""Makes golden.h: small networks, losses, optimizer steps and clipped gradients computed by PyTorch in float64.
 
     make_golden.py            writes golden.h beside this script
     make_golden.py --check    computes everything again and compares it with golden.h
@@ -312,6 +312,25 @@ def optimizer_case(number, name, opts, lr):
                 slot=state, n_slot=n_slot)
 
 
+CLIPS = [
+    # name, largest norm, sizes of the arrays of dense:7,relu,dense:3 on 5 inputs
+    ("clip_below", 0.5, [35, 7, 21, 3]),
+    ("clip_far_below", 1e-3, [35, 7, 21, 3]),
+    ("clip_above", 100.0, [35, 7, 21, 3]),
+]
+
+
+def clip_case(number, limit, sizes):
+    random = np.random.RandomState(88000 + number)
+    grad = f32(random.normal(0, 1, sum(sizes)))
+    arrays = []
+    for part in np.split(grad, np.cumsum(sizes)[:-1]):
+        arrays.append(torch.zeros(len(part), dtype=torch.float64, requires_grad=True))
+        arrays[-1].grad = torch.tensor(part.astype(np.float64))
+    torch.nn.utils.clip_grad_norm_(arrays, limit)
+    return dict(grad=grad, clipped=f32(np.concatenate([a.grad.numpy() for a in arrays])))
+
+
 def number(v):
     """A C constant."""
     text = str(np.float32(f"{v:.8g}"))  # the shortest that reads back to the same float32
@@ -396,7 +415,15 @@ def build():
             "beta1", "beta2", "rho", "momentum", "epsilon", "weight_decay"))
         table.append(f'    {{"{name}", "{kind}", {lr}, {fields},\n     {name}_start, {name}_grad,\n'
                      f'     {name}_param, {{{slots}}}}},')
-    w.lines += ["static const golden_optimizer golden_optimizers[] = {"] + table + ["};"]
+    w.lines += ["static const golden_optimizer golden_optimizers[] = {"] + table + ["};", ""]
+
+    table = []
+    for i, (name, limit, sizes) in enumerate(CLIPS):
+        r = clip_case(i, limit, sizes)
+        w.floats(f"{name}_grad", r["grad"])
+        w.floats(f"{name}_clipped", r["clipped"])
+        table.append(f'    {{"{name}", {limit}, {len(r["grad"])}, {name}_grad, {name}_clipped}},')
+    w.lines += ["static const golden_clip golden_clips[] = {"] + table + ["};"]
     return w
 
 
@@ -447,6 +474,14 @@ typedef struct golden_optimizer {{
     double lr, beta1, beta2, rho, momentum, epsilon, weight_decay;
     const float *start, *grad, *param, *slot[2];
 }} golden_optimizer;
+
+/* Gradients before and after torch.nn.utils.clip_grad_norm_. */
+typedef struct golden_clip {{
+    const char *name;
+    double max_norm;
+    size_t n;
+    const float *grad, *clipped;
+}} golden_clip;
 
 """
 

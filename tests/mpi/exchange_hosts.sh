@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The exchanges between hosts that share no memory and reach each other by TCP alone: equal and
-# unequal numbers of ranks, ranks dealt out to hosts in turn, and hosts far apart.
+# unequal numbers of ranks, ranks placed on hosts in turn, and hosts far apart.
 # usage: exchange_hosts.sh TEST_MPI_EXCHANGE DELAY_HUB
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

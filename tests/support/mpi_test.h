@@ -33,14 +33,20 @@ static void assert_everywhere_at(int ok, const char *text, const char *file, int
 
 #define assert_ok(call) assert_everywhere((call) == MND_OK)
 
-static int mpi_test_main(const char *name, const struct CMUnitTest *test, size_t n) {
+/* set_up and tear_down run before and after all tests, on every rank; or NULL. */
+static inline int mpi_test_main_with(const char *name, const struct CMUnitTest *test, size_t n,
+                                     CMFixtureFunction set_up, CMFixtureFunction tear_down) {
     if (mnd_comm_start(&world) != MND_OK) {
         fprintf(stderr, "%s\n", mnd_error());
         return EXIT_FAILURE;
     }
-    const int failed = _cmocka_run_group_tests(name, test, n, NULL, NULL);
+    const int failed = _cmocka_run_group_tests(name, test, n, set_up, tear_down);
     mnd_comm_finish(&world);
     return failed;
+}
+
+static inline int mpi_test_main(const char *name, const struct CMUnitTest *test, size_t n) {
+    return mpi_test_main_with(name, test, n, NULL, NULL);
 }
 
 #endif

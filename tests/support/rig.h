@@ -7,8 +7,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "mnist_dist/kernels.h"
+#include "mnist_dist/loops.h"
+#include "mnist_dist/loss.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/model.h"
+#include "mnist_dist/optimizer.h"
 
 #define RIG_GUARD 16 /* floats behind each gradient that nobody may touch */
 #define RIG_MAX_SEG 64
@@ -19,7 +23,7 @@ typedef struct rig {
     size_t n_param, stride; /* stride between the parts of grad */
     size_t in;              /* elements of one sample */
     int classes, max_rows, max_part;
-    mnd_rows rows; /* of the last rig_gradient */
+    mnd_segments rows; /* of the last rig_gradient */
     double loss[RIG_MAX_SEG];
     int64_t correct[RIG_MAX_SEG];
 } rig;
@@ -69,16 +73,16 @@ static inline void rig_close(rig *r) {
  * write shows, and what lies behind it must stay.
  */
 static inline void rig_gradient_rows(rig *r, const float *x, const uint8_t *label,
-                                     const uint32_t *sample, const mnd_rows *rows, float scale,
+                                     const uint32_t *sample, const mnd_segments *rows, float scale,
                                      uint64_t seed, uint32_t epoch) {
     const int n = rows->start[rows->n_seg];
-    assert_true(n <= r->max_rows && rows->n_part <= r->max_part && rows->n_seg <= RIG_MAX_SEG);
-    for (size_t i = 0; i < r->stride * (size_t)rows->n_part; i++) r->grad[i] = NAN;
+    assert_true(n <= r->max_rows && rows->n_subtree <= r->max_part && rows->n_seg <= RIG_MAX_SEG);
+    for (size_t i = 0; i < r->stride * (size_t)rows->n_subtree; i++) r->grad[i] = NAN;
     memcpy(mnd_model_input(r->model), x, (size_t)n * r->in * sizeof *x);
     uint32_t counted[1024];
     assert_true(n <= 1024);
     for (int i = 0; i < n; i++) counted[i] = (uint32_t)i;
-    const mnd_batch batch = {.rows = rows,
+    const mnd_batch batch = {.seg = rows,
                              .label = label,
                              .sample = sample ? sample : counted,
                              .seed = seed,
@@ -86,7 +90,7 @@ static inline void rig_gradient_rows(rig *r, const float *x, const uint8_t *labe
                              .scale = scale};
     for (int s = 0; s < RIG_MAX_SEG; s++) r->loss[s] = NAN, r->correct[s] = -1;
     mnd_model_gradient(r->model, &batch, r->loss, r->correct);
-    for (int p = 0; p < rows->n_part; p++)
+    for (int p = 0; p < rows->n_subtree; p++)
         for (size_t i = r->n_param; i < r->stride; i++)
             assert_true(isnan(r->grad[(size_t)p * r->stride + i]));
 }
@@ -94,7 +98,7 @@ static inline void rig_gradient_rows(rig *r, const float *x, const uint8_t *labe
 /* The same with all n rows in one segment and one part. */
 static inline void rig_gradient(rig *r, const float *x, const uint8_t *label, int n, float scale) {
     const int start[2] = {0, n}, part[2] = {0, 1};
-    const mnd_rows rows = {.n_seg = 1, .start = start, .n_part = 1, .part = part};
+    const mnd_segments rows = {.n_seg = 1, .start = start, .n_subtree = 1, .subtree = part};
     rig_gradient_rows(r, x, label, NULL, &rows, scale, 1, 1);
 }
 
@@ -102,6 +106,17 @@ static inline void rig_gradient(rig *r, const float *x, const uint8_t *label, in
 static inline const float *rig_forward(rig *r, const float *x, int n) {
     memcpy(mnd_model_input(r->model), x, (size_t)n * r->in * sizeof *x);
     return mnd_model_forward(r->model, n);
+}
+
+/* Step t of an optimizer on n parameters. */
+static inline void rig_optimize(const mnd_optimizer *opt, double lr, int64_t t, size_t n,
+                                float *param, const float *grad, float *const *slot) {
+    mnd_step_size step;
+    mnd_bit_sum sum = {0};
+    mnd_slice s = {.count = n, .param = param, .grad = grad, .sum = &sum};
+    for (int i = 0; i < opt->ops->n_slot; i++) s.slot[i] = slot[i];
+    opt->ops->prepare(opt, lr, t, &step);
+    opt->ops->apply(&step, &s);
 }
 
 /*

@@ -1,4 +1,4 @@
-/* scratch.h - a folder of its own for a test that writes files. Include test.h first. */
+/* scratch.h - a temporary folder for a test that writes files. Include test.h first. */
 #ifndef MND_TEST_SCRATCH_H
 #define MND_TEST_SCRATCH_H
 
@@ -15,7 +15,7 @@ static char scratch_folder[256];
 /* cmocka group set-up and tear-down. */
 static inline int scratch_setup(void **state) {
     (void)state;
-    /* In memory where that can be: these tests write thousands of small files. */
+    /* In memory if possible: these tests write thousands of small files. */
     const char *base = getenv("TMPDIR");
     if (base == NULL) base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
     snprintf(scratch_folder, sizeof scratch_folder, "%s/mnd-test-XXXXXX", base);
@@ -67,7 +67,7 @@ static inline unsigned char *scratch_read(const char *path, size_t *n) {
     return bytes;
 }
 
-/* How many entries a folder has, hidden ones included: what a failed write left behind. */
+/* The number of entries of a folder, hidden ones included: 0 if a failed write left no file. */
 static inline int scratch_entries(const char *path) {
     DIR *dir = opendir(path);
     assert_non_null(dir);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A checkpoint as users of Python see it: opens in h5py with the documented layout, and every
-checksum of mnist_dist/checkpoint.h can be computed from its description alone.
+"""Reads a checkpoint in Python: h5py finds the documented layout, and all checksums are equal to those
+computed from their description in mnist_dist/checkpoint.h.
 
 Usage: checkpoint_h5py.py TEST_CHECKPOINT (the program that writes the sample with --write DIR)
 Exit code 77: skipped, h5py is not installed.

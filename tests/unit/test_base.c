@@ -1,4 +1,4 @@
-/* src/base: known answers of the generators and hashes, and the promises of the helpers. */
+/* src/base: known answers of the generator and the hash, and what the headers promise. */
 #include "test.h"
 
 #include <stdint.h>
@@ -12,7 +12,7 @@
 
 static void philox_known_answers(void **state) {
     (void)state;
-    /* From Random123's kat_vectors, philox4x32 with 10 rounds. */
+    /* From the file kat_vectors of Random123, philox4x32 with 10 rounds. */
     static const struct {
         uint32_t counter[4], key[2], out[4];
     } known[] = {
@@ -124,22 +124,6 @@ static void memory_is_aligned_zeroed_and_checked(void **state) {
     mnd_arena_destroy(&arena);
 }
 
-static void what_is_sent_arrives(void **state) {
-    (void)state;
-    enum { MOST = 100, ROOM = MOST + 2 * MND_ALIGN };
-    unsigned char from[ROOM], to[ROOM];
-    for (int i = 0; i < ROOM; i++) from[i] = (unsigned char)(i + 1);
-    for (size_t bytes = 0; bytes <= MOST; bytes++)
-        for (size_t at = 0; at <= 17; at++) {
-            memset(to, 0, sizeof to);
-            mnd_send(to + at, from + bytes % 3, bytes);
-            mnd_sent();
-            assert_memory_equal(to + at, from + bytes % 3, bytes);
-            for (size_t i = 0; i < ROOM; i++)
-                if (i < at || i >= at + bytes) assert_int_equal(to[i], 0);
-        }
-}
-
 static void time_goes_on(void **state) {
     (void)state;
     const double a = mnd_now();
@@ -157,7 +141,6 @@ int main(void) {
         cmocka_unit_test(sha256_known_answers),
         cmocka_unit_test(errors_are_kept),
         cmocka_unit_test(memory_is_aligned_zeroed_and_checked),
-        cmocka_unit_test(what_is_sent_arrives),
         cmocka_unit_test(time_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,7 +84,7 @@ static void terms(void **state) {
         double a, c;
     } known[] = {{"mpi", 8, 1, 6.0, 1.75},
                  {"mpi", 5, 1, 6.0, 1.6},
-                 {"allreduce", 8, 1, 14.0, 1.75},
+                 {"tree", 8, 1, 14.0, 1.75},
                  {"shared", 4, 1, 6.0, 1.0},
                  {"hierarchical", 16, 4, 6.0, 0.375}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
@@ -110,7 +110,7 @@ static double message_of(const char *way, int ranks, double bytes) {
 }
 
 static double step_of(const char *way, int ranks, double batch) {
-    const double optimizer = strcmp(way, "allreduce") == 0 ? step_all : step_all / ranks;
+    const double optimizer = strcmp(way, "tree") == 0 ? step_all : step_all / ranks;
     const double exchange = ranks == 1 ? 0.0 : message_of(way, ranks, 4.0 * PARAM);
     return work0 + work1 * ceil(batch / ranks) + optimizer + exchange;
 }
@@ -136,7 +136,7 @@ static void invented(mnd_bench *b, mnd_bench_row *row, mnd_bench_message *messag
         }
     for (int p = 2; p <= most; p *= 2)
         for (size_t bytes = 1024; bytes <= 4194304; bytes *= 4) {
-            static const char *const ways[] = {"mpi", "allreduce", "shared"};
+            static const char *const ways[] = {"mpi", "tree", "shared"};
             for (int w = 0; w < 3; w++) {
                 mnd_bench_message *m = &message[b->n_message++];
                 *m = (mnd_bench_message){.ranks = p, .nodes = 1, .bytes = bytes};
@@ -156,7 +156,7 @@ static void release(mnd_bench *b) {
 
 static void predictions(void **state) {
     (void)state;
-    static const char *const ways[] = {"shared", "allreduce"};
+    static const char *const ways[] = {"shared", "tree"};
     for (int w = 0; w < 2; w++) {
         mnd_bench b;
         mnd_bench_row row[16];

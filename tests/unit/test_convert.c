@@ -1,5 +1,4 @@
-/* src/io/convert.c: names of files and classes, what is refused, and that nothing is left behind.
- */
+/* src/io/convert.c: names of files and classes, refused input, and no unfinished files. */
 #include "test.h"
 
 #include <zlib.h>
@@ -10,7 +9,7 @@
 
 enum { HEIGHT = 4, WIDTH = 3, SIZE = HEIGHT * WIDTH, TRAIN = 7, TEST = 5, CLASSES = 6 };
 
-/* One IDX file of the small set; labels run 0 .. CLASSES-1, images are a running number. */
+/* One IDX file of a small data set; labels repeat 0 .. CLASSES-1, pixels count up. */
 static size_t make_idx(uint8_t *out, int images, int count) {
     size_t n = 0;
     const int dim[3] = {count, HEIGHT, WIDTH};
@@ -105,12 +104,12 @@ static void expect_refused(const char *folder, mnd_status expected, const char *
     const int before = scratch_entries(scratch_folder);
     const mnd_status status = mnd_convert_idx(folder, scratch("refused.h5"), false, NULL, NULL);
     if (status != expected || strstr(mnd_error(), words) == NULL)
-        fail_msg("%s: '%s' does not speak of '%s'", mnd_status_name(status), mnd_error(), words);
+        fail_msg("%s: '%s' does not contain '%s'", mnd_status_name(status), mnd_error(), words);
     assert_int_equal(access(scratch("refused.h5"), F_OK), -1);
     assert_int_equal(scratch_entries(scratch_folder), before);
 }
 
-static void takes_every_usual_name(void **state) {
+static void accepts_every_usual_name(void **state) {
     (void)state;
     static const char *const names[][4] = {
         {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
@@ -128,7 +127,7 @@ static void takes_every_usual_name(void **state) {
         expect_converted(make_folder(name, names[i]));
         expect_name(CLASSES - 1, "5");
     }
-    /* A plain name beats a prefixed one, and raw beats gzip. */
+    /* A name without prefix is preferred to one with, and raw to gzip. */
     const char *folder = make_folder("both", usual);
     put(folder, "other-train-images-idx3-ubyte", 1, 1);
     put(folder, "train-images-idx3-ubyte.gz", 1, 1);
@@ -147,7 +146,7 @@ static void same_input_same_bytes(void **state) {
         snprintf(name, sizeof name, "%s/same", i == 0 ? "here" : "there");
         expect_converted(make_folder(name, usual));
         bytes[i] = scratch_read(scratch("target.h5"), &n[i]);
-        if (i == 0) sleep(1); /* HDF5's time stamps count seconds */
+        if (i == 0) sleep(1); /* so that time stamps, in seconds, would differ */
     }
     assert_int_equal(n[0], n[1]);
     assert_memory_equal(bytes[0], bytes[1], n[0]);
@@ -169,7 +168,7 @@ static void names_classes(void **state) {
     expect_name(1, "Aa");
     expect_name(2, "Bb");
     expect_name(5, "?");
-    /* The folder's own list wins and may name classes that have no picture. */
+    /* class-names.txt takes precedence and may name classes without images. */
     snprintf(path, sizeof path, "%s/class-names.txt", folder);
     scratch_text(path, "a\nb b\nc\r\nd\ne\nf\ng\n");
     expect_converted(folder);
@@ -180,9 +179,9 @@ static void names_classes(void **state) {
     expect_refused(folder, MND_FORMAT, "names 2 classes, but the labels go up to 5");
     scratch_text(path, "a\n\n");
     expect_refused(folder, MND_FORMAT, "line 2 is empty");
-    scratch_text(path, "a name that is much longer than there is room for\n");
+    scratch_text(path, "a name that is much longer than the limit of 31 bytes\n");
     expect_refused(folder, MND_FORMAT, "line 1 is too long");
-    /* Ten classes and the right folder name are Fashion-MNIST's. */
+    /* With ten classes and such a folder name the class names are those of Fashion-MNIST. */
     folder = make_folder("my-Fashion-set", usual);
     expect_converted(folder);
     expect_name(5, "5");
@@ -208,7 +207,8 @@ static void refuses_wrong_folders(void **state) {
     expect_refused(folder, MND_NOT_FOUND, "holds no t10k-labels-idx1-ubyte");
     put(folder, "a-test-labels-idx1-ubyte", 0, TEST);
     put(folder, "b-test-labels-idx1-ubyte", 0, TEST);
-    expect_refused(folder, MND_FORMAT, "a-test-labels-idx1-ubyte or b-test-labels-idx1-ubyte?");
+    expect_refused(folder, MND_FORMAT,
+                   "both a-test-labels-idx1-ubyte and b-test-labels-idx1-ubyte fit");
 }
 
 static void refuses_files_that_do_not_fit(void **state) {
@@ -238,7 +238,7 @@ static void refuses_files_that_do_not_fit(void **state) {
     bytes[11] = TEST;
     scratch_write(path, bytes, 12 + TEST * SIZE);
     expect_refused(folder, MND_FORMAT, "has 2 dimensions instead of 3");
-    /* Too large to be an image, though the file would have to hold it. */
+    /* An image larger than the limit, in a file of the right length. */
     static const uint8_t huge[] = {0, 0, 8, 3, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 8, 0};
     scratch_write(path, huge, sizeof huge);
     assert_int_equal(truncate(path, sizeof huge + 65536 * 2048), 0);
@@ -263,7 +263,7 @@ static void transposes_images(void **state) {
     mnd_dataset_close(&data);
 }
 
-/* A target is replaced as a whole or not at all. */
+/* A target is replaced completely or not at all. */
 static void keeps_the_old_target(void **state) {
     (void)state;
     const char *folder = make_folder("source", usual);
@@ -274,18 +274,18 @@ static void keeps_the_old_target(void **state) {
     assert_int_equal(scratch_entries(out), 1);
     size_t n, again;
     unsigned char *before = scratch_read(target, &n);
-    /* The damage shows only at the last byte, when everything else has been written. */
+    /* The damage is in the last byte, found when everything else has been written. */
     char path[600];
     uint8_t bytes[256], packed[256];
     snprintf(path, sizeof path, "%s/%s", folder, usual[2]);
     const size_t size = make_idx(bytes, 1, TEST);
-    uLongf room = sizeof packed;
+    uLongf capacity = sizeof packed;
     z_stream z = {
-        .next_in = bytes, .avail_in = (uInt)size, .next_out = packed, .avail_out = (uInt)room};
+        .next_in = bytes, .avail_in = (uInt)size, .next_out = packed, .avail_out = (uInt)capacity};
     assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
     deflateEnd(&z);
-    packed[sizeof packed - z.avail_out - 1] ^= 1; /* gzip's own length */
+    packed[sizeof packed - z.avail_out - 1] ^= 1; /* the length stored by gzip */
     scratch_write(path, packed, sizeof packed - z.avail_out);
     assert_int_equal(mnd_convert_idx(folder, target, false, NULL, NULL), MND_FORMAT);
     assert_non_null(strstr(mnd_error(), "gzip data is damaged"));
@@ -308,7 +308,7 @@ static void keeps_the_old_target(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_every_usual_name),
+        cmocka_unit_test(accepts_every_usual_name),
         cmocka_unit_test(same_input_same_bytes),
         cmocka_unit_test(names_classes),
         cmocka_unit_test(refuses_wrong_folders),

@@ -29,7 +29,7 @@ static void masks_of(rig *r, int rows, const uint32_t *sample, uint64_t seed, ui
     uint8_t *label = rig_alloc((size_t)rows, 1);
     int *start = rig_alloc((size_t)rows + 1, sizeof *start);
     for (int i = 0; i <= rows; i++) start[i] = i;
-    const mnd_rows cut = {.n_seg = rows, .start = start, .n_part = rows, .part = start};
+    const mnd_segments cut = {.n_seg = rows, .start = start, .n_subtree = rows, .subtree = start};
     memset(r->param, 0, r->n_param * sizeof(float));
     rig_gradient_rows(r, x, label, sample, &cut, 1.0F, seed, epoch);
     for (int i = 0; i < rows; i++)
@@ -215,7 +215,7 @@ static void middle_of_a_network(void **state) {
             for (size_t i = 0; i < r.n_param; i++) param[i] = (double)r.param[i];
             const double loss = naive_gradient(&naive, param, x64, label, ROWS, 0.5, want);
             const int start[3] = {0, 2, ROWS}, part[2] = {0, 2};
-            const mnd_rows cut = {.n_seg = 2, .start = start, .n_part = 1, .part = part};
+            const mnd_segments cut = {.n_seg = 2, .start = start, .n_subtree = 1, .subtree = part};
             rig_gradient_rows(&r, x, label, sample, &cut, 0.5F, 21, 3);
             rig_within(fabs(r.loss[0] + r.loss[1] - loss) / loss, 1e-5, net[t].spec, "loss");
             rig_within(rig_error(r.grad, want, r.n_param), 1e-5, net[t].spec, "gradient");

@@ -1,4 +1,4 @@
-/* src/io/idx.c: every byte of a header, every length of a file, every byte of a gzip stream. */
+/* src/io/idx.c: errors in any byte of a header, in the length of a file or in a gzip stream. */
 #include "test.h"
 
 #include <zlib.h>
@@ -12,19 +12,19 @@ static const uint8_t plain[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2,  0,  0,
                                 0, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
 enum { HEADER = 16, ELEMENTS = 12, N_PLAIN = sizeof plain };
 
-static size_t pack(const uint8_t *in, size_t n, uint8_t *out, size_t room) {
+static size_t pack(const uint8_t *in, size_t n, uint8_t *out, size_t capacity) {
     z_stream z = {.next_in = (Bytef *)(uintptr_t)in, .avail_in = (uInt)n};
     z.next_out = out;
-    z.avail_out = (uInt)room;
+    z.avail_out = (uInt)capacity;
     assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-    const size_t size = room - z.avail_out;
+    const size_t size = capacity - z.avail_out;
     deflateEnd(&z);
     return size;
 }
 
-/* Opens, reads all of it in pieces of `piece`, and expects the end. */
-static mnd_status read_all(const char *path, uint8_t *out, size_t room, size_t piece) {
+/* Opens a file, reads all of it, `piece` bytes at a time, and expects the end. */
+static mnd_status read_all(const char *path, uint8_t *out, size_t capacity, size_t piece) {
     mnd_idx *idx = NULL;
     mnd_status status = mnd_idx_open(path, &idx);
     if (status != MND_OK) {
@@ -33,7 +33,7 @@ static mnd_status read_all(const char *path, uint8_t *out, size_t room, size_t p
     }
     size_t left = 1;
     for (int i = 0; i < mnd_idx_ndim(idx); i++) left *= (size_t)mnd_idx_dim(idx, i);
-    if (left > room) {
+    if (left > capacity) {
         mnd_idx_close(&idx);
         return MND_RANGE;
     }
@@ -49,14 +49,14 @@ static mnd_status read_all(const char *path, uint8_t *out, size_t room, size_t p
     return status;
 }
 
-/* The bytes as a file are refused as damaged, in a line that names the file and says `words`. */
+/* A file of these bytes is refused, with an error line that contains its name and `words`. */
 static void expect_refused(const uint8_t *bytes, size_t n, const char *words) {
     const char *path = scratch("refused");
     uint8_t out[256];
     scratch_write(path, bytes, n);
     assert_int_equal(read_all(path, out, sizeof out, 5), MND_FORMAT);
     if (strncmp(mnd_error(), path, strlen(path)) != 0 || strstr(mnd_error(), words) == NULL)
-        fail_msg("'%s' does not speak of '%s'", mnd_error(), words);
+        fail_msg("'%s' does not contain '%s'", mnd_error(), words);
 }
 
 static void reads_raw_and_gzip(void **state) {
@@ -67,7 +67,7 @@ static void reads_raw_and_gzip(void **state) {
     assert_int_equal(mnd_sha256_buffer(plain, N_PLAIN, expected), MND_OK);
     scratch_write(scratch("raw"), plain, N_PLAIN);
     scratch_write(scratch("gz"), packed, n);
-    /* Two members, cut inside the header, make one stream. */
+    /* Two gzip members, divided inside the IDX header, are one stream. */
     size_t n2 = pack(plain, 7, twice, sizeof twice);
     n2 += pack(plain + 7, N_PLAIN - 7, twice + n2, sizeof twice - n2);
     scratch_write(scratch("two"), twice, n2);
@@ -99,7 +99,7 @@ static void reads_raw_and_gzip(void **state) {
     }
 }
 
-/* No value of a header byte but the right one is taken, in a raw file of the right length. */
+/* In a raw file of the right length every header byte has only one acceptable value. */
 static void checks_every_header_byte(void **state) {
     (void)state;
     for (size_t at = 0; at < HEADER; at++)
@@ -139,10 +139,10 @@ static void refuses_sizes_that_overflow(void **state) {
     uint8_t bytes[32] = {0, 0, 8, 4};
     memset(bytes + 4, 0xff, 16);
     expect_refused(bytes, sizeof bytes, "overflow");
-    /* 2^63 - 1 elements do not overflow alone, but with the header they do. */
+    /* 2^63 - 1 elements do not overflow, but the sum of elements and header does. */
     static const uint8_t most[] = {0, 0, 8, 2, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1};
     expect_refused(most, sizeof most, "promises");
-    /* In gzip the length is not known, but it has a bound. */
+    /* The uncompressed length of gzip data is not known, but it has an upper bound. */
     uint8_t packed[256];
     const size_t n = pack(most, sizeof most, packed, sizeof packed);
     expect_refused(packed, n, "more than");
@@ -163,14 +163,14 @@ static void refuses_truncated_and_longer_files(void **state) {
     memcpy(longer, packed, n);
     memcpy(longer + n, "more", 4);
     expect_refused(longer, n + 4, "damaged");
-    /* The data inside the gzip file too long, then too short, for its header. */
+    /* The uncompressed data is longer, then shorter, than its IDX header says. */
     uint8_t inside[N_PLAIN + 1] = {0};
     memcpy(inside, plain, N_PLAIN);
     expect_refused(longer, pack(inside, N_PLAIN + 1, longer, sizeof longer), "holds more than");
     expect_refused(longer, pack(inside, N_PLAIN - 1, longer, sizeof longer), "1 bytes too early");
 }
 
-/* Some bytes of a gzip header mean nothing (time, system); no flip may give other data. */
+/* Some bytes of a gzip header have no effect (time, system); no flipped bit may change the data. */
 static void notices_every_flip_in_gzip(void **state) {
     (void)state;
     uint8_t packed[256], out[ELEMENTS];
@@ -189,7 +189,7 @@ static void notices_every_flip_in_gzip(void **state) {
     assert_true(refused > (int)(8 * (n - 10)));
 }
 
-static void refuses_what_is_no_file(void **state) {
+static void refuses_other_kinds_of_files(void **state) {
     (void)state;
     mnd_idx *idx = NULL;
     assert_int_equal(mnd_idx_open(scratch("missing"), &idx), MND_NOT_FOUND);
@@ -207,7 +207,7 @@ int main(void) {
         cmocka_unit_test(refuses_sizes_that_overflow),
         cmocka_unit_test(refuses_truncated_and_longer_files),
         cmocka_unit_test(notices_every_flip_in_gzip),
-        cmocka_unit_test(refuses_what_is_no_file),
+        cmocka_unit_test(refuses_other_kinds_of_files),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -68,11 +68,11 @@ static void train(size_t net, const char *kernels, float *out, double *loss) {
     mnd_optimizer adam;
     rig_ok(mnd_optimizer_default("adam", &adam), "adam");
     const int start[4] = {0, 5, 5, ROWS}, part[3] = {0, 2, 3};
-    const mnd_rows rows = {.n_seg = 3, .start = start, .n_part = 2, .part = part};
+    const mnd_segments rows = {.n_seg = 3, .start = start, .n_subtree = 2, .subtree = part};
     for (int t = 1; t <= STEPS; t++) {
         rig_gradient_rows(&r, x, label, NULL, &rows, 1.0F / ROWS, 7, (uint32_t)t);
         for (size_t i = 0; i < r.n_param; i++) r.grad[i] += r.grad[r.stride + i];
-        mnd_optimizer_step(&adam, adam.lr, t, r.n_param, r.param, r.grad, slot);
+        rig_optimize(&adam, adam.lr, t, r.n_param, r.param, r.grad, slot);
     }
     memcpy(out, r.param, r.n_param * sizeof *out);
     memcpy(out + r.n_param, r.grad, r.n_param * sizeof *out);
@@ -116,12 +116,12 @@ static void native_tables_agree(void **state) {
             const bool taken =
                 strstr(mnd_products_name(false),
                        strcmp(tables[t], "openblas") == 0 ? "OpenBLAS" : tables[t]) != NULL;
-            const bool same = strcmp(mnd_arithmetic(false), MND_NATIVE_ARITHMETIC) == 0;
+            const bool same = strcmp(mnd_arithmetic(false), MND_ARITHMETIC) == 0;
             unsetenv("MNIST_DIST_KERNELS");
             assert_true(taken || !runs(tables[t]));
             if (!taken) continue;
             train(n, tables[t], other, other_loss);
-            if (same && strcmp(mnd_arithmetic(false), MND_NATIVE_ARITHMETIC) == 0) {
+            if (same && strcmp(mnd_arithmetic(false), MND_ARITHMETIC) == 0) {
                 assert_memory_equal(best, other, 2 * count * sizeof *best);
                 assert_memory_equal(loss, other_loss, sizeof loss);
             } else {
@@ -226,7 +226,7 @@ static void draw(mnd_rng *rng, int dark_of_16, int n, int width, float *x) {
 static void check_bits(net *t, const char *spec, const int *start, int dark_of_16, float bias,
                        mnd_rng *rng) {
     const int *const width = t->width, part[] = {0, 4}, classes = width[DENSE];
-    const mnd_rows rows = {.n_seg = 4, .start = start, .n_part = 1, .part = part};
+    const mnd_segments rows = {.n_seg = 4, .start = start, .n_subtree = 1, .subtree = part};
     uint8_t label[1024];
     rig r;
     rig_open(&r, spec, (mnd_shape){1, {width[0]}}, classes, t->n, false);

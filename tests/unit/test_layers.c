@@ -185,7 +185,7 @@ static void compare(const network *n, bool plain) {
     rig_within(fabs(r.loss[0] - loss), LIMIT * fmax(loss, 1e-3), what, "loss");
     assert_int_equal(r.correct[0], correct);
     for (int i = 0; i < mnd_model_n_array(r.model); i++) {
-        const mnd_param_info a = mnd_model_array(r.model, i);
+        const mnd_array_info a = mnd_model_array(r.model, i);
         char detail[64];
         snprintf(detail, sizeof detail, "gradient of %s of layer %d", a.name, a.layer);
         rig_within(rig_error(r.grad + a.offset, want + a.offset, a.count), LIMIT, what, detail);
@@ -507,7 +507,7 @@ static void nan_is_not_hidden(void **state) {
             rig r;
             rig_open(&r, net[t].spec, net[t].input, net[t].classes, net[t].rows, plain);
             for (int a = 0; a < mnd_model_n_array(r.model); a++) {
-                const mnd_param_info info = mnd_model_array(r.model, a);
+                const mnd_array_info info = mnd_model_array(r.model, a);
                 set_param(&r, d.param);
                 for (size_t k = 0; k < info.count; k++) r.param[info.offset + k] = NAN;
                 rig_gradient(&r, d.x, d.label, net[t].rows, 1.0F);

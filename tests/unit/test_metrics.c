@@ -1,4 +1,4 @@
-/* src/io/metrics: whole lines, exact numbers, and files that a resumed run can go on with. */
+/* src/io/metrics.c: complete lines, exact numbers, and files that a resumed run can continue. */
 #include "test.h"
 
 #include <fcntl.h>
@@ -77,7 +77,7 @@ static void writes_objects_in_order(void **state) {
     const char *expected = "{\"event\":\"epoch\",\"epoch\":1,\"loss\":0.25,\"time\":{\"data\":0.1,"
                            "\"wait\":null},\"val_loss\":null,\"least\":-9223372036854775808,"
                            "\"text\":\"a \\\"b\\\"\\\\\\n\\u0001 \xc3\xa9\"}\n";
-    assert_string_equal(get_file(), expected); /* at once, before anything is closed */
+    assert_string_equal(get_file(), expected); /* written before the file is closed */
     assert_int_equal(mnd_metrics_last_epoch(m), 0);
     mnd_metrics_begin(m, "abandoned");
     mnd_metrics_close(&m);
@@ -115,7 +115,7 @@ static void numbers_read_back_exactly(void **state) {
         const double back = strtod(text, NULL);
         assert_memory_equal(&back, &value[i], sizeof back);
     }
-    /* And short where short is enough. */
+    /* With as few digits as possible. */
     assert_int_equal(mnd_metrics_open(path, -1, &m), MND_OK);
     mnd_metrics_begin(m, "x");
     mnd_metrics_real(m, "v", 0.3);
@@ -149,7 +149,7 @@ static void text_is_always_utf8(void **state) {
     }
 }
 
-static void resume_keeps_what_will_not_come_again(void **state) {
+static void resume_keeps_lines_that_are_not_written_again(void **state) {
     (void)state;
     static const struct {
         const char *before;
@@ -163,15 +163,15 @@ static void resume_keeps_what_will_not_come_again(void **state) {
          "{\"event\":\"start\"}\n{\"event\":\"epoch\",\"epoch\":1}\n"
          "{\"event\":\"checkpoint\",\"step\":9}\n"
          "{\"event\":\"epoch\",\"epoch\":2,\"loss\":0.10}\n"},
-        /* Nothing to drop, byte by byte, spaces and foreign lines included. */
+        /* Nothing to remove: all bytes are kept, spaces and unknown events included. */
         {"{ \"event\" : \"epoch\", \"epoch\": 1 } \r\n{\"note\":\"mine\"}\n", 7, 1,
          "{ \"event\" : \"epoch\", \"epoch\": 1 } \r\n{\"note\":\"mine\"}\n"},
-        /* A torn last line; one that only lacks its newline is complete. */
+        /* An incomplete last line is removed; one that lacks only its newline is kept. */
         {"{\"event\":\"epoch\",\"epoch\":1}\n{\"event\":\"epo", 5, 1,
          "{\"event\":\"epoch\",\"epoch\":1}\n"},
         {"{\"event\":\"epoch\",\"epoch\":4}", 5, 4, "{\"event\":\"epoch\",\"epoch\":4}\n"},
         {"{\"event\":\"epoch\",\"epoch\":1", 5, 0, ""},
-        /* Torn by a power cut, and written on by somebody. */
+        /* An incomplete line to which another line was appended. */
         {"{\"ev\n\n17\n{\"event\":\"start\"}}\n{\"event\":\"start\"}\n", 5, 0,
          "{\"event\":\"start\"}\n"},
         {"", 3, 0, ""},
@@ -183,7 +183,7 @@ static void resume_keeps_what_will_not_come_again(void **state) {
         assert_int_equal(mnd_metrics_open(path, test[i].resume, &m), MND_OK);
         assert_int_equal(mnd_metrics_last_epoch(m), test[i].last);
         assert_string_equal(get_file(), test[i].after);
-        /* What follows begins a line of its own. */
+        /* The next event begins a new line. */
         add_epoch(m, test[i].resume + 1);
         mnd_metrics_close(&m);
         const char *text = get_file();
@@ -200,7 +200,7 @@ static void resume_keeps_what_will_not_come_again(void **state) {
     }
 }
 
-static void zeros_left_by_a_crash_go(void **state) {
+static void zeros_left_by_a_crash_are_removed(void **state) {
     (void)state;
     mnd_metrics *m = NULL;
     const char text[] = "{\"event\":\"start\"}\n\0\0\0\0\0\0\0\0";
@@ -212,8 +212,8 @@ static void zeros_left_by_a_crash_go(void **state) {
     assert_int_equal(info.st_size, strlen(text));
 }
 
-/* Wherever an earlier process died within its last line, resuming loses at most that line. */
-static void any_torn_end_can_be_resumed(void **state) {
+/* Whatever part of the last line was written before a crash, resuming loses at most this line. */
+static void any_incomplete_end_can_be_resumed(void **state) {
     (void)state;
     const char *whole = "{\"event\":\"epoch\",\"epoch\":1,\"loss\":0.5}\n"
                         "{\"event\":\"epoch\",\"epoch\":2,\"loss\":0.25}\n";
@@ -230,12 +230,12 @@ static void any_torn_end_can_be_resumed(void **state) {
     }
 }
 
-static void a_missing_file_is_begun(void **state) {
+static void a_missing_file_is_created(void **state) {
     (void)state;
     mnd_metrics *m = NULL;
     assert_int_equal(mnd_metrics_open(path, 3, &m), MND_OK);
     assert_int_equal(mnd_metrics_last_epoch(m), 0);
-    /* Removed while in use: goes on in a new one. */
+    /* Removed while in use: a new one is created. */
     add_epoch(m, 1);
     assert_int_equal(unlink(path), 0);
     add_epoch(m, 2);
@@ -261,7 +261,7 @@ static void a_symbolic_link_stays_one(void **state) {
     assert_int_equal(unlink(target), 0);
 }
 
-static void what_is_no_file_is_written_to(void **state) {
+static void pipes_and_devices_are_written_to(void **state) {
     (void)state;
     mnd_metrics *m = NULL;
     assert_int_equal(mnd_metrics_open("/dev/null", 1, &m), MND_OK);
@@ -269,7 +269,7 @@ static void what_is_no_file_is_written_to(void **state) {
     mnd_metrics_close(&m);
 }
 
-/* A disk that fills up in the middle of a line: an error, and no half line. */
+/* The disk becomes full in the middle of a line: an error, and no incomplete line. */
 static void a_full_disk_leaves_whole_lines(void **state) {
     (void)state;
     fflush(NULL);
@@ -315,11 +315,16 @@ static void errors_name_the_file(void **state) {
 int main(void) {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(writes_objects_in_order),       IN_FOLDER(numbers_read_back_exactly),
-        IN_FOLDER(text_is_always_utf8),           IN_FOLDER(resume_keeps_what_will_not_come_again),
-        IN_FOLDER(zeros_left_by_a_crash_go),      IN_FOLDER(any_torn_end_can_be_resumed),
-        IN_FOLDER(a_missing_file_is_begun),       IN_FOLDER(a_symbolic_link_stays_one),
-        IN_FOLDER(what_is_no_file_is_written_to), IN_FOLDER(a_full_disk_leaves_whole_lines),
+        IN_FOLDER(writes_objects_in_order),
+        IN_FOLDER(numbers_read_back_exactly),
+        IN_FOLDER(text_is_always_utf8),
+        IN_FOLDER(resume_keeps_lines_that_are_not_written_again),
+        IN_FOLDER(zeros_left_by_a_crash_are_removed),
+        IN_FOLDER(any_incomplete_end_can_be_resumed),
+        IN_FOLDER(a_missing_file_is_created),
+        IN_FOLDER(a_symbolic_link_stays_one),
+        IN_FOLDER(pipes_and_devices_are_written_to),
+        IN_FOLDER(a_full_disk_leaves_whole_lines),
         IN_FOLDER(errors_name_the_file),
     };
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);

@@ -359,7 +359,7 @@ static void summary(void **state) {
     assert_int_equal(mnd_model_n_array(model), COUNT(array));
     size_t offset = 0;
     for (int i = 0; i < (int)COUNT(array); i++) {
-        const mnd_param_info a = mnd_model_array(model, i);
+        const mnd_array_info a = mnd_model_array(model, i);
         assert_int_equal(a.layer, array[i].layer);
         assert_string_equal(a.kind, array[i].kind);
         assert_string_equal(a.name, array[i].name);
@@ -401,7 +401,7 @@ static void initial_values(void **state) {
     const char *const spec = "conv:64:5,maxpool:2,conv:48:3:same,flatten,dense:40,relu,dense:40,"
                              "relu,dense:40,dense:40";
     const mnd_shape input = {3, {16, 16, 3}};
-    for (int init = 0; init < 2; init++) {
+    for (int init = MND_INIT_GLOROT; init <= MND_INIT_HE; init++) {
         rig a, b;
         rig_open(&a, spec, input, 40, 1, false);
         rig_open(&b, spec, input, 40, 1, true);
@@ -411,9 +411,9 @@ static void initial_values(void **state) {
         assert_memory_equal(a.param, b.param, a.n_param * sizeof(float));
         mnd_model_initialize(b.model, (mnd_init)init, 18);
 
-        mnd_param_info twin = {0};
+        mnd_array_info twin = {0};
         for (int i = 0; i < mnd_model_n_array(a.model); i++) {
-            const mnd_param_info p = mnd_model_array(a.model, i);
+            const mnd_array_info p = mnd_model_array(a.model, i);
             const float *v = a.param + p.offset;
             if (strcmp(p.name, "bias") == 0) {
                 for (size_t k = 0; k < p.count; k++) assert_true(v[k] == 0);
@@ -529,7 +529,7 @@ static void bad_arrays(void **state) {
     assert_int_equal(mnd_model_bad_array(r.model), -1);
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < mnd_model_n_array(r.model); i++) {
-        const mnd_param_info a = mnd_model_array(r.model, i);
+        const mnd_array_info a = mnd_model_array(r.model, i);
         for (int b = 0; b < 3; b++)
             for (int end = 0; end < 2; end++) {
                 float *at = r.grad + a.offset + (end ? a.count - 1 : 0);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "mnist_dist/subnormal.h"
-#include "parallel.h"
+#include "mnist_dist/parallel.h"
 
 enum { N = 300, THREADS = 7 };
 

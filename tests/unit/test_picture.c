@@ -1,4 +1,4 @@
-/* src/io/picture.c: every kind of PNG, damaged ones, and pictures brought into MNIST's form. */
+/* src/io/picture*.c: every kind of PNG, damaged ones, and normalisation. */
 #include "test.h"
 
 #include <png.h>
@@ -20,14 +20,14 @@ enum { SIDE = 28, PIXELS = SIDE * SIDE };
 
 typedef struct buffer {
     uint8_t *bytes;
-    size_t n, room;
+    size_t n, capacity;
 } buffer;
 
 static void grow(png_structp png, png_bytep bytes, size_t n) {
     buffer *b = png_get_io_ptr(png);
-    if (b->n + n > b->room) {
-        b->room = 2 * (b->n + n);
-        b->bytes = realloc(b->bytes, b->room);
+    if (b->n + n > b->capacity) {
+        b->capacity = 2 * (b->n + n);
+        b->bytes = realloc(b->bytes, b->capacity);
         assert_non_null(b->bytes);
     }
     memcpy(b->bytes + b->n, bytes, n);
@@ -41,7 +41,7 @@ typedef struct kind {
     bool transparent; /* a tRNS chunk: the first palette entry, or the sample value 0 */
 } kind;
 
-/* Row y of a picture in the file's own form. */
+/* Writes row y of a picture in the format of the file. */
 typedef void (*row_fn)(int y, int width, uint8_t *row);
 
 static buffer encode(kind k, int height, int width, row_fn row) {
@@ -92,7 +92,7 @@ static void nibble_row(int y, int width, uint8_t *row) {
 static void deep_row(int y, int width, uint8_t *row) {
     for (int x = 0; x < width; x++) {
         row[2 * x] = (uint8_t)(10 * y + x);
-        row[2 * x + 1] = (uint8_t)(10 * y + x); /* v * 257: exactly v of 8 bits */
+        row[2 * x + 1] = (uint8_t)(10 * y + x); /* v * 257 is the 16-bit value of an 8-bit v */
     }
 }
 static void rgb_row(int y, int width, uint8_t *row) {
@@ -184,7 +184,7 @@ static void survives_damage(void **state) {
         buffer b = encode((kind){PNG_COLOR_TYPE_RGB, 8, interlace, false}, 9, 11, rgb_row);
         mnd_picture p;
         for (size_t n = 0; n < b.n; n++) {
-            /* A copy of just this size, so that a sanitizer sees a read beyond it. */
+            /* A copy of exactly this size, so that a sanitizer detects a read beyond it. */
             uint8_t *copy = malloc(n + 1);
             assert_non_null(copy);
             memcpy(copy, b.bytes, n);
@@ -204,7 +204,7 @@ static void survives_damage(void **state) {
                 if (status == MND_OK) mnd_picture_free(&p);
                 b.bytes[i] = (uint8_t)(b.bytes[i] ^ 1 << bit);
             }
-        assert_true(refused > (int)(7 * b.n)); /* every chunk has its checksum */
+        assert_true(refused > (int)(7 * b.n)); /* every chunk has a checksum */
         free(b.bytes);
     }
 }
@@ -257,22 +257,22 @@ static void reads_and_writes_files(void **state) {
     assert_int_equal(mnd_picture_read_png(folder, &in), MND_IO);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(mnd_picture_read_png(path, &in), MND_NOT_FOUND);
-    assert_int_equal(rmdir(folder), 0); /* and no temporary file is left */
+    assert_int_equal(rmdir(folder), 0); /* no temporary file is left */
     assert_int_equal(mnd_picture_write_png("/dev/null/a.png", &out), MND_IO);
 }
 
 /* ---- normalisation ---- */
 
-/* What may have happened to a digit before somebody hands it in. */
+/* How an MNIST image is changed before it is normalised. */
 typedef struct fate {
     const char *name;
     int height, width; /* of the paper */
-    int zoom, y, x;    /* where the 28 x 28 pixels went, each zoom x zoom */
+    int zoom, y, x;    /* pixels are enlarged to zoom x zoom, the first one is at (y, x) */
     int paper, ink;    /* grey values */
     int noise;         /* amplitude */
-    int shadow;        /* the paper's right side is this much darker */
+    int shadow;        /* how much darker the right side of the paper is */
     bool specks;
-    double limit; /* of the mean absolute difference to the original, of 255 */
+    double limit; /* of the mean absolute difference to the original, 0 to 255 */
 } fate;
 
 static const fate fates[] = {
@@ -314,7 +314,7 @@ static mnd_picture suffer(const fate *f, const uint8_t *digit, uint32_t index) {
     return p;
 }
 
-static void brings_digits_back(void **state) {
+static void restores_digits(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof fates / sizeof fates[0]; i++) {
         const int n = fates[i].height > 1000 ? 1 : 40;
@@ -334,8 +334,8 @@ static void brings_digits_back(void **state) {
     }
 }
 
-/* A stroke of one pixel in a large picture must not fade away. */
-static void hair_lines_stay_visible(void **state) {
+/* A line one pixel wide in a large picture must remain visible. */
+static void thin_lines_stay_visible(void **state) {
     (void)state;
     enum { N = 600 };
     static uint8_t pixel[N * N];
@@ -354,10 +354,10 @@ static void hair_lines_stay_visible(void **state) {
         rows += most > 200;
     }
     assert_in_range(rows, 17, 22);
-    assert_in_range(ink / 255, 25, 60); /* 20 rows of 1.2 to 3 pixels */
+    assert_in_range(ink / 255, 25, 60); /* 20 rows, 1.2 to 3 pixels wide */
 }
 
-static void takes_ready_pictures_as_they_are(void **state) {
+static void copies_normalised_pictures(void **state) {
     (void)state;
     uint8_t digit[PIXELS], back[PIXELS], label;
     for (int k = 0; k < 100; k++) {
@@ -381,7 +381,7 @@ static void refuses_empty_pictures(void **state) {
     assert_int_equal(mnd_picture_normalize(&one, SIDE, SIDE, out), MND_FORMAT);
 }
 
-/* Whatever the picture and the target's shape: ink comes out, and inside the target. */
+/* For any picture and any shape of the target the result has ink. */
 static void any_picture_any_target(void **state) {
     (void)state;
     mnd_rng rng;
@@ -444,9 +444,9 @@ int main(void) {
         cmocka_unit_test(survives_damage),
         cmocka_unit_test(refuses_what_is_too_large),
         cmocka_unit_test(reads_and_writes_files),
-        cmocka_unit_test(brings_digits_back),
-        cmocka_unit_test(hair_lines_stay_visible),
-        cmocka_unit_test(takes_ready_pictures_as_they_are),
+        cmocka_unit_test(restores_digits),
+        cmocka_unit_test(thin_lines_stay_visible),
+        cmocka_unit_test(copies_normalised_pictures),
         cmocka_unit_test(refuses_empty_pictures),
         cmocka_unit_test(any_picture_any_target),
         cmocka_unit_test(draws),

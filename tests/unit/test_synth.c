@@ -1,4 +1,4 @@
-/* src/io/synth.c: digits that are the same everywhere, look like MNIST's, and can be told apart. */
+/* src/io/synth*.c: digits are reproducible, resemble those of MNIST and can be classified. */
 #include "test.h"
 
 #include <math.h>
@@ -34,7 +34,7 @@ static void is_a_pure_function(void **state) {
     }
 }
 
-/* Every compiler and every machine draws these bytes. A change of the drawing changes them. */
+/* Every compiler and machine must draw these bytes; a change of the drawing code changes them. */
 static void known_bytes(void **state) {
     (void)state;
     enum { N = 1000 };
@@ -86,9 +86,9 @@ static void has_the_form_of_mnist(void **state) {
 }
 
 /*
- * The nearest mean image of a class reads most digits of the other split and far from all: they
- * are neither noise nor copies of one drawing. (On MNIST itself this simplest of classifiers
- * reaches 82 %.)
+ * A classifier that chooses the nearest mean image of a class is right for most digits of the other
+ * split, but not for all: the digits are neither noise nor copies of one drawing. (On MNIST this
+ * classifier has an accuracy of 82 %.)
  */
 static void classes_differ_and_vary(void **state) {
     (void)state;

@@ -1,0 +1,216 @@
+/* exchange_slices.c - memory of an exchange, and the update of a slice: what algorithms build on.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "exchange_impl.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/timer.h"
+
+int mnd_exchange_n_grad(const mnd_exchange *ex) {
+    return ex->begin[ex->rank + 1] - ex->begin[ex->rank];
+}
+
+void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count) {
+    const size_t block = MND_EXCHANGE_BLOCK, blocks = (n + block - 1) / block;
+    const size_t each = blocks / (size_t)slices, more = blocks % (size_t)slices, i = (size_t)q;
+    size_t begin = (i * each + (i < more ? i : more)) * block;
+    size_t end = begin + (each + (i < more)) * block;
+    if (begin > n) begin = n;
+    if (end > n) end = n;
+    *first = begin;
+    *count = end - begin;
+}
+
+mnd_status mnd_exchange_private(mnd_exchange *ex) {
+    void *memory = NULL;
+    const size_t buffers = 1 + (size_t)mnd_exchange_n_grad(ex) + (size_t)ex->options.n_slot;
+    mnd_status status = mnd_alloc(&memory, buffers * ex->stride, sizeof(float),
+                                  "parameters, gradients and optimizer state");
+    if (status != MND_OK) return status;
+    ex->memory->private = memory;
+    ex->param = memory;
+    ex->grad = ex->param + ex->stride;
+    for (int s = 0; s < ex->options.n_slot; s++)
+        ex->slot[s] = ex->grad + (size_t)(mnd_exchange_n_grad(ex) + s) * ex->stride;
+    return MND_OK;
+}
+
+mnd_status mnd_exchange_map_slots(mnd_exchange *ex) {
+    const int n = ex->options.n_slot;
+    if (n == 0) return MND_OK;
+    const size_t bytes = (size_t)n * ex->stride * sizeof(float);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return mnd_fail(MND_NO_MEMORY, "optimizer state: no memory for %zu bytes", bytes);
+    ex->memory->slots = memory;
+    ex->memory->slots_size = bytes;
+    for (int s = 0; s < n; s++) ex->slot[s] = (float *)memory + (size_t)s * ex->stride;
+    return MND_OK;
+}
+
+static size_t n_block(const mnd_exchange *ex) {
+    return (ex->n_param + MND_EXCHANGE_BLOCK - 1) / MND_EXCHANGE_BLOCK;
+}
+
+static mnd_status allocate_measures(mnd_exchange *ex) {
+    mnd_status status = MND_OK;
+    mnd_exchange_memory *m = ex->memory;
+    void *p = NULL;
+    const size_t values = n_block(ex) * (size_t)ex->options.n_value;
+    MND_TRY(mnd_alloc(&p, (size_t)ex->size, 2 * sizeof *m->slice, "exchange"));
+    m->slice = p;
+    MND_TRY(mnd_alloc(&p, (size_t)ex->size, sizeof *m->bytes, "exchange"));
+    m->bytes = p;
+    if (values == 0) return MND_OK;
+    MND_TRY(mnd_alloc(&p, values, sizeof *m->value, "measures of the gradient"));
+    m->value = p;
+    MND_TRY(mnd_alloc(&p, values, sizeof *m->ordered, "measures of the gradient"));
+    m->ordered = p;
+    MND_TRY(mnd_alloc(&p, ex->count, sizeof *m->sum, "the summed gradient"));
+    m->sum = p;
+cleanup:
+    return status;
+}
+
+mnd_status mnd_exchange_share_slices(mnd_exchange *ex) {
+    mnd_status status = MND_OK;
+    mnd_exchange_memory *m = ex->memory;
+    const uint64_t mine[2] = {ex->first, ex->gives ? ex->count : 0};
+    MND_TRY(mnd_comm_agree(ex->comm, allocate_measures(ex), NULL));
+    MND_TRY(mnd_comm_allgather(ex->comm, mine, sizeof mine, m->slice));
+    m->whole = true;
+    for (int r = 0; r < ex->size; r++) m->whole = m->whole && m->slice[2 * r + 1] == ex->n_param;
+cleanup:
+    return status;
+}
+
+void mnd_exchange_free_memory(mnd_exchange *ex) {
+    mnd_exchange_memory *m = ex->memory;
+    if (m == NULL) return;
+    if (m->slots != NULL) (void)munmap(m->slots, m->slots_size);
+    mnd_free(m->private);
+    mnd_free(m->slice);
+    mnd_free(m->bytes);
+    mnd_free(m->value);
+    mnd_free(m->ordered);
+    mnd_free(m->sum);
+}
+
+/* ------------------------------------------------------------------------------ measures */
+
+/* Numbers of the blocks of `count` parameters. */
+static size_t n_value(size_t count, const mnd_update *u) {
+    return (count + MND_EXCHANGE_BLOCK - 1) / MND_EXCHANGE_BLOCK * (size_t)u->n_value;
+}
+
+/* The numbers of this process' blocks. */
+static void measure_slice(const mnd_exchange *ex, const mnd_update *u, int i, const float *grad,
+                          double *value) {
+    for (size_t at = 0; at < ex->count; at += MND_EXCHANGE_BLOCK, value += u->n_value) {
+        const size_t left = ex->count - at;
+        u->measure(u->context, i, ex->first + at,
+                   left < MND_EXCHANGE_BLOCK ? left : MND_EXCHANGE_BLOCK,
+                   ex->param + ex->first + at, grad + at, value);
+    }
+}
+
+/* Those of all processes, in block order. Collective. */
+static mnd_status collect(mnd_exchange *ex, const mnd_update *u, const double *mine) {
+    mnd_status status = MND_OK;
+    mnd_exchange_memory *m = ex->memory;
+    for (int r = 0; r < ex->size; r++) m->bytes[r] = n_value(m->slice[2 * r + 1], u) * sizeof *mine;
+    MND_TRY(mnd_comm_allgatherv(ex->comm, mine, m->bytes, m->value));
+    const double *from = m->value;
+    for (int r = 0; r < ex->size; r++) {
+        double *const to = m->ordered + m->slice[2 * r] / MND_EXCHANGE_BLOCK * (size_t)u->n_value;
+        memcpy(to, from, m->bytes[r]);
+        from += m->bytes[r] / sizeof *from;
+    }
+cleanup:
+    return status;
+}
+
+mnd_status mnd_exchange_update(mnd_exchange *ex, const mnd_update *u, const float *grad) {
+    mnd_status status = MND_OK;
+    mnd_exchange_memory *m = ex->memory;
+    for (int i = 0; i < u->n_measure; i++) {
+        /* The slice's own place in block order: others' results never come there. */
+        double *const mine = m->ordered + ex->first / MND_EXCHANGE_BLOCK * (size_t)u->n_value;
+        measure_slice(ex, u, i, grad, mine);
+        if (!m->whole) MND_TRY(collect(ex, u, mine));
+        u->measured(u->context, i, n_block(ex), m->ordered);
+    }
+    if (ex->count > 0) u->apply(u->context, ex->first, ex->count, ex->param + ex->first, grad);
+cleanup:
+    return status;
+}
+
+/* ------------------------------------------------------------------- sum and update a slice */
+
+/* Sums a whole slice first, since its measures are wanted before it is updated. */
+static mnd_status sum_then_update(mnd_exchange *ex, const mnd_sum_plan *sum,
+                                  const float *const *source, size_t base,
+                                  const mnd_update *update) {
+    float *const to = ex->memory->sum;
+    for (size_t i = 0; i < ex->count; i += MND_SUM_BLOCK) {
+        const size_t n = ex->count - i < MND_SUM_BLOCK ? ex->count - i : MND_SUM_BLOCK;
+        memcpy(to + i, mnd_sum_block(sum, source, ex->first - base + i, n), n * sizeof *to);
+    }
+    return mnd_exchange_update(ex, update, to);
+}
+
+mnd_status mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum,
+                                   const float *const *source, size_t base,
+                                   const mnd_update *update) {
+    if (update->n_measure > 0) return sum_then_update(ex, sum, source, base, update);
+    /*
+     * To look at the clock around every block would cost as much as a tenth of it. One block per
+     * step stands for all, another one each time; one that was interrupted cannot stand for more
+     * than the whole.
+     */
+    const double begin = mnd_now();
+    double seconds = 0.0;
+    const size_t blocks = (ex->count + MND_SUM_BLOCK - 1) / MND_SUM_BLOCK;
+    if (++ex->memory->sample >= blocks) ex->memory->sample = 0;
+    for (size_t block = 0; block < blocks; block++) {
+        const size_t at = ex->first + block * MND_SUM_BLOCK;
+        const size_t left = ex->first + ex->count - at;
+        const size_t n = left < MND_SUM_BLOCK ? left : MND_SUM_BLOCK;
+        const float *grad = mnd_sum_block(sum, source, at - base, n);
+        const bool timed = block == ex->memory->sample;
+        const double start = timed ? mnd_now() : 0.0;
+        update->apply(update->context, at, n, ex->param + at, grad);
+        if (timed) seconds = (mnd_now() - start) * (double)blocks;
+    }
+    const double whole = mnd_now() - begin;
+    if (seconds > whole) seconds = whole;
+    ex->times.update += seconds;
+    ex->times.exchange -= seconds;
+    return MND_OK;
+}
+
+/* --------------------------------------------------------------------------- gather slots */
+
+mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *all) {
+    mnd_status status = MND_OK;
+    mnd_exchange_memory *m = ex->memory;
+    if (m->whole) {
+        if (ex->rank == 0) memcpy(all, ex->slot[s], ex->n_param * sizeof *all);
+        return MND_OK;
+    }
+    /* One after the other, since slices need not be in the order of ranks. */
+    memset(m->bytes, 0, (size_t)ex->size * sizeof *m->bytes);
+    for (int r = 0; r < ex->size; r++) {
+        const size_t first = m->slice[2 * r];
+        m->bytes[r] = m->slice[2 * r + 1] * sizeof(float);
+        if (m->bytes[r] > 0)
+            MND_TRY(mnd_comm_gatherv(ex->comm, ex->slot[s] + first, m->bytes,
+                                     ex->rank == 0 ? all + first : NULL, 0));
+        m->bytes[r] = 0;
+    }
+cleanup:
+    return status;
+}

@@ -1,0 +1,53 @@
+/* arrays.c - the arrays of a model: names, initial values, and which of them went wrong. */
+#include <math.h>
+
+#include "mnist_dist/rng.h"
+#include "model_impl.h"
+
+size_t mnd_model_n_param(const mnd_model *model) { return model->n_param; }
+
+size_t mnd_model_workspace(const mnd_model *model) { return model->arena.size; }
+
+const char *mnd_model_text(const mnd_model *model) { return model->text; }
+
+int mnd_model_n_layer(const mnd_model *model) { return model->n_info; }
+
+mnd_layer_info mnd_model_layer(const mnd_model *model, int i) { return model->info[i]; }
+
+int mnd_model_n_array(const mnd_model *model) { return model->n_array; }
+
+mnd_array_info mnd_model_array(const mnd_model *model, int i) { return model->array[i]; }
+
+static void fill(const mnd_array *array, mnd_init init, mnd_rng *rng) {
+    const float limit = sqrtf(6.0F / (float)(array->fan_in + array->fan_out));
+    const float deviation = sqrtf(2.0F / (float)array->fan_in);
+    for (size_t i = 0; i < array->count; i++) {
+        switch (init) {
+        case MND_INIT_ZEROS: array->value[i] = 0.0F; break;
+        case MND_INIT_ONES: array->value[i] = 1.0F; break;
+        case MND_INIT_GLOROT: array->value[i] = limit * (2.0F * mnd_rng_uniform(rng) - 1.0F); break;
+        case MND_INIT_HE: array->value[i] = deviation * mnd_rng_normal(rng); break;
+        }
+    }
+}
+
+void mnd_model_initialize(mnd_model *model, mnd_init kernels, uint64_t seed) {
+    for (int i = 0; i < model->n_layer; i++) {
+        const mnd_layer *l = &model->layer[i];
+        for (int a = 0; a < l->n_array; a++) {
+            const mnd_array *array = &l->array[a];
+            mnd_rng rng;
+            mnd_rng_start(&rng, seed, MND_RNG_INIT, (uint32_t)l->index, (uint32_t)a);
+            fill(array, array->init == MND_INIT_GLOROT ? kernels : array->init, &rng);
+        }
+    }
+}
+
+int mnd_model_bad_array(const mnd_model *model) {
+    for (int a = 0; a < model->n_array; a++) {
+        const float *grad = model->grad + model->array[a].offset;
+        for (size_t i = 0; i < model->array[a].count; i++)
+            if (!isfinite(grad[i])) return a;
+    }
+    return -1;
+}

@@ -1,0 +1,128 @@
+#include "loader.h"
+
+#include "mnist_dist/logical.h"
+#include "mnist_dist/loops.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/rng.h"
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Most rows of a batch: every logical rank has at most one of `logical` consecutive samples. */
+static int64_t most_rows(const mnd_loader_plan *p) {
+    return least((p->batch + p->logical - 1) / p->logical * p->n, p->batch);
+}
+
+mnd_status mnd_loader_plan_for(const mnd_loader_plan *plan, mnd_loader *loader) {
+    mnd_status status = MND_OK;
+    void *p = NULL;
+    const int first = plan->first, end = plan->first + plan->n;
+    loader->plan = *plan;
+    loader->row = mnd_shard_first(plan->images, plan->logical, first);
+    loader->rows = mnd_shard_first(plan->images, plan->logical, end) - loader->row;
+    loader->max_rows = (int)least(most_rows(plan), loader->rows);
+    loader->max_seg = plan->one_segment ? 1 : plan->n;
+    const int n_subtree = plan->one_segment ? 1 : mnd_subtrees(plan->logical, first, end, NULL);
+
+    MND_TRY(mnd_alloc(&p, (size_t)loader->rows, plan->pixels, "this rank's shard of the images"));
+    loader->image = p;
+    MND_TRY(mnd_alloc(&p, (size_t)loader->rows, 1, "this rank's shard of the labels"));
+    loader->label = p;
+    MND_TRY(mnd_alloc(&p, (size_t)loader->rows, sizeof *loader->order, "the order of the samples"));
+    loader->order = p;
+    MND_TRY(mnd_alloc(&p, (size_t)plan->n + 1, sizeof *loader->start, "the batch"));
+    loader->start = p;
+    MND_TRY(mnd_alloc(&p, (size_t)n_subtree + 1, sizeof *loader->subtree, "the batch"));
+    loader->subtree = p;
+    MND_TRY(mnd_alloc(&p, (size_t)loader->max_rows, sizeof *loader->labels, "the batch"));
+    loader->labels = p;
+    MND_TRY(mnd_alloc(&p, (size_t)loader->max_rows, sizeof *loader->samples, "the batch"));
+    loader->samples = p;
+    if (plan->one_segment)
+        loader->subtree[1] = 1;
+    else
+        (void)mnd_subtrees(plan->logical, first, end, loader->subtree);
+    for (int i = 0; i <= n_subtree && !plan->one_segment; i++) loader->subtree[i] -= first;
+    loader->seg = (mnd_segments){.n_seg = loader->max_seg,
+                                 .start = loader->start,
+                                 .n_subtree = n_subtree,
+                                 .subtree = loader->subtree};
+cleanup:
+    return status;
+}
+
+mnd_status mnd_loader_open(const mnd_loader_plan *plan, mnd_dataset *data, mnd_loader *loader) {
+    const mnd_status status = mnd_loader_plan_for(plan, loader);
+    if (status != MND_OK) return status;
+    return mnd_dataset_read(data, MND_TRAIN, loader->row, loader->rows, loader->image,
+                            loader->label);
+}
+
+void mnd_loader_free(mnd_loader *loader) {
+    mnd_free(loader->image);
+    mnd_free(loader->label);
+    mnd_free(loader->order);
+    mnd_free(loader->start);
+    mnd_free(loader->subtree);
+    mnd_free(loader->labels);
+    mnd_free(loader->samples);
+    *loader = (mnd_loader){0};
+}
+
+int64_t mnd_loader_steps(const mnd_loader *loader) {
+    return (loader->plan.images + loader->plan.batch - 1) / loader->plan.batch;
+}
+
+/* Where the shard of logical rank l begins among the rows held here. */
+static int64_t shard_at(const mnd_loader *loader, int l) {
+    return mnd_shard_first(loader->plan.images, loader->plan.logical, l) - loader->row;
+}
+
+void mnd_loader_epoch(mnd_loader *loader, int64_t epoch) {
+    const mnd_loader_plan *p = &loader->plan;
+    loader->epoch = (uint32_t)epoch;
+    for (int l = p->first; l < p->first + p->n; l++) {
+        mnd_rng rng;
+        mnd_rng_start(&rng, p->seed, MND_RNG_SHUFFLE, (uint32_t)l, loader->epoch);
+        mnd_rng_permutation(&rng, (uint32_t)mnd_shard_count(p->images, p->logical, l),
+                            loader->order + shard_at(loader, l));
+    }
+}
+
+/* Floats from bytes. Shuffled images lie in no order that the hardware could foresee: each is
+   prefetched while others are converted. */
+static void convert(const mnd_loader *loader, int rows, float *x) {
+    enum { AHEAD = 8 };
+    const size_t pixels = loader->plan.pixels;
+    for (int i = 0; i < rows; i++) {
+        if (i + AHEAD < rows)
+            mnd_prefetch(loader->image +
+                             (loader->samples[i + AHEAD] - (size_t)loader->row) * pixels,
+                         pixels);
+        mnd_pixels(pixels, loader->image + (loader->samples[i] - (size_t)loader->row) * pixels,
+                   x + (size_t)i * pixels);
+    }
+}
+
+void mnd_loader_batch(mnd_loader *loader, int64_t s, float *x, mnd_batch *batch) {
+    const mnd_loader_plan *p = &loader->plan;
+    const int64_t begin = s * p->batch, end = least(begin + p->batch, p->images);
+    int row = 0;
+    for (int i = 0; i < p->n; i++) {
+        const int64_t shard = shard_at(loader, p->first + i);
+        const int64_t last = mnd_samples_before(end, p->logical, p->first + i);
+        loader->start[p->one_segment ? 0 : i] = p->one_segment ? 0 : row;
+        for (int64_t k = mnd_samples_before(begin, p->logical, p->first + i); k < last; k++) {
+            const int64_t at = shard + loader->order[shard + k];
+            loader->labels[row] = loader->label[at];
+            loader->samples[row++] = (uint32_t)(loader->row + at);
+        }
+    }
+    loader->start[loader->seg.n_seg] = row;
+    convert(loader, row, x);
+    *batch = (mnd_batch){.seg = &loader->seg,
+                         .label = loader->labels,
+                         .sample = loader->samples,
+                         .seed = p->seed,
+                         .epoch = loader->epoch,
+                         .scale = 1.0F / (float)(end - begin)};
+}

@@ -1,0 +1,188 @@
+/* report.c - what a run tells: metrics lines, progress, its result. */
+#include <string.h>
+
+#include "mnist_dist/kernels.h"
+#include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
+#include "mnist_dist/timer.h"
+#include "run.h"
+
+static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
+    const mnd_train_config *c = r->config;
+    mnd_metrics *m = r->metrics;
+    mnd_metrics_begin(m, "start");
+    mnd_metrics_text(m, "version", MND_VERSION);
+    mnd_metrics_int(m, "ranks", r->size);
+    mnd_metrics_int(m, "logical_ranks", r->logical);
+    mnd_metrics_int(m, "hosts", setup->nodes);
+    mnd_metrics_int(m, "threads", c->threads);
+    mnd_metrics_text(m, "model", mnd_model_text(r->model));
+    mnd_metrics_int(m, "n_param", (int64_t)mnd_model_n_param(r->model));
+    mnd_metrics_text(m, "optimizer", c->optimizer.ops->name);
+    mnd_metrics_real(m, "lr", c->optimizer.lr);
+    mnd_metrics_text(m, "schedule", r->schedule_text);
+    if (c->clip_norm > 0.0) mnd_metrics_real(m, "clip_norm", c->clip_norm);
+    mnd_metrics_int(m, "batch_size", c->batch_size);
+    mnd_metrics_int(m, "epochs", c->epochs);
+    mnd_metrics_int(m, "seed", (int64_t)c->seed);
+    mnd_metrics_text(m, "exchange", setup->exchange);
+    mnd_metrics_text(m, "blas", mnd_products_name(c->plain));
+    mnd_metrics_text(m, "arithmetic", mnd_arithmetic(c->plain));
+    mnd_metrics_text(m, "mpi", mnd_comm_library(r->comm));
+    mnd_metrics_text(m, "data", c->data);
+    mnd_metrics_text(m, "data_sha256", r->info.data_sha256);
+    mnd_status status = mnd_metrics_end(m);
+    if (status != MND_OK || setup->resumed_from == NULL) return status;
+    mnd_metrics_begin(m, "resume");
+    mnd_metrics_text(m, "path", setup->resumed_from);
+    mnd_metrics_int(m, "epoch", r->epoch);
+    mnd_metrics_int(m, "step", r->step);
+    return mnd_metrics_end(m);
+}
+
+static mnd_status write_epoch(mnd_metrics *m, const mnd_train_epoch *e) {
+    mnd_metrics_begin(m, "epoch");
+    mnd_metrics_int(m, "epoch", (int64_t)e->record.epoch);
+    mnd_metrics_int(m, "step", e->step);
+    mnd_metrics_real(m, "loss", e->record.loss);
+    mnd_metrics_real(m, "accuracy", e->record.accuracy);
+    mnd_metrics_real(m, "val_loss", e->record.val_loss);
+    mnd_metrics_real(m, "val_accuracy", e->record.val_accuracy);
+    mnd_metrics_real(m, "seconds", e->record.seconds);
+    mnd_metrics_real(m, "evaluate_seconds", e->evaluate_seconds);
+    mnd_metrics_real(m, "images_per_second", e->images_per_second);
+    mnd_metrics_real(m, "lr", e->lr);
+    mnd_metrics_enter(m, "time");
+    mnd_metrics_real(m, "data", e->time.data);
+    mnd_metrics_real(m, "compute", e->time.compute);
+    mnd_metrics_real(m, "exchange", e->time.exchange);
+    mnd_metrics_real(m, "optimizer", e->time.optimizer);
+    mnd_metrics_real(m, "wait", e->time.wait);
+    mnd_metrics_leave(m);
+    mnd_metrics_real(m, "process_seconds", mnd_process_age());
+    return mnd_metrics_end(m);
+}
+
+mnd_status mnd_run_report_start(mnd_run *r, const mnd_train_setup *setup) {
+    mnd_status status = MND_OK;
+    if (r->rank != 0) return MND_OK;
+    if (r->config->metrics != NULL) {
+        const bool resumed = setup->resumed_from != NULL;
+        MND_TRY(mnd_metrics_open(r->config->metrics, resumed ? r->epoch : -1, &r->metrics));
+        /* Epochs that the checkpoint knows but the file has lost. */
+        for (int64_t i = mnd_metrics_last_epoch(r->metrics); i < r->n_history; i++)
+            MND_TRY(write_epoch(
+                r->metrics,
+                &(mnd_train_epoch){.record = r->history[i],
+                                   .step = (i + 1) * r->steps_per_epoch,
+                                   .images_per_second =
+                                       (double)r->info.count[MND_TRAIN] / r->history[i].seconds}));
+        MND_TRY(write_start(r, setup));
+    }
+    if (r->observer->setup != NULL) r->observer->setup(r->observer->context, setup);
+cleanup:
+    return status;
+}
+
+void mnd_run_report_progress(const mnd_run *r, double begin, int64_t first_step) {
+    if (r->rank != 0 || r->observer->progress == NULL) return;
+    double loss = 0.0;
+    int64_t correct = 0, seen = 0;
+    const int64_t batch = r->config->batch_size, images = r->info.count[MND_TRAIN];
+    const int64_t done = r->step_in_epoch * batch < images ? r->step_in_epoch * batch : images;
+    for (int s = 0; s < r->n_logical; s++) {
+        loss += r->loss_sum[s];
+        correct += r->correct[s];
+        seen += mnd_samples_before(done, r->logical, r->first + s);
+    }
+    const double seconds = mnd_now() - begin, n = (double)(seen > 0 ? seen : 1);
+    const mnd_train_progress p = {.epoch = r->epoch + 1,
+                                  .epochs = r->config->epochs,
+                                  .step = r->step_in_epoch,
+                                  .steps = r->steps_per_epoch,
+                                  .loss = loss / n,
+                                  .accuracy = (double)correct / n,
+                                  .images_per_second =
+                                      (double)(done - first_step * batch) / seconds,
+                                  .seconds = seconds};
+    r->observer->progress(r->observer->context, &p);
+}
+
+/* The mean over all processes. Collective. */
+static mnd_status mean_time(mnd_run *r, mnd_time_split *time) {
+    mnd_status status = MND_OK;
+    void *all = NULL;
+    const mnd_time_split mine = *time;
+    status = mnd_alloc(&all, (size_t)r->size, sizeof mine, "times");
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_comm_allgather(r->comm, &mine, sizeof mine, all));
+    *time = (mnd_time_split){0};
+    for (int q = 0; q < r->size; q++) {
+        const mnd_time_split *t = (const mnd_time_split *)all + q;
+        time->data += t->data / r->size;
+        time->compute += t->compute / r->size;
+        time->exchange += t->exchange / r->size;
+        time->optimizer += t->optimizer / r->size;
+        time->wait += t->wait / r->size;
+    }
+cleanup:
+    mnd_free(all);
+    return status;
+}
+
+mnd_status mnd_run_report_epoch(mnd_run *r, const mnd_epoch_record *record, int64_t images,
+                                double evaluate_seconds) {
+    mnd_status status = MND_OK;
+    mnd_train_epoch e = {.record = *record,
+                         .epochs = r->config->epochs,
+                         .step = r->step,
+                         .images_per_second = (double)images / record->seconds,
+                         .evaluate_seconds = evaluate_seconds,
+                         .lr = r->rate,
+                         .time = mnd_step_time(&r->step_of),
+                         .best = record->val_accuracy > r->best_accuracy};
+    MND_TRY(mean_time(r, &e.time));
+    if (e.best) {
+        r->best_accuracy = record->val_accuracy;
+        r->best_epoch = r->epoch;
+    }
+    if (r->n_history < r->history_room) r->history[r->n_history++] = *record;
+    r->result->test_accuracy = record->val_accuracy;
+    r->result->test_loss = record->val_loss;
+    if (r->metrics != NULL) status = write_epoch(r->metrics, &e);
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    if (r->rank == 0 && r->observer->epoch != NULL) r->observer->epoch(r->observer->context, &e);
+cleanup:
+    return status;
+}
+
+mnd_status mnd_run_report_end(mnd_run *r) {
+    mnd_train_result *out = r->result;
+    if (r->n_history > 0) {
+        out->test_accuracy = r->history[r->n_history - 1].val_accuracy;
+        out->test_loss = r->history[r->n_history - 1].val_loss;
+    }
+    out->best_accuracy = r->best_accuracy;
+    out->best_epoch = r->best_epoch;
+    out->epochs = r->epoch;
+    out->steps = r->step;
+    out->seconds = mnd_now() - r->started;
+    mnd_status status =
+        mnd_sha256_buffer(mnd_exchange_param(r->exchange),
+                          mnd_model_n_param(r->model) * sizeof(float), out->weights_sha256);
+    if (status == MND_OK && r->metrics != NULL) {
+        mnd_metrics *m = r->metrics;
+        mnd_metrics_begin(m, "end");
+        mnd_metrics_real(m, "test_accuracy", out->test_accuracy);
+        mnd_metrics_real(m, "test_loss", out->test_loss);
+        mnd_metrics_real(m, "best_accuracy", out->best_accuracy);
+        mnd_metrics_int(m, "best_epoch", out->best_epoch);
+        mnd_metrics_int(m, "epochs", out->epochs);
+        mnd_metrics_int(m, "step", out->steps);
+        mnd_metrics_text(m, "weights_sha256", out->weights_sha256);
+        mnd_metrics_real(m, "seconds", out->seconds);
+        mnd_metrics_real(m, "process_seconds", mnd_process_age());
+        status = mnd_metrics_end(m);
+    }
+    return mnd_comm_agree(r->comm, status, NULL);
+}

@@ -1,0 +1,147 @@
+/* resume.c - goes on from a checkpoint, or starts from the seed. */
+#include <stdio.h>
+#include <string.h>
+
+#include "mnist_dist/kernels.h"
+#include "mnist_dist/memory.h"
+#include "run.h"
+#include "snapshot.h"
+
+static void note_skipped(void *context, const char *path, const char *why) {
+    (void)path; /* `why` begins with it */
+    mnd_run_warn(context, "passed over: %s", why);
+}
+
+/* The newest valid checkpoint of the folder; path is "" if there is none. Collective. */
+static mnd_status read_newest(mnd_run *r, mnd_checkpoint *ckpt, char path[4096]) {
+    mnd_status status = MND_OK;
+    const char *dir = r->config->checkpoint_dir;
+    if (dir == NULL) return mnd_fail(MND_USAGE, "--resume auto needs --checkpoint-dir");
+    path[0] = '\0';
+    if (r->rank == 0) {
+        status = mnd_checkpoint_read_latest(dir, note_skipped, r, ckpt, path, 4096);
+        if (status == MND_NOT_FOUND) {
+            path[0] = '\0';
+            status = MND_OK;
+        }
+    }
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_comm_bcast(r->comm, path, 4096, 0));
+    if (r->rank != 0 && path[0] != '\0') status = mnd_checkpoint_read(path, ckpt);
+cleanup:
+    return status;
+}
+
+mnd_status mnd_run_read_checkpoint(mnd_run *r, mnd_checkpoint *ckpt, char path[4096], bool *found) {
+    const char *resume = r->config->resume;
+    mnd_status status = MND_OK;
+    *found = false;
+    if (resume == NULL) return MND_OK;
+    if (strcmp(resume, "auto") == 0) {
+        status = read_newest(r, ckpt, path);
+    } else {
+        snprintf(path, 4096, "%s", resume);
+        status = mnd_checkpoint_read(path, ckpt);
+    }
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    if (path[0] == '\0') return MND_OK;
+    *found = true;
+    char first[MND_SHA256_HEX];
+    memcpy(first, ckpt->weights_sha256, sizeof first);
+    MND_TRY(mnd_comm_bcast(r->comm, first, sizeof first, 0));
+    if (strcmp(first, ckpt->weights_sha256) != 0)
+        status = mnd_fail(MND_MISMATCH, "%s on %s is not the file that rank 0 reads", path,
+                          mnd_comm_host(r->comm));
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+cleanup:
+    return status;
+}
+
+/* What may change at a resume, but not unnoticed. */
+static void warn_of_changes(const mnd_run *r, const mnd_checkpoint *k, const char *path) {
+    const mnd_train_config *c = r->config;
+    if (!mnd_snapshot_same_settings(&c->optimizer, k->setting) ||
+        strcmp(r->schedule_text, k->schedule) != 0 || c->clip_norm != k->clip_norm)
+        mnd_run_warn(r,
+                     "learning rate, schedule, clipping or optimizer settings differ from those of "
+                     "%s: the run goes on with the new ones",
+                     path);
+    if (strcmp(k->blas, mnd_arithmetic(c->plain)) != 0)
+        mnd_run_warn(r,
+                     "%s was computed with '%s', this run uses '%s': the bits will differ from an "
+                     "uninterrupted run",
+                     path, k->blas, mnd_arithmetic(c->plain));
+}
+
+mnd_status mnd_run_check_resume(const mnd_run *r, const mnd_checkpoint *k, const char *path) {
+    const mnd_train_config *c = r->config;
+    char spec[MND_SPEC_MAX];
+    mnd_status status = mnd_model_spec(c->model, r->info.classes, spec, sizeof spec);
+    if (status != MND_OK) return status;
+    if (strcmp(spec, k->spec) != 0)
+        return mnd_fail(MND_MISMATCH, "%s is of the model %s: give --model %s, or start afresh",
+                        path, k->spec, k->spec);
+    if (k->input[0] != r->input.dim[0] || k->input[1] != r->input.dim[1] ||
+        k->input[2] != r->input.dim[2] || k->classes != r->info.classes)
+        return mnd_fail(MND_MISMATCH, "%s was trained on images of %d x %d x %d, not those of %s",
+                        path, k->input[0], k->input[1], k->input[2], c->data);
+    if (k->seed != c->seed)
+        return mnd_fail(MND_MISMATCH,
+                        "%s was written with --seed %llu: give the same, or start afresh", path,
+                        (unsigned long long)k->seed);
+    if (k->batch_size != c->batch_size)
+        return mnd_fail(MND_MISMATCH,
+                        "%s was written with --batch-size %lld: give the same, or start afresh",
+                        path, (long long)k->batch_size);
+    if (c->logical_ranks > 0 && c->logical_ranks != k->logical_ranks)
+        return mnd_fail(MND_MISMATCH,
+                        "%s has %d logical ranks: leave --logical-ranks out, or start afresh", path,
+                        k->logical_ranks);
+    if (strcmp(k->optimizer, c->optimizer.ops->name) != 0)
+        return mnd_fail(MND_MISMATCH,
+                        "%s was written with --optimizer %s: give the same, or start afresh", path,
+                        k->optimizer);
+    if (strcmp(k->data_sha256, r->info.data_sha256) != 0)
+        return mnd_fail(MND_MISMATCH, "%s was trained on other data than %s holds", path, c->data);
+    warn_of_changes(r, k, path);
+    return MND_OK;
+}
+
+void mnd_run_take_progress(mnd_run *r, const mnd_checkpoint *k) {
+    r->epoch = k->epoch;
+    r->step = k->step;
+    r->step_in_epoch = k->step_in_epoch;
+    r->best_accuracy = k->best_accuracy;
+    r->best_epoch = k->best_epoch;
+    r->train_seconds = k->train_seconds;
+}
+
+/* This process' slice of the optimizer state. */
+static mnd_status fill_slots(mnd_run *r, const mnd_checkpoint *ckpt) {
+    const int n_slot = r->config->optimizer.ops->n_slot;
+    if (ckpt->n_slot != n_slot)
+        return mnd_fail(MND_MISMATCH, "the checkpoint has %d optimizer slots instead of %d",
+                        ckpt->n_slot, n_slot);
+    size_t first, count;
+    mnd_exchange_slice(r->exchange, &first, &count);
+    for (int s = 0; s < n_slot; s++) {
+        if (ckpt->slot[s].ndim != 1 || ckpt->slot[s].dim[0] != (int64_t)mnd_model_n_param(r->model))
+            return mnd_fail(MND_MISMATCH, "the checkpoint's optimizer state has another size");
+        memcpy(mnd_exchange_slot(r->exchange, s) + first, ckpt->slot[s].data + first,
+               count * sizeof(float));
+    }
+    return MND_OK;
+}
+
+mnd_status mnd_run_fill_state(mnd_run *r, const mnd_checkpoint *ckpt) {
+    mnd_status status = MND_OK;
+    if (mnd_exchange_writes_param(r->exchange)) {
+        if (ckpt == NULL)
+            mnd_model_initialize(r->model, r->config->init, r->config->seed);
+        else
+            status = mnd_snapshot_load(r->model, ckpt, mnd_exchange_param(r->exchange));
+    }
+    if (status == MND_OK && ckpt != NULL) status = fill_slots(r, ckpt);
+    status = mnd_comm_agree(r->comm, status, NULL);
+    return status == MND_OK ? mnd_exchange_publish(r->exchange) : status;
+}

@@ -1,0 +1,136 @@
+/* save.c - checkpoints of a run. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mnist_dist/kernels.h"
+#include "mnist_dist/memory.h"
+#include "run.h"
+#include "snapshot.h"
+
+mnd_status mnd_run_lock_folder(mnd_run *r) {
+    const mnd_train_config *c = r->config;
+    if (r->rank != 0 || c->checkpoint_dir == NULL || r->folder_lock >= 0) return MND_OK;
+    /* A run that was just killed may take a moment to go. */
+    const double timeout =
+        c->stall_timeout > 0.0 && c->stall_timeout < 10.0 ? c->stall_timeout / 2.0 : 5.0;
+    const mnd_status status = mnd_checkpoint_lock(c->checkpoint_dir, timeout, &r->folder_lock);
+    if (status != MND_IO || c->resume == NULL) return status;
+    /* Slurm requeues a job while what is left of it may still run on a node that was lost. */
+    mnd_run_warn(r, "%s", mnd_error());
+    return MND_OK;
+}
+
+static mnd_status make_folder(mnd_run *r) {
+    const char *dir = r->config->checkpoint_dir;
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
+        return mnd_fail(MND_IO, "%s: cannot create the checkpoint folder: %s", dir,
+                        strerror(errno));
+    if (access(dir, W_OK | X_OK) != 0)
+        return mnd_fail(MND_IO, "%s: cannot write checkpoints there: %s", dir, strerror(errno));
+    return mnd_run_lock_folder(r);
+}
+
+/* What stays the same in every checkpoint of the run. */
+static mnd_status describe(mnd_run *r) {
+    mnd_status status = MND_OK;
+    const mnd_train_config *c = r->config;
+    const mnd_optimizer_ops *ops = c->optimizer.ops;
+    const size_t n = mnd_model_n_param(r->model);
+    mnd_checkpoint *k = &r->saved;
+    void *p = NULL;
+    MND_TRY(mnd_snapshot_describe(r->model, &r->input, r->info.classes,
+                                  mnd_exchange_param(r->exchange), k));
+    k->n_slot = ops->n_slot;
+    MND_TRY(mnd_alloc(&p, (size_t)k->n_slot, sizeof *k->slot, "the checkpoint"));
+    k->slot = p;
+    for (int s = 0; s < k->n_slot; s++) {
+        MND_TRY(mnd_alloc(&p, n, sizeof(float), "the checkpoint's optimizer state"));
+        r->slot_all[s] = p;
+        k->slot[s] = (mnd_ckpt_array){.ndim = 1, .dim = {(int64_t)n}, .data = p};
+        snprintf(k->slot[s].name, sizeof k->slot[s].name, "%s", ops->slot_name[s]);
+    }
+    snprintf(k->blas, sizeof k->blas, "%s", mnd_arithmetic(c->plain));
+    snprintf(k->optimizer, sizeof k->optimizer, "%s", ops->name);
+    mnd_snapshot_settings(&c->optimizer, k->setting);
+    k->clip_norm = c->clip_norm;
+    snprintf(k->schedule, sizeof k->schedule, "%s", r->schedule_text);
+    snprintf(k->data_sha256, sizeof k->data_sha256, "%s", r->info.data_sha256);
+    k->seed = c->seed;
+    k->logical_ranks = r->logical;
+    k->batch_size = c->batch_size;
+    k->planned_epochs = c->epochs;
+cleanup:
+    return status;
+}
+
+mnd_status mnd_run_prepare_saving(mnd_run *r, bool resumed) {
+    mnd_status status = MND_OK;
+    char aside[4096] = "";
+    if (r->config->checkpoint_dir == NULL || r->rank != 0) return MND_OK;
+    MND_TRY(make_folder(r));
+    MND_TRY(describe(r));
+    if (resumed) return MND_OK;
+    MND_TRY(mnd_checkpoint_set_aside(r->config->checkpoint_dir, aside, sizeof aside));
+    if (aside[0] != '\0')
+        mnd_run_warn(r,
+                     "a new run: the checkpoints of an earlier one were moved to %s (--resume auto "
+                     "goes on instead)",
+                     aside);
+cleanup:
+    return status;
+}
+
+mnd_status mnd_run_check_memory(mnd_run *r) {
+    if (mnd_updater_intact(&r->step_of.update)) return MND_OK;
+    return mnd_fail(MND_MISMATCH,
+                    "parameters or optimizer state of rank %d on host %s are not what the step "
+                    "before left behind (noticed at step %lld): a bit was flipped in memory; the "
+                    "last good checkpoint stays: start again with --resume auto",
+                    r->rank, mnd_comm_host(r->comm), (long long)r->step);
+}
+
+/* Rank 0: the file, and a line about it. */
+static mnd_status write_checkpoint(mnd_run *r) {
+    mnd_status status = MND_OK;
+    mnd_checkpoint *k = &r->saved;
+    mnd_watchdog_phase(r->dog, MND_PHASE_CHECKPOINT, r->step);
+    k->n_update = r->step;
+    k->epoch = r->epoch;
+    k->step = r->step;
+    k->step_in_epoch = r->step_in_epoch;
+    k->best_accuracy = r->best_accuracy;
+    k->best_epoch = r->best_epoch;
+    k->train_seconds = r->train_seconds;
+    k->loss_sum = r->loss_all;
+    k->correct = r->correct_all;
+    k->n_history = r->n_history;
+    k->history = r->history;
+    MND_TRY(mnd_sha256_buffer(mnd_exchange_param(r->exchange),
+                              mnd_model_n_param(r->model) * sizeof(float), k->weights_sha256));
+    MND_TRY(mnd_checkpoint_write(r->config->checkpoint_dir, k, r->config->keep,
+                                 r->result->checkpoint, sizeof r->result->checkpoint));
+    if (r->metrics == NULL) return MND_OK;
+    mnd_metrics_begin(r->metrics, "checkpoint");
+    mnd_metrics_int(r->metrics, "step", r->step);
+    mnd_metrics_text(r->metrics, "path", r->result->checkpoint);
+    MND_TRY(mnd_metrics_end(r->metrics));
+cleanup:
+    return status;
+}
+
+mnd_status mnd_run_save(mnd_run *r) {
+    mnd_status status = MND_OK;
+    if (r->config->checkpoint_dir == NULL) return MND_OK;
+    mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
+    MND_TRY(mnd_comm_agree(r->comm, mnd_run_check_memory(r), NULL));
+    for (int s = 0; s < r->config->optimizer.ops->n_slot; s++)
+        MND_TRY(mnd_exchange_gather_slot(r->exchange, s, r->slot_all[s]));
+    MND_TRY(mnd_comm_allgatherv(r->comm, r->loss_sum, r->logical_bytes, r->loss_all));
+    MND_TRY(mnd_comm_allgatherv(r->comm, r->correct, r->logical_bytes, r->correct_all));
+    MND_TRY(mnd_comm_agree(r->comm, r->rank == 0 ? write_checkpoint(r) : MND_OK, NULL));
+cleanup:
+    return status;
+}

@@ -1,0 +1,243 @@
+/* setup.c - sets a run up: data, model, exchange, state and files. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mnist_dist/doctor.h"
+#include "mnist_dist/kernels.h"
+#include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
+#include "run.h"
+
+/* Opens the data and checks that all processes have opened the same. Collective. */
+static mnd_status open_data(mnd_run *r) {
+    mnd_status status = mnd_dataset_open(r->config->data, &r->data);
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    r->info = *mnd_dataset_about(r->data);
+    r->input = (mnd_shape){.ndim = 3, .dim = {r->info.height, r->info.width, r->info.channels}};
+    mnd_dataset_info first = r->info;
+    MND_TRY(mnd_comm_bcast(r->comm, &first, sizeof first, 0));
+    if (memcmp(first.count, r->info.count, sizeof first.count) != 0 ||
+        first.height != r->info.height || first.width != r->info.width ||
+        first.channels != r->info.channels || first.classes != r->info.classes ||
+        strcmp(first.data_sha256, r->info.data_sha256) != 0)
+        status =
+            mnd_fail(MND_MISMATCH,
+                     "%s on %s is not the file that rank 0 sees: give every host the same file",
+                     r->config->data, mnd_comm_host(r->comm));
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+cleanup:
+    return status;
+}
+
+static void plan_schedule(mnd_run *r) {
+    const mnd_train_config *c = r->config;
+    const double steps = (double)r->steps_per_epoch;
+    r->schedule = (mnd_schedule){.kind = c->schedule,
+                                 .lr = c->optimizer.lr,
+                                 .warmup = (int64_t)(c->warmup_epochs * steps + 0.5),
+                                 .period = (int64_t)(c->step_epochs * steps + 0.5),
+                                 .gamma = c->step_gamma,
+                                 .total = r->steps_per_epoch * c->epochs,
+                                 .final_fraction = c->final_fraction};
+    mnd_schedule_text(&r->schedule, r->schedule_text, sizeof r->schedule_text);
+}
+
+int mnd_train_logical_ranks(int processes, int64_t images) {
+    const int usual = images < MND_LOGICAL_RANKS ? (int)images : MND_LOGICAL_RANKS;
+    return usual > processes ? usual : processes;
+}
+
+/* Which logical ranks there are, and which are here. */
+static mnd_status divide(mnd_run *r, const mnd_checkpoint *ckpt) {
+    const mnd_train_config *c = r->config;
+    const int64_t images = r->info.count[MND_TRAIN];
+    r->logical = c->logical_ranks;
+    if (ckpt != NULL) r->logical = ckpt->logical_ranks;
+    if (r->logical == 0) r->logical = mnd_train_logical_ranks(r->size, images);
+    if (r->logical < r->size)
+        return mnd_fail(
+            MND_USAGE,
+            "%d processes cannot share %d logical ranks: start at most %d processes, or "
+            "a new run with --logical-ranks %d",
+            r->size, r->logical, r->logical, r->size);
+    if (r->logical > images)
+        return mnd_fail(MND_USAGE,
+                        "%d logical ranks (at least one per process) are more than the %lld "
+                        "training images of %s",
+                        r->logical, (long long)images, c->data);
+    if (c->batch_size > INT32_MAX / 2)
+        return mnd_fail(MND_USAGE, "--batch-size %lld is too large", (long long)c->batch_size);
+    r->first = mnd_logical_first(r->logical, r->size, r->rank);
+    r->n_logical = mnd_logical_first(r->logical, r->size, r->rank + 1) - r->first;
+    return MND_OK;
+}
+
+static mnd_status allocate(mnd_run *r) {
+    mnd_status status = MND_OK;
+    void *p = NULL;
+    const size_t n = (size_t)r->n_logical, v = (size_t)r->logical;
+    MND_TRY(mnd_alloc(&p, n, sizeof *r->loss_sum, "sums"));
+    r->loss_sum = p;
+    MND_TRY(mnd_alloc(&p, n, sizeof *r->step_loss, "sums"));
+    r->step_loss = p;
+    MND_TRY(mnd_alloc(&p, n, sizeof *r->correct, "sums"));
+    r->correct = p;
+    MND_TRY(mnd_alloc(&p, n, sizeof *r->step_correct, "sums"));
+    r->step_correct = p;
+    MND_TRY(mnd_alloc(&p, v, sizeof *r->loss_all, "sums"));
+    r->loss_all = p;
+    MND_TRY(mnd_alloc(&p, v, sizeof *r->correct_all, "sums"));
+    r->correct_all = p;
+    MND_TRY(mnd_alloc(&p, (size_t)r->size, sizeof *r->logical_bytes, "sums"));
+    r->logical_bytes = p;
+    for (int q = 0; q < r->size; q++)
+        r->logical_bytes[q] = 8 * (size_t)(mnd_logical_first(r->logical, r->size, q + 1) -
+                                           mnd_logical_first(r->logical, r->size, q));
+    r->history_room = r->config->epochs > r->epoch ? r->config->epochs : r->epoch;
+    MND_TRY(mnd_alloc(&p, (size_t)r->history_room + 1, sizeof *r->history, "the history"));
+    r->history = p;
+cleanup:
+    return status;
+}
+
+/* Shards, model, and memory for everything: what may fail on one process alone. */
+static mnd_status prepare(mnd_run *r) {
+    mnd_status status = MND_OK;
+    const mnd_train_config *c = r->config;
+    const mnd_loader_plan plan = {.images = r->info.count[MND_TRAIN],
+                                  .pixels = (size_t)r->info.height * (size_t)r->info.width *
+                                            (size_t)r->info.channels,
+                                  .batch = c->batch_size,
+                                  .seed = c->seed,
+                                  .logical = r->logical,
+                                  .first = r->first,
+                                  .n = r->n_logical,
+                                  .one_segment = !mnd_exchange_fixed_order(c->exchange)};
+    MND_TRY(mnd_loader_open(&plan, r->data, &r->loader));
+    MND_TRY(mnd_evaluator_create(r->comm, r->data, MND_TEST, &r->evaluator));
+    const int rows = r->loader.max_rows;
+    const mnd_model_options options = {.max_rows =
+                                           rows > MND_EVALUATE_CHUNK ? rows : MND_EVALUATE_CHUNK,
+                                       .max_seg = r->loader.max_seg,
+                                       .training = true,
+                                       .plain = c->plain,
+                                       .threads = c->threads};
+    MND_TRY(mnd_model_create(c->model, &r->input, r->info.classes, &options, &r->model));
+    MND_TRY(allocate(r));
+cleanup:
+    return status;
+}
+
+/* The exchange, and what a step works on. Collective. */
+static mnd_status join(mnd_run *r) {
+    mnd_status status = MND_OK;
+    const mnd_train_config *c = r->config;
+    const mnd_exchange_options options = {.name = c->exchange,
+                                          .logical = r->logical,
+                                          .n_param = mnd_model_n_param(r->model),
+                                          .n_slot = c->optimizer.ops->n_slot,
+                                          .n_value = mnd_updater_n_value(c->clip_norm)};
+    MND_TRY(mnd_exchange_create(r->comm, &options, &r->exchange));
+    if (mnd_exchange_note(r->exchange)[0] != '\0')
+        mnd_run_warn(r, "%s", mnd_exchange_note(r->exchange));
+    mnd_step_open(&r->step_of, &r->loader, r->model,
+                  &(mnd_updater){.model = r->model,
+                                 .exchange = r->exchange,
+                                 .optimizer = &c->optimizer,
+                                 .clip_norm = c->clip_norm,
+                                 .threads = c->threads});
+cleanup:
+    return status;
+}
+
+/* The unfinished epoch of a checkpoint goes on where it was. */
+static void continue_epoch(mnd_run *r, const mnd_checkpoint *ckpt) {
+    r->n_history = ckpt->n_history < r->history_room ? ckpt->n_history : r->history_room;
+    memcpy(r->history, ckpt->history, (size_t)r->n_history * sizeof *r->history);
+    memcpy(r->loss_sum, ckpt->loss_sum + r->first, (size_t)r->n_logical * sizeof *r->loss_sum);
+    memcpy(r->correct, ckpt->correct + r->first, (size_t)r->n_logical * sizeof *r->correct);
+}
+
+static mnd_status report(mnd_run *r, const char *resumed_from) {
+    const mnd_train_setup setup = {.config = r->config,
+                                   .data = &r->info,
+                                   .model = r->model,
+                                   .comm = r->comm,
+                                   .logical_ranks = r->logical,
+                                   .threads = r->config->threads,
+                                   .nodes = mnd_comm_nodes(r->comm),
+                                   .exchange = mnd_exchange_name(r->exchange),
+                                   .steps_per_epoch = r->steps_per_epoch,
+                                   .resumed_epoch = r->epoch,
+                                   .resumed_step = r->step,
+                                   .resumed_from = resumed_from};
+    return mnd_run_report_start(r, &setup);
+}
+
+/* What comes before the data: whether this launch makes sense, and the watchdog. Collective. */
+static mnd_status admit(mnd_run *r) {
+    mnd_status status = MND_OK;
+    const mnd_train_config *c = r->config;
+    /* Only where OpenBLAS does the products: its idle threads would cost address space. */
+    const bool native = strcmp(mnd_arithmetic(c->plain), MND_ARITHMETIC) == 0;
+    mnd_blas_set_threads(native ? 1 : c->threads);
+    const mnd_doctor_request doctor = {.threads = c->threads, .plain = c->plain};
+    MND_TRY(mnd_doctor_admit(r->comm, &doctor));
+    MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(r->rank, &r->fault), NULL));
+    MND_TRY(mnd_watchdog_start(r->comm, c->stall_timeout, &r->dog));
+    mnd_watchdog_phase(r->dog, MND_PHASE_DATA, 0);
+cleanup:
+    return status;
+}
+
+mnd_status mnd_run_set_up(mnd_run *r) {
+    mnd_status status = MND_OK;
+    mnd_checkpoint ckpt = {0};
+    char path[4096];
+    bool resumed = false;
+    MND_TRY(admit(r));
+    MND_TRY(open_data(r));
+    r->steps_per_epoch =
+        (r->info.count[MND_TRAIN] + r->config->batch_size - 1) / r->config->batch_size;
+    plan_schedule(r);
+    MND_TRY(mnd_comm_agree(r->comm, mnd_run_lock_folder(r), NULL));
+    MND_TRY(mnd_run_read_checkpoint(r, &ckpt, path, &resumed));
+    if (resumed) MND_TRY(mnd_run_check_resume(r, &ckpt, path));
+    const mnd_checkpoint *const from = resumed ? &ckpt : NULL;
+    MND_TRY(divide(r, from));
+    if (resumed) mnd_run_take_progress(r, from);
+    MND_TRY(mnd_comm_agree(r->comm, prepare(r), NULL));
+    mnd_dataset_close(&r->data);
+    if (resumed) continue_epoch(r, from);
+    MND_TRY(join(r));
+    MND_TRY(mnd_run_fill_state(r, from));
+    status = mnd_run_prepare_saving(r, resumed);
+    if (status == MND_OK) status = report(r, resumed ? path : NULL);
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+cleanup:
+    mnd_dataset_close(&r->data);
+    mnd_checkpoint_free(&ckpt);
+    return status;
+}
+
+void mnd_run_free(mnd_run *r) {
+    mnd_metrics_close(&r->metrics);
+    if (r->folder_lock >= 0) close(r->folder_lock);
+    mnd_evaluator_destroy(&r->evaluator);
+    mnd_loader_free(&r->loader);
+    mnd_model_destroy(&r->model);
+    mnd_exchange_destroy(&r->exchange);
+    for (int s = 0; s < MND_MAX_SLOTS; s++) mnd_free(r->slot_all[s]);
+    mnd_free(r->saved.array);
+    mnd_free(r->saved.slot);
+    mnd_free(r->loss_sum);
+    mnd_free(r->step_loss);
+    mnd_free(r->correct);
+    mnd_free(r->step_correct);
+    mnd_free(r->loss_all);
+    mnd_free(r->correct_all);
+    mnd_free(r->logical_bytes);
+    mnd_free(r->history);
+}

@@ -1,0 +1,41 @@
+/* step.c - one step of training: load a batch, compute its gradient, sum the gradients of all
+   processes, update the parameters. */
+#include "step.h"
+
+#include "mnist_dist/timer.h"
+
+void mnd_step_open(mnd_step *st, mnd_loader *loader, mnd_model *model, const mnd_updater *update) {
+    size_t stride;
+    *st = (mnd_step){.loader = loader, .model = model, .update = *update};
+    float *const grad = mnd_exchange_grad(update->exchange, &stride);
+    mnd_model_bind(model, mnd_exchange_param(update->exchange), grad, stride);
+}
+
+void mnd_step_gradient(mnd_step *st, int64_t s, double *loss, int64_t *correct) {
+    mnd_batch batch;
+    const double begin = mnd_now();
+    mnd_loader_batch(st->loader, s, mnd_model_input(st->model), &batch);
+    const double loaded = mnd_now();
+    mnd_model_gradient(st->model, &batch, loss, correct);
+    st->data += loaded - begin;
+    st->compute += mnd_now() - loaded;
+}
+
+mnd_status mnd_step_update(mnd_step *st, double lr, int64_t t, uint32_t flags,
+                           uint32_t *all_flags) {
+    return mnd_updater_step(&st->update, lr, t, flags, all_flags);
+}
+
+mnd_time_split mnd_step_time(const mnd_step *st) {
+    const mnd_exchange_times now = mnd_exchange_time(st->update.exchange);
+    return (mnd_time_split){.data = st->data,
+                            .compute = st->compute,
+                            .exchange = now.exchange - st->begin.exchange,
+                            .optimizer = now.update - st->begin.update,
+                            .wait = now.wait - st->begin.wait};
+}
+
+void mnd_step_reset(mnd_step *st) {
+    st->data = st->compute = 0.0;
+    st->begin = mnd_exchange_time(st->update.exchange);
+}
