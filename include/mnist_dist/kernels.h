@@ -9,12 +9,11 @@
  * Bits. In the fast tables every element of a product is one chain of fused multiply-adds over the
  * inner index in ascending order, which begins at the bias or at +0 and ends with + 0 (so that no
  * result is -0, and terms with a factor 0 can be left out without a bit changing while the other
- * factor is finite). Where mnd_product.split is set it is two such chains, added. A convolution's
- * weight gradient is a chain per image, over rows, then columns; the images are added in order.
- * Results therefore do not depend on the
- * vector width, the tiling, the threads, or the rows computed along with a row. MND_ARITHMETIC
- * names this definition; the base table promises only one cblas call per segment, so its bits are
- * those of one library, CPU kernel and number of threads.
+ * factor is finite). A convolution's weight gradient is a chain per image, over rows, then columns;
+ * the images are added in order. Results therefore do not depend on the vector width, the tiling,
+ * the threads, or the rows computed along with a row. MND_ARITHMETIC names this definition; the
+ * base table promises only one cblas call per segment, so its bits are those of one library, CPU
+ * kernel and number of threads.
  */
 #ifndef MNIST_DIST_KERNELS_H
 #define MNIST_DIST_KERNELS_H
@@ -50,18 +49,9 @@ typedef struct mnd_product {
     int lda, ldb, ldc;
     const float *bias;       /* (n), or NULL */
     bool relu;               /* negative results become 0 */
-    int split;               /* inner index at which a second sum begins, or 0: see mnd_split_k */
     const mnd_segments *seg; /* of the rows of the batch; NULL: one segment of all */
     size_t stride;           /* floats from the result of one subtree to the next */
 } mnd_product;
-
-/*
- * Where the outputs of a dense layer (k, n) are two sums, [0, split) and [split, k), so that two
- * processes can share the layer; 0: one sum. A rule on the layer's own shape alone: layers with at
- * least 256 inputs and 64 outputs, at the half, rounded down to a multiple of the largest divisor
- * of k up to 32 (mostly the channels of an image, so that both parts are whole positions).
- */
-int mnd_split_k(int k, int n);
 
 /* Shape of a convolution: images (h, w, c), zero padding, filters (kh, kw, c, n), output (oh, ow,
  * n). */

@@ -35,7 +35,6 @@ void mnd_dense_forward(const mnd_layer *layer, const mnd_pass *pass, const float
                                                          .ldc = n,
                                                          .bias = layer->array[1].value,
                                                          .relu = relu,
-                                                         .split = mnd_split_k(k, n),
                                                          .seg = pass->seg});
 }
 

@@ -23,8 +23,8 @@
 static const char SPEC[] = "conv:8:3,relu,maxpool:2,flatten,dropout:0.1,dense:32,relu,dense:10";
 enum { IMAGES = 2560, TEST_IMAGES = 500, EPOCHS = 3, BATCH = 128, LOGICAL = 64 };
 static const char KNOWN_SHA256[] =
-    "9156e086f782ff463954c31b383db0b3232737758882d7f349022f81d1066d37";
-static const double KNOWN_LOSS = 0.5516735029149424;
+    "a84ca00620579ad58e2ba470a0b82ffd3782f6ed397ebea1e10f0e8777974a15";
+static const double KNOWN_LOSS = 0.55167349619693118;
 static const double LOSS_TOLERANCE = 0.01; /* relative: another order of rounding, the same run */
 static const double ACCURACY_FLOOR = 0.80;
 
@@ -75,6 +75,7 @@ static mnd_status known_answer(mnd_comm *comm, const mnd_accept_request *q, tabl
     const mnd_train_observer nobody = {0};
     const int size = mnd_comm_size(comm);
     mnd_train_config c = {.model = SPEC,
+                          .init = MND_INIT_GLOROT,
                           .final_fraction = 1.0,
                           .batch_size = BATCH,
                           .epochs = EPOCHS,

@@ -8,13 +8,6 @@
 
 #include "tables.h"
 
-int mnd_split_k(int k, int n) {
-    int unit = 32;
-    if (k < 256 || n < 64) return 0;
-    while (k % unit != 0) unit--;
-    return k / unit / 2 * unit;
-}
-
 #ifdef MND_X86_KERNELS
 /* The entries of a fast table, and those of the base table where it has none. */
 static mnd_kernels complete(const mnd_kernels *fast) {
