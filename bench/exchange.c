@@ -28,7 +28,7 @@ enum { MAX_SIDES = 8, TURN = 10, WARM_UP = 3 };
 
 typedef struct side {
     mnd_exchange *ex;
-    float *param, *grad;
+    float *param;
     double *seconds; /* (repeats), of the slowest rank */
 } side;
 
@@ -80,11 +80,9 @@ static float gradient_of(int r, size_t i) {
 static void open_side(side *s, mnd_comm *comm, const char *name, size_t n, int repeats) {
     const mnd_exchange_options options = {
         .name = name, .logical = size, .n_param = n, .n_slot = adam.ops->n_slot};
-    size_t stride;
     *s = (side){.seconds = take((size_t)repeats, sizeof(double))};
     require(mnd_exchange_create(comm, &options, &s->ex));
     s->param = mnd_exchange_param(s->ex);
-    s->grad = mnd_exchange_grad(s->ex, &stride);
     for (size_t i = 0; i < n && mnd_exchange_writes_param(s->ex); i++) s->param[i] = 0.1F;
     require(mnd_exchange_publish(s->ex));
 }
@@ -94,9 +92,14 @@ static void close_side(side *s) {
     mnd_free(s->seconds);
 }
 
+static float *gradient(const side *s) {
+    size_t stride;
+    return mnd_exchange_grad(s->ex, &stride);
+}
+
 /* One step from known gradients, against a sum of them all. */
 static void verify(side *s, size_t n, const float *mine) {
-    memcpy(s->grad, mine, n * sizeof *mine);
+    memcpy(gradient(s), mine, n * sizeof *mine);
     step(s, 1);
     double worst = 0.0;
     for (size_t i = 0; i < n; i++) {
@@ -115,7 +118,7 @@ static void verify(side *s, size_t n, const float *mine) {
 
 static void time_turn(side *s, size_t n, const float *mine, double *seconds, int count) {
     for (int u = -WARM_UP; u < count; u++) {
-        memcpy(s->grad, mine, n * sizeof *mine);
+        memcpy(gradient(s), mine, n * sizeof *mine);
         require_mpi(MPI_Barrier(MPI_COMM_WORLD));
         const double start = mnd_now();
         step(s, 2);

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Checks that every file includes only what its room may see (docs/design.md). One line a breach.
+# Checks the modules (docs/design.md), one line per breach: which headers a file may include; that
+# src/nn speaks of one process only; and that kinds of layers are known by their own files alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# room: the rooms whose public headers it may include
+# module: the modules whose public headers it may include
 declare -A may=(
     [base]="base"
     [nn]="base nn"
@@ -12,13 +13,13 @@ declare -A may=(
     [train]="base nn dist io train"
     [cli]="base nn dist io train cli"
 )
-# outside header (a pattern): the only room that may include it
+# outside header (a pattern): the only module that may include it
 declare -A owner=(
     ['mpi.h']=dist ['cblas.h']=nn ['openblas_config.h']=nn
     ['hdf5*.h']=io ['H5*.h']=io ['zlib.h']=io ['png.h']=io ['openssl/*']=base
 )
 # public headers that are not named after the file that implements them
-declare -A room_of=()
+declare -A module_of=([exchange_kind.h]=dist [kernels.h]=nn [vector.h]=base)
 
 breaches=0
 breach() {
@@ -28,51 +29,70 @@ breach() {
 
 for path in include/mnist_dist/*.h; do
     name=${path##*/}
-    [ -z "${room_of[$name]:-}" ] || continue
+    [ -z "${module_of[$name]:-}" ] || continue
     file=$(compgen -G "src/*/${name%.h}.c" || true)
     case $file in
-    '' | *$'\n'*) breach "$path: no single src/*/${name%.h}.c; name its room in scripts/check_layers.sh" ;;
+    '' | *$'\n'*) breach "$path: no single src/*/${name%.h}.c; name its module in scripts/check_layers.sh" ;;
     *)
-        room=${file#src/}
-        room_of[$name]=${room%%/*}
+        module=${file#src/}
+        module_of[$name]=${module%%/*}
         ;;
     esac
 done
 
-# check FILE ROOM: every include of FILE against what ROOM may see
+# check FILE MODULE: every include of FILE against what MODULE may see
 check() {
-    local file=$1 room=$2 header pattern
+    local file=$1 module=$2 header pattern
     while read -r header; do
         case $header in
         mnist_dist/*)
             header=${header#mnist_dist/}
-            [[ " ${may[$room]} " == *" ${room_of[$header]:-} "* ]] ||
-                breach "$file: room $room may not see mnist_dist/$header"
+            [[ " ${may[$module]} " == *" ${module_of[$header]:-} "* ]] ||
+                breach "$file: module $module may not see mnist_dist/$header"
             ;;
-        ../*) breach "$file: includes $header from another folder" ;;
+        ../*)
+            [[ $(realpath --relative-to=. "${file%/*}/$header") == src/$module/* ]] ||
+                breach "$file: includes $header from another module"
+            ;;
         *)
             for pattern in "${!owner[@]}"; do
                 # shellcheck disable=SC2053 # a pattern is meant
-                if [[ $header == $pattern && ${owner[$pattern]} != "$room" ]]; then
-                    breach "$file: only room ${owner[$pattern]} may include $header"
+                if [[ $header == $pattern && ${owner[$pattern]} != "$module" ]]; then
+                    breach "$file: only module ${owner[$pattern]} may include $header"
                 fi
             done
             ;;
         esac
     done < <(sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]([^>"]+)[>"].*/\1/p' "$file")
 }
-for file in src/*/*.[ch]; do
-    room=${file#src/}
-    check "$file" "${room%%/*}"
+for file in $(find src -name '*.[ch]' -o -name '*.inc' | sort); do
+    module=${file#src/}
+    check "$file" "${module%%/*}"
 done
 for path in include/mnist_dist/*.h; do
-    room=${room_of[${path##*/}]:-}
-    [ -z "$room" ] || check "$path" "$room"
+    module=${module_of[${path##*/}]:-}
+    [ -z "$module" ] || check "$path" "$module"
     # A public header must not ask its users for another package's headers.
     if grep -nE '#[[:space:]]*include[[:space:]]*<' "$path" |
-        grep -vE '<(std(arg|bool|def|int|io)|limits|time|math)\.h>'; then
+        grep -vE '<(std(arg|bool|def|int|io)|limits|string|time|math)\.h>'; then
         breach "$path: the line above is not a plain C header"
     fi
 done
+
+# src/nn knows one process. A "window" is one of pooling there, never of memory that is shared.
+mapfile -t nn < <(
+    find src/nn -name '*.[ch]' -o -name '*.inc' | sort
+    for name in "${!module_of[@]}"; do
+        [ "${module_of[$name]}" != nn ] || echo "include/mnist_dist/$name"
+    done | sort
+)
+words='MPI|mpi[a-z]*|ranks?|peers?|nodes?|hosts?|barriers?|communicators?|allreduce|shm|shared (window|memory)'
+if grep -nwE "$words" "${nn[@]}"; then breach "src/nn: the lines above speak of more than one process"; fi
+
+# A kind is compared in layer.c (finding it by name), in fuse.c, and nowhere else.
+kinds='ops *[=!]= *&mnd_layer_|strcmp\([^)]*->kind'
+if grep -rnE "$kinds" src | grep -vE '^src/nn/(layer|fuse)\.c:'; then
+    breach "the lines above ask of what kind a layer is"
+fi
 
 [ "$breaches" -eq 0 ]

@@ -18,7 +18,7 @@ cd "$root"
 stages=(
     "setup     Debian packages, as scripts/setup.sh test"
     "format    clang-format, on all C files"
-    "layers    which room includes what"
+    "layers    modules: includes, words, kinds"
     "shell     syntax of all shell scripts, and shellcheck"
     "tree      nothing unfinished and nothing large in git"
     "build     the release build by gcc, warnings as errors"

@@ -86,7 +86,8 @@ const char *mnd_exchange_name(const mnd_exchange *ex);
 const char *mnd_exchange_note(const mnd_exchange *ex);
 /* The parameters: n_param floats, the same memory for the whole life. */
 float *mnd_exchange_param(mnd_exchange *ex);
-/* Gradient buffer t of this process is at the result + t * *stride (in floats). */
+/* Gradient buffer t of this process is at the result + t * *stride (in floats), until the next
+ * step. */
 float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride);
 /* Slot s, indexed as the parameters are; only the slice of this process has a meaning. */
 float *mnd_exchange_slot(mnd_exchange *ex, int s);

@@ -1,4 +1,4 @@
-/* dist.h - what the files of this room share: the MPI side of a communicator. */
+/* dist.h - what the files of this module share: the MPI side of a communicator. */
 #ifndef MND_DIST_H
 #define MND_DIST_H
 

@@ -19,9 +19,12 @@
 typedef struct shared {
     mnd_node *node;
     mnd_sum_plan sum;
-    const float **source;     /* (n_subtree) every gradient buffer of the node */
-    float **window;           /* (size) where the gradient buffers of each process begin */
-    float *outbox;            /* gradient buffers in private memory, where stores are streamed */
+    const float **source; /* (n_subtree) every gradient buffer of the node */
+    float **window;       /* (size) where the gradient buffers of each process begin */
+    float *outbox; /* gradient buffers in private memory, for streaming; NULL: never streams */
+    bool streaming, trials; /* streams now; may change that between steps */
+    uint32_t n_step;
+    double end, best[2];      /* when the last step ended; shortest step of a trial, by streaming */
     const mnd_update *update; /* of the current step */
 } shared;
 
@@ -70,38 +73,33 @@ static void stream(float *to, const float *from, size_t n) { memcpy(to, from, n 
 static void end_stream(void) {}
 #endif
 
-/* Seconds to hand 64 KB to the next process and to read those of the previous one. */
-static double hand_over(const mnd_exchange *ex, bool streamed) {
-    const shared *x = ex->self;
-    static const float block[MND_SUM_BLOCK];
-    const size_t n = ex->stride < 16 * MND_SUM_BLOCK ? ex->stride : 16 * MND_SUM_BLOCK;
-    const volatile float *theirs = x->window[(ex->rank + 1) % ex->size];
-    const double begin = mnd_now();
-    for (size_t i = 0; i + MND_SUM_BLOCK <= n; i += MND_SUM_BLOCK)
-        if (streamed)
-            stream(x->window[ex->rank] + i, block, MND_SUM_BLOCK);
-        else
-            memcpy(x->window[ex->rank] + i, block, sizeof block);
-    end_stream();
-    mnd_node_barrier(x->node, 0);
-    for (size_t i = 0; i < n; i += MND_LINE_FLOATS) (void)theirs[i];
-    mnd_node_barrier(x->node, 0);
-    return mnd_now() - begin;
+/*
+ * Where the cores are near each other plain stores are faster, since what is streamed leaves the
+ * shared cache. The host may move a core at any time, so the question is asked again and again: in
+ * every PERIOD steps the first TRIAL go as before and the next TRIAL the other way, and the way of
+ * the shortest step is kept, by the clock of rank 0.
+ */
+enum { TRIAL = 8, PERIOD = 256 };
+
+static void stream_or_not(mnd_exchange *ex, bool streaming) {
+    shared *x = ex->self;
+    x->streaming = streaming;
+    ex->grad = streaming ? x->outbox : x->window[ex->rank];
+    set_sources(ex, ex->rank, ex->grad);
 }
 
-/* Whether streaming is faster by enough to make up for what it costs where cores are near. The same
-   on every process: that of rank 0. */
-static bool choose_streaming(const mnd_exchange *ex) {
-    enum { TRIALS = 5, TIMES_AS_LONG = 3 };
-    const shared *x = ex->self;
-    const char *forced = getenv("MND_TEST_STREAM");
-    double best[2] = {HUGE_VAL, HUGE_VAL};
-    if (!CAN_STREAM || ex->size == 1) return false;
-    if (forced != NULL) return strcmp(forced, "1") == 0;
-    if (mnd_node_crowded(x->node)) return false;
-    for (int i = 0; i < 2 * TRIALS; i++) best[i % 2] = fmin(best[i % 2], hand_over(ex, i % 2 == 1));
-    const uint32_t mine = ex->rank == 0 && best[0] > TIMES_AS_LONG * best[1];
-    return mnd_node_barrier(x->node, mine) != 0;
+/* At the end of every step. */
+static void choose_streaming(mnd_exchange *ex) {
+    shared *x = ex->self;
+    const uint32_t step = x->n_step++ % PERIOD;
+    const double now = mnd_now(), seconds = now - x->end;
+    x->end = now;
+    if (step == 0) x->best[0] = x->best[1] = HUGE_VAL;
+    if (step > 0 && step < 2 * TRIAL) x->best[x->streaming] = fmin(x->best[x->streaming], seconds);
+    if (step == TRIAL - 1) stream_or_not(ex, !x->streaming);
+    if (step != 2 * TRIAL - 1) return;
+    const uint32_t mine = ex->rank == 0 && x->best[1] < x->best[0];
+    stream_or_not(ex, mnd_node_barrier(x->node, mine) != 0);
 }
 
 /* What other processes sum of this process' gradients, to where they read it. */
@@ -153,13 +151,15 @@ static mnd_status shared_open(mnd_exchange *ex) {
     memset(ex->param + ex->first, 0, ex->count * sizeof(float));
     memset(ex->grad, 0, rows * row);
     mnd_node_barrier(x->node, 0);
-    if (choose_streaming(ex)) {
+    const char *forced = getenv("MND_TEST_STREAM");
+    const bool always = forced != NULL && strcmp(forced, "1") == 0;
+    x->trials = forced == NULL && !mnd_node_crowded(x->node);
+    if (CAN_STREAM && ex->size > 1 && (x->trials || always)) {
         void *p = NULL;
         status = mnd_alloc(&p, rows, row, "gradients");
         x->outbox = p;
         MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
-        ex->grad = x->outbox;
-        set_sources(ex, ex->rank, x->outbox);
+        stream_or_not(ex, always);
     }
 cleanup:
     return status;
@@ -187,10 +187,10 @@ static mnd_status shared_step(mnd_exchange *ex, const mnd_update *update, uint32
     mnd_status status = MND_OK;
     shared *x = ex->self;
     const mnd_update streamed = {.context = x, .apply = update_streamed};
-    const bool streams = x->outbox != NULL && update->n_measure == 0;
+    const bool streams = x->streaming && update->n_measure == 0;
     const double begin = mnd_now();
     x->update = update;
-    if (x->outbox != NULL) stream_gradients(ex);
+    if (x->streaming) stream_gradients(ex);
     const double sent = mnd_now();
     *all_flags = mnd_node_barrier(x->node, flags);
     const double middle = mnd_now();
@@ -199,6 +199,7 @@ static mnd_status shared_step(mnd_exchange *ex, const mnd_update *update, uint32
     mnd_node_barrier(x->node, 0);
     ex->times.wait += middle - sent;
     ex->times.exchange += sent - begin + mnd_now() - middle;
+    if (x->outbox != NULL && x->trials) choose_streaming(ex);
 cleanup:
     return status;
 }

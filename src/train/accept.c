@@ -217,8 +217,7 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
                                          .n_param = mnd_model_n_param(model),
                                          .n_slot = 1};
     MND_TRY(mnd_exchange_create(comm, &wanted, &ex));
-    float *grad = mnd_exchange_grad(ex, &stride);
-    mnd_model_bind(model, mnd_exchange_param(ex), grad, stride);
+    mnd_model_bind(model, mnd_exchange_param(ex), mnd_exchange_grad(ex, &stride), stride);
     if (mnd_exchange_writes_param(ex)) mnd_model_initialize(model, MND_INIT_GLOROT, 1);
     MND_TRY(mnd_exchange_publish(ex));
     for (size_t i = 0; i < (size_t)ROWS * 784; i++) mnd_model_input(model)[i] = share(1, i) / 64.0F;
@@ -228,6 +227,8 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
             MND_TRY(mnd_comm_barrier(comm));
             time[what] = mnd_now();
             for (int s = 0; s < STEPS; s++) {
+                float *const grad = mnd_exchange_grad(ex, &stride);
+                mnd_model_bind(model, mnd_exchange_param(ex), grad, stride);
                 if (what != 2) mnd_model_gradient(model, &batch, &loss, &correct);
                 if (what != 1) MND_TRY(mnd_exchange_step(ex, &mnd_update_keep_sum, 0, &flags));
             }

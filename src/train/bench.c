@@ -327,7 +327,7 @@ cleanup:
 typedef struct side {
     const char *way;
     mnd_exchange *exchange;
-    float *sum, *grad;
+    float *sum;
     double *seconds; /* (repeats * messages) */
 } side;
 
@@ -348,8 +348,9 @@ static mnd_status one_message(mnd_comm *comm, side *s, const float *mine, size_t
                               double *seconds) {
     mnd_status status = MND_OK;
     uint32_t flags;
+    size_t stride;
     /* Fresh, as from a backward pass. */
-    memcpy(s->grad, mine, n * sizeof *mine);
+    memcpy(mnd_exchange_grad(s->exchange, &stride), mine, n * sizeof *mine);
     MND_TRY(mnd_comm_barrier(comm));
     const double begin = mnd_now();
     MND_TRY(mnd_exchange_step(s->exchange, &mnd_update_keep_sum, 0, &flags));
@@ -367,7 +368,6 @@ static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, in
     for (int i = 0; i < WAYS; i++) {
         side *s = &sides[*n_side];
         void *p = NULL;
-        size_t stride;
         const mnd_exchange_options wanted = {.name = way[i], .logical = g->ranks, .n_param = n};
         *s = (side){.way = way[i]};
         status = mnd_exchange_create(g->comm, &wanted, &s->exchange);
@@ -378,7 +378,6 @@ static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, in
         }
         MND_TRY(status);
         s->sum = mnd_exchange_param(s->exchange);
-        s->grad = mnd_exchange_grad(s->exchange, &stride);
         ++*n_side;
         status = mnd_alloc(&p, (size_t)(b->config->repeats * b->config->messages),
                            sizeof *s->seconds, "the measurements");

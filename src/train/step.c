@@ -4,11 +4,16 @@
 
 #include "mnist_dist/timer.h"
 
-void mnd_step_open(mnd_step *st, mnd_loader *loader, mnd_model *model, const mnd_updater *update) {
+/* Gradients go where the exchange wants them in this step. */
+static void bind(const mnd_step *st) {
     size_t stride;
+    float *const grad = mnd_exchange_grad(st->update.exchange, &stride);
+    mnd_model_bind(st->model, mnd_exchange_param(st->update.exchange), grad, stride);
+}
+
+void mnd_step_open(mnd_step *st, mnd_loader *loader, mnd_model *model, const mnd_updater *update) {
     *st = (mnd_step){.loader = loader, .model = model, .update = *update};
-    float *const grad = mnd_exchange_grad(update->exchange, &stride);
-    mnd_model_bind(model, mnd_exchange_param(update->exchange), grad, stride);
+    bind(st);
 }
 
 void mnd_step_gradient(mnd_step *st, int64_t s, double *loss, int64_t *correct) {
@@ -16,6 +21,7 @@ void mnd_step_gradient(mnd_step *st, int64_t s, double *loss, int64_t *correct) 
     const double begin = mnd_now();
     mnd_loader_batch(st->loader, s, mnd_model_input(st->model), &batch);
     const double loaded = mnd_now();
+    bind(st);
     mnd_model_gradient(st->model, &batch, loss, correct);
     st->data += loaded - begin;
     st->compute += mnd_now() - loaded;

@@ -51,7 +51,7 @@ for r in b["rows"]:
     assert 0 <= r["slowest_rank"] < p and r["slowest_host"], r
     assert r["busy_seconds"] >= 0.999999 * r["busy_mean_seconds"] > 0, r
 sizes = [1024 * 4**k for k in range(7)]
-ways = ["mpi", "allreduce", "shared"]
+ways = ["mpi", "tree", "shared"]
 for p in counts[1:]:
     for way in ways:
         got = [m for m in b["messages"] if m["ranks"] == p and m["exchange"] == way]
@@ -104,11 +104,11 @@ says '^strong +3 .* from 2 to 2 ranks; measured [0-9]+: off by [-+][0-9.]+%$'
 
 # From a file, another exchange, two threads; one process without a launcher.
 "$exe" synth -o d.h5 --images 500 --test-images 10 --seed 1 >out || fail "synth"
-run 2 --data d.h5 --exchange allreduce --threads 2 --batch-size 50 --optimizer sgd --json f.json
+run 2 --data d.h5 --exchange tree --threads 2 --batch-size 50 --optimizer sgd --json f.json
 says '500 images of d.h5'
-says '^ +2 +1  allreduce '
+says '^ +2 +1  tree '
 MNIST_DIST_DATA=nothing.h5 run 1 --synthetic --batch-size 32
-# Models whose products are dealt out; steps begin anew in the midst of a turn.
+# Steps begin anew in the middle of a turn.
 for model in mlp512 conv:28:3,maxpool:2,flatten,dense:128,relu,dense:10; do
     run 2 --model $model --images 600 --batch-size 128 --steps 8 --repeats 2
     says '^ +2 +1  shared '

@@ -40,18 +40,18 @@ broken() {
 "$exe" train "${run[@]}" --epochs 3 --checkpoint-dir none >"$dir/out" 2>&1 || fail "$(cat "$dir/out")"
 grep '^weights_sha256' "$dir/out" >"$dir/wanted"
 
-for exchange in allreduce shared; do
+for exchange in tree shared; do
     broken hang:1:130 $exchange "rank 1 on host $host, pid [0-9]*, is stuck" "computing at step 130"
     broken stop:2:130 $exchange "rank 2 on host $host, pid [0-9]*, gives no sign of life"
     broken stop:0:130 $exchange "rank 0 on host $host, pid [0-9]*, gives no sign of life"
 done
-broken flip:1:130 allreduce "replicas differ at step 130" "parameters of rank 1 on host $host"
+broken flip:1:130 tree "replicas differ at step 130" "parameters of rank 1 on host $host"
 # Parameter 0 is of rank 0's slice, whoever hits it; nobody has another copy to compare.
 broken flip:1:130 shared "rank 0 on host $host are not what the step before left behind" "at step 130"
 # Nor does it get into a checkpoint, here that of the step after which it flips, or into a result.
 broken flip:0:150 shared "rank 0 on host $host are not what" "at step 150"
 broken flip:0:300 shared "rank 0 on host $host are not what" "at step 300"
-broken nan:2:130 allreduce "NaN or infinite in epoch 2, step 130, on rank 2" "layer 2 (dense:16)"
+broken nan:2:130 tree "NaN or infinite in epoch 2, step 130, on rank 2" "layer 2 (dense:16)"
 broken nan:0:130 shared "NaN or infinite in epoch 2, step 130, on rank 0" "layer 2 (dense:16)"
 broken kill:1:130 shared # named by mpirun itself
 

@@ -91,8 +91,9 @@ refused 1 "cut.h5" train "${small[@]}" --checkpoint-dir none --resume "$dir/cut.
 refused 1 "give --model" train "${small[@]}" --checkpoint-dir none --model mlp512 --resume "$ckpt"
 refused 1 "give the same" train "${small[@]}" --checkpoint-dir none --seed 9 --resume "$ckpt"
 refused 1 "give the same" train "${small[@]}" --checkpoint-dir none --batch-size 51 --resume "$ckpt"
-refused 1 "other data" train "${small[@]}" --checkpoint-dir none --data "$dir/tiny.h5" \
-    --logical-ranks 1 --resume "$ckpt" --epochs 3
+"$exe" synth -o "$dir/other.h5" --images 100 --test-images 5 --seed 4 >"$dir/out"
+refused 1 "other data" train "${small[@]}" --checkpoint-dir none --data "$dir/other.h5" \
+    --resume "$ckpt" --epochs 3
 
 # Folders and files that cannot be written.
 touch "$dir/file"

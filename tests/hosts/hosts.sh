@@ -39,7 +39,7 @@ train() {
 arguments conv:4:3,relu,maxpool:2,flatten,dense:32,relu,dropout:0.2,dense:10 2
 train one h1:2
 same_facts one.jsonl one.jsonl "$epochs" || fail "the run on one host is not whole"
-for exchange in auto allreduce hierarchical; do
+for exchange in auto tree hierarchical; do
     train "$exchange" h1:3,h2:3,h3:2 --exchange "$exchange"
     same_facts one.jsonl "$exchange.jsonl" "$epochs" || fail "$exchange over three hosts differs"
     grep -q '"event":"start".*"ranks":8[,}]' "$exchange.jsonl" || fail "not 8 ranks"

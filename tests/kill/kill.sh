@@ -14,7 +14,7 @@ kills=${MND_KILLS:-5}
 exchanges=(auto)
 if [ "${MND_LONG:-}" = 1 ]; then
     kills=${MND_KILLS:-60}
-    exchanges=(auto allreduce shared)
+    exchanges=(auto tree shared)
 fi
 seed=${MND_SEED:-$((RANDOM * 32768 + RANDOM))}
 echo "seed $seed (MND_SEED), $kills kills"

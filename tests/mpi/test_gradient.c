@@ -100,8 +100,7 @@ static mnd_status open_trainer(trainer *t, mnd_comm *comm, const method *how, co
     const mnd_exchange_options wanted = {
         .name = how->exchange, .logical = logical, .n_param = t->n_param};
     MND_TRY(mnd_exchange_create(comm, &wanted, &t->ex));
-    float *grad = mnd_exchange_grad(t->ex, &stride);
-    mnd_model_bind(t->model, mnd_exchange_param(t->ex), grad, stride);
+    mnd_model_bind(t->model, mnd_exchange_param(t->ex), mnd_exchange_grad(t->ex, &stride), stride);
     t->n_subtree = t->one_segment ? 1 : mnd_subtrees(logical, t->first, t->last, t->subtree);
     for (int i = 0; i <= t->n_subtree && !t->one_segment; i++) t->subtree[i] -= t->first;
     if (t->one_segment) t->subtree[1] = 1;
@@ -127,6 +126,9 @@ typedef struct outcome {
 static mnd_status step(trainer *t, const problem *p, int64_t from, int64_t to, outcome *out,
                        int64_t *used) {
     mnd_status status = MND_OK;
+    size_t stride;
+    float *const grad = mnd_exchange_grad(t->ex, &stride);
+    mnd_model_bind(t->model, mnd_exchange_param(t->ex), grad, stride);
     /* The parameters may be one copy for all: nobody reads the last step's any more. */
     MND_TRY(mnd_comm_barrier(t->comm));
     if (mnd_exchange_writes_param(t->ex)) mnd_model_initialize(t->model, MND_INIT_GLOROT, 3);
@@ -238,8 +240,7 @@ static void epoch(const method *how, const problem *p, int logical, int batch) {
         worst = fmax(worst, distance(sum, want, many.n_param));
         worst = fmax(worst, fabs(sum_loss(&one, &got_alone) - loss_whole) / loss_whole);
         if (many.one_segment) continue;
-        same = same &&
-               memcmp(sum, mnd_exchange_param(one.ex), many.n_param * sizeof *sum) == 0;
+        same = same && memcmp(sum, mnd_exchange_param(one.ex), many.n_param * sizeof *sum) == 0;
         for (int l = many.first; l < many.last; l++)
             same = same && got.loss[l - many.first] == got_alone.loss[l] &&
                    got.correct[l - many.first] == got_alone.correct[l];

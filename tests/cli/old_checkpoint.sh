@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# A checkpoint of an earlier version (arithmetic fma-2) is read: evaluate gives the figures of that
+# version, a resume warns that the arithmetic differs and goes on to the same figures, rounded.
+set -euo pipefail
+exe=$(realpath "$1")
+old=$MND_SOURCE_DIR/tests/cli/files/checkpoint-fma-2.h5
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+says() { grep -qF -- "$1" out || fail "no '$1' in: $(cat out)"; }
+
+# The data of the run that wrote it, and its options; the figures are what that version printed.
+"$exe" synth -o s.h5 --images 500 --test-images 100 --seed 1 >out
+run=(--data s.h5 --model "maxpool:4,flatten,dense:10" --lr 0.01 --batch-size 50 --checkpoint-dir none
+    --progress never --resume "$old")
+
+"$exe" evaluate "$old" --data s.h5 >out 2>&1 || fail "$(cat out)"
+says 'Test images 100, loss 2.0098'
+says 'accuracy 0.2700 (27 right)'
+
+for np in 1 2; do
+    "$MPIEXEC" -n $np "$exe" train "${run[@]}" --epochs 3 >out 2>&1 || fail "np $np: $(cat out)"
+    grep -v '^mnist_dist: warning:' out >rest || true
+    [ "$(grep -c '^mnist_dist: warning:.*fma-2' out)" = 1 ] || fail "np $np: no warning: $(cat out)"
+    says '2 logical ranks'
+    grep -q '^Epoch 3/3 .* loss 1.8475  accuracy 0.4140  val_loss 1.8678  val_accuracy 0.3500 ' rest ||
+        fail "np $np: other figures: $(cat rest)"
+done
+echo "old_checkpoint: all passed"
