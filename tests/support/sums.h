@@ -63,6 +63,23 @@ static inline double sum_bound(const sum *s) {
     return nu / (1.0 - nu) * s->size + FLT_MIN;
 }
 
+/* The kernels as AVX-512 compiles them, for CPUs without: wide_kernels.c. */
+#ifdef MND_WIDE_KERNELS
+extern const mnd_kernels mnd_kernels_wide;
+#endif
+
+/* Table i of those to test; NULL after the last. */
+static inline const mnd_kernels *table_at(int i) {
+    const mnd_kernels *const last = i > 0 ? mnd_kernels_at(i - 1) : NULL;
+#ifdef MND_WIDE_KERNELS
+    if (last == mnd_kernels_base() && __builtin_cpu_supports("avx2") &&
+        __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi"))
+        return &mnd_kernels_wide;
+#endif
+    (void)last;
+    return mnd_kernels_at(i);
+}
+
 /* A table of kernels with scratch memory for some threads. */
 typedef struct bench {
     const mnd_kernels *table;
