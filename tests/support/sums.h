@@ -132,12 +132,14 @@ static inline void check_sums(const bench *b, const char *what, size_t n, const 
     for (size_t i = 0; i < n; i++) check_sum(b, what, i, got[i], &want[i]);
 }
 
-/* Values in [-0.5, 0.5), of 16 about so many 0 or -0. They come in runs, as in pictures. */
+/* Values in [-0.5, 0.5), some so small that a product of two is +-0, and of 16 about so many 0 or
+   -0. They come in runs, as in pictures. */
 static inline void draw(mnd_rng *rng, int zero_of_16, size_t n, float *x) {
     for (size_t i = 0; i < n;) {
         const bool zero = (int)mnd_rng_below(rng, 16) < zero_of_16;
+        const float size = zero ? 0.0F : mnd_rng_below(rng, 4) == 0 ? 1e-30F : 1.0F;
         for (size_t left = 1 + mnd_rng_below(rng, 9); left > 0 && i < n; left--, i++)
-            x[i] = zero ? (i % 2 ? 0.0F : -0.0F) : mnd_rng_uniform(rng) - 0.5F;
+            x[i] = size * (mnd_rng_uniform(rng) - 0.5F);
     }
 }
 
