@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mnist_dist/memory.h"
 #include "mnist_dist/status.h"
 
 #define MND_HOST_NAME 64
@@ -51,6 +52,15 @@ MND_CHECKED mnd_status mnd_comm_agree(mnd_comm *comm, mnd_status mine, int *who)
     ((mine) != MND_OK ? ((void)!(mnd_comm_agree)((comm), (mine), (who)), (mine))                   \
                       : (mnd_comm_agree)((comm), (mine), (who)))
 #endif
+
+/* MND_NEW of memory.h on every process, or on none: a failure of one fails all. Collective. */
+#define MND_NEW_AGREED(comm, pointer, count, what)                                                 \
+    do {                                                                                           \
+        void *mnd_new_;                                                                            \
+        status = mnd_alloc(&mnd_new_, (size_t)(count), sizeof *(pointer), (what));                 \
+        (pointer) = mnd_new_;                                                                      \
+        MND_TRY(mnd_comm_agree((comm), status, NULL));                                             \
+    } while (0)
 
 /* Collective. */
 MND_CHECKED mnd_status mnd_comm_barrier(mnd_comm *comm);

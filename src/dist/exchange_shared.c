@@ -30,13 +30,10 @@ typedef struct shared {
 
 static mnd_status allocate(mnd_exchange *ex, shared *x) {
     mnd_status status = MND_OK;
-    void *p = NULL;
     mnd_exchange_cut(ex->n_param, ex->size, ex->rank, &ex->first, &ex->count);
     MND_TRY(mnd_sum_plan_make(ex->n_subtree, ex->subtree, &x->sum));
-    MND_TRY(mnd_alloc(&p, (size_t)ex->n_subtree, sizeof *x->source, "exchange"));
-    x->source = p;
-    MND_TRY(mnd_alloc(&p, (size_t)ex->size, sizeof *x->window, "exchange"));
-    x->window = p;
+    MND_NEW(x->source, ex->n_subtree, "exchange");
+    MND_NEW(x->window, ex->size, "exchange");
     MND_TRY(mnd_exchange_map_slots(ex));
 cleanup:
     return status;
@@ -194,7 +191,7 @@ static mnd_status shared_step(mnd_exchange *ex, const mnd_update *update, uint32
     const double sent = mnd_now();
     *all_flags = mnd_node_barrier(x->node, flags);
     const double middle = mnd_now();
-    MND_TRY(mnd_exchange_sum_update(ex, &x->sum, x->source, 0, streams ? &streamed : update));
+    MND_TRY(mnd_exchange_sum_update(ex, &x->sum, x->source, streams ? &streamed : update));
     if (streams) end_stream();
     mnd_node_barrier(x->node, 0);
     ex->times.wait += middle - sent;
