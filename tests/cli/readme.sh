@@ -84,9 +84,9 @@ if ! comm -23 "$work/shown" "$work/printed" | diff - /dev/null; then
     cat "$work/printed"
 fi
 
-# The stages that the README's run of the tests went through are those that there are.
+# The stages of the tests that CONTRIBUTING.md shows are those that exist.
 awk '/^\$ scripts\/test.sh$/ { inside = 1; next } /^```/ { inside = 0 } inside && $2 == "ok" { print $1 }' \
-    README.md >"$work/shown"
+    CONTRIBUTING.md >"$work/shown"
 scripts/test.sh --list | awk '{ print $1 }' | diff "$work/shown" - ||
-    complain "README.md: the stages of scripts/test.sh are others"
+    complain "CONTRIBUTING.md: the stages of scripts/test.sh are others"
 exit "$bad"
