@@ -78,10 +78,6 @@ MND_CHECKED mnd_status mnd_comm_allgather(mnd_comm *comm, const void *mine, size
 /* As above with a count for each process (all processes know all counts), in bytes. */
 MND_CHECKED mnd_status mnd_comm_allgatherv(mnd_comm *comm, const void *mine, const size_t *bytes,
                                            void *all);
-/* To `root` only; `all` is used there alone. */
-MND_CHECKED mnd_status mnd_comm_gatherv(mnd_comm *comm, const void *mine, const size_t *bytes,
-                                        void *all, int root);
-
 /*
  * Sends `out_bytes` to process `to` and receives `in_bytes` from process `from`, at the same time
  * (MPI_Sendrecv). The two buffers do not overlap.

@@ -170,13 +170,11 @@ static mnd_status connect(mnd_exchange *ex, hierarchical *x) {
 
 static mnd_status hierarchical_open(mnd_exchange *ex) {
     mnd_status status = MND_OK;
-    void *p = NULL;
     place *place_of = NULL;
-    status = mnd_alloc(&p, 1, sizeof(hierarchical), "exchange");
-    hierarchical *x = ex->self = p;
-    if (status == MND_OK) status = mnd_alloc(&p, (size_t)ex->size, sizeof *place_of, "exchange");
-    if (status == MND_OK) place_of = p;
-    MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
+    hierarchical *x;
+    MND_NEW_AGREED(ex->comm, x, 1, "exchange");
+    ex->self = x;
+    MND_NEW_AGREED(ex->comm, place_of, ex->size, "exchange");
     const size_t row = ex->stride * sizeof(float), rows = (size_t)mnd_exchange_n_grad(ex);
     MND_TRY(mnd_node_open(ex->comm, row, rows * row, &x->node));
     MND_TRY(mnd_comm_agree(ex->comm, find_places(ex, x, place_of), NULL));

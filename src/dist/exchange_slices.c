@@ -206,15 +206,15 @@ mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *all) {
         if (ex->rank == 0) memcpy(all, ex->slot[s], ex->n_param * sizeof *all);
         return MND_OK;
     }
-    /* One after the other, since slices need not be in the order of ranks. */
-    memset(m->bytes, 0, (size_t)ex->size * sizeof *m->bytes);
+    /* In turns, so that rank 0 never holds more unexpected data than one message. */
     for (int r = 0; r < ex->size; r++) {
-        const size_t first = m->slice[2 * r];
-        m->bytes[r] = m->slice[2 * r + 1] * sizeof(float);
-        if (m->bytes[r] > 0)
-            MND_TRY(mnd_comm_gatherv(ex->comm, ex->slot[s] + first, m->bytes,
-                                     ex->rank == 0 ? all + first : NULL, 0));
-        m->bytes[r] = 0;
+        const size_t first = m->slice[2 * r], bytes = m->slice[2 * r + 1] * sizeof(float);
+        if (r == 0 && ex->rank == 0)
+            memcpy(all + first, ex->slot[s] + first, bytes);
+        else if (ex->rank == 0)
+            MND_TRY(mnd_comm_sendrecv(ex->comm, r, all, 0, r, all + first, bytes));
+        else if (ex->rank == r)
+            MND_TRY(mnd_comm_sendrecv(ex->comm, 0, ex->slot[s] + first, bytes, 0, ex->slot[s], 0));
     }
 cleanup:
     return status;

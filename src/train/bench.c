@@ -219,8 +219,7 @@ cleanup:
     return status;
 }
 
-/* -------------------------------------------------------------------------------------- training
- */
+/* ------------------------------------------------------------------------------------- training */
 
 static mnd_status take_steps(bench *b, scaling *s, mnd_step *st, int first, int n) {
     const int64_t whole = b->images / s->batch; /* steps of an epoch with a full batch */
@@ -310,8 +309,7 @@ cleanup:
     return status;
 }
 
-/* ----------------------------------------------------------------------------------- the exchange
- */
+/* --------------------------------------------------------------------------------- the exchange */
 
 typedef struct side {
     const char *way;
@@ -429,8 +427,7 @@ cleanup:
     return status;
 }
 
-/* ------------------------------------------------------------------------------------ the results
- */
+/* ---------------------------------------------------------------------------------- the results */
 
 static double rate_of(const bench *b, const scaling *s, int t) {
     double longest = 0.0;

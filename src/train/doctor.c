@@ -17,8 +17,7 @@
 #include "mnist_dist/model.h"
 #include "mnist_dist/timer.h"
 
-/* --------------------------------------------------------------------------------------- examine
- */
+/* -------------------------------------------------------------------------------------- examine */
 
 /* The first whole line of a file that begins with `key`, after the key; false without one. */
 static bool file_line(const char *path, const char *key, char *out, size_t size) {
@@ -179,8 +178,7 @@ void mnd_doctor_examine(mnd_comm *comm, const mnd_doctor_request *q, bool quick,
     if (q->checkpoint_dir != NULL && mnd_comm_rank(comm) == 0) examine_folder(q, f);
 }
 
-/* ----------------------------------------------------------------------------------------- judge
- */
+/* ---------------------------------------------------------------------------------------- judge */
 
 typedef struct report {
     mnd_finding *finding;
