@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mnist_dist/memory.h"
 #include "mnist_dist/status.h"
 
 #define MND_HOST_NAME 64
@@ -52,6 +53,15 @@ MND_CHECKED mnd_status mnd_comm_agree(mnd_comm *comm, mnd_status mine, int *who)
                       : (mnd_comm_agree)((comm), (mine), (who)))
 #endif
 
+/* MND_NEW of memory.h on every process, or on none: a failure of one fails all. Collective. */
+#define MND_NEW_AGREED(comm, pointer, count, what)                                                 \
+    do {                                                                                           \
+        void *mnd_new_;                                                                            \
+        status = mnd_alloc(&mnd_new_, (size_t)(count), sizeof *(pointer), (what));                 \
+        (pointer) = mnd_new_;                                                                      \
+        MND_TRY(mnd_comm_agree((comm), status, NULL));                                             \
+    } while (0)
+
 /* Collective. */
 MND_CHECKED mnd_status mnd_comm_barrier(mnd_comm *comm);
 /*
@@ -68,10 +78,6 @@ MND_CHECKED mnd_status mnd_comm_allgather(mnd_comm *comm, const void *mine, size
 /* As above with a count for each process (all processes know all counts), in bytes. */
 MND_CHECKED mnd_status mnd_comm_allgatherv(mnd_comm *comm, const void *mine, const size_t *bytes,
                                            void *all);
-/* To `root` only; `all` is used there alone. */
-MND_CHECKED mnd_status mnd_comm_gatherv(mnd_comm *comm, const void *mine, const size_t *bytes,
-                                        void *all, int root);
-
 /*
  * Sends `out_bytes` to process `to` and receives `in_bytes` from process `from`, at the same time
  * (MPI_Sendrecv). The two buffers do not overlap.

@@ -27,6 +27,16 @@ static inline void mnd_prefetch(const void *at, size_t bytes) {
  */
 MND_CHECKED mnd_status mnd_alloc(void **out, size_t count, size_t size, const char *what);
 
+/* Makes `pointer` an array of `count` elements by mnd_alloc; on failure jumps to cleanup like
+ * MND_TRY. */
+#define MND_NEW(pointer, count, what)                                                              \
+    do {                                                                                           \
+        void *mnd_new_;                                                                            \
+        status = mnd_alloc(&mnd_new_, (size_t)(count), sizeof *(pointer), (what));                 \
+        (pointer) = mnd_new_;                                                                      \
+        if (status != MND_OK) goto cleanup;                                                        \
+    } while (0)
+
 /* free(); NULL is fine. */
 void mnd_free(void *p);
 

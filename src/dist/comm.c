@@ -20,6 +20,7 @@ struct mnd_comm {
 
 static size_t chunk = INT_MAX;
 
+size_t mnd_comm_chunk(void) { return chunk; }
 void mnd_comm_set_chunk(size_t count) { chunk = count < 1 ? 1 : count > INT_MAX ? INT_MAX : count; }
 
 MPI_Comm mnd_comm_handle(const mnd_comm *comm) { return comm->handle; }
@@ -272,30 +273,26 @@ cleanup:
     return status;
 }
 
-mnd_status mnd_comm_sum_i64(mnd_comm *comm, int64_t *value, size_t n) {
+/* In place, n elements of `size` bytes. */
+static mnd_status reduce(mnd_comm *comm, void *value, size_t n, size_t size, MPI_Datatype type,
+                         MPI_Op op) {
     mnd_status status = MND_OK;
     if (comm->handle == MPI_COMM_NULL) return MND_OK;
-    while (n > 0) {
-        const size_t m = n < chunk ? n : chunk;
-        MND_MPI(MPI_Allreduce(MPI_IN_PLACE, value, (int)m, MPI_INT64_T, MPI_SUM, comm->handle));
-        value += m;
-        n -= m;
+    char *p = value;
+    for (size_t m; n > 0; n -= m, p += m * size) {
+        m = n < chunk ? n : chunk;
+        MND_MPI(MPI_Allreduce(MPI_IN_PLACE, p, (int)m, type, op, comm->handle));
     }
 cleanup:
     return status;
 }
 
+mnd_status mnd_comm_sum_i64(mnd_comm *comm, int64_t *value, size_t n) {
+    return reduce(comm, value, n, sizeof *value, MPI_INT64_T, MPI_SUM);
+}
+
 mnd_status mnd_comm_max_f64(mnd_comm *comm, double *value, size_t n) {
-    mnd_status status = MND_OK;
-    if (comm->handle == MPI_COMM_NULL) return MND_OK;
-    while (n > 0) {
-        const size_t m = n < chunk ? n : chunk;
-        MND_MPI(MPI_Allreduce(MPI_IN_PLACE, value, (int)m, MPI_DOUBLE, MPI_MAX, comm->handle));
-        value += m;
-        n -= m;
-    }
-cleanup:
-    return status;
+    return reduce(comm, value, n, sizeof *value, MPI_DOUBLE, MPI_MAX);
 }
 
 mnd_status mnd_comm_allgather(mnd_comm *comm, const void *mine, size_t bytes, void *all) {
@@ -343,41 +340,6 @@ mnd_status mnd_comm_allgatherv(mnd_comm *comm, const void *mine, const size_t *b
             if (r == comm->rank && bytes[r] > 0) memcpy(p, mine, bytes[r]);
             MND_TRY(mnd_comm_bcast(comm, p, bytes[r], r));
         }
-    }
-cleanup:
-    return status;
-}
-
-mnd_status mnd_comm_gatherv(mnd_comm *comm, const void *mine, const size_t *bytes, void *all,
-                            int root) {
-    mnd_status status = MND_OK;
-    if (comm->handle == MPI_COMM_NULL) {
-        if (bytes[0] > 0) memmove(all, mine, bytes[0]);
-        return MND_OK;
-    }
-    /*
-     * In turns, so that the root never holds more unexpected data than one message; bulk data at
-     * the end of an epoch, no matter of speed. The tag keeps clear of nobody: all other traffic of
-     * this communicator is collective.
-     */
-    char *p = all;
-    for (int r = 0; r < comm->size; r++) {
-        const size_t n = bytes[r];
-        if (r == root) {
-            if (comm->rank == root && n > 0) memcpy(p, mine, n);
-        } else if (comm->rank == r || comm->rank == root) {
-            for (size_t done = 0; done < n;) {
-                const size_t m = n - done < chunk ? n - done : chunk;
-                if (comm->rank == r)
-                    MND_MPI(MPI_Send((const char *)mine + done, (int)m, MPI_BYTE, root, 0,
-                                     comm->handle));
-                else
-                    MND_MPI(MPI_Recv(p + done, (int)m, MPI_BYTE, r, 0, comm->handle,
-                                     MPI_STATUS_IGNORE));
-                done += m;
-            }
-        }
-        if (comm->rank == root) p += n;
     }
 cleanup:
     return status;

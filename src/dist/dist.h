@@ -19,6 +19,7 @@ MND_CHECKED mnd_status mnd_mpi_check(int code, const char *call);
  * The largest count of a single MPI call, INT_MAX unless a test lowers it to drive the chunked
  * paths with small messages.
  */
+size_t mnd_comm_chunk(void);
 void mnd_comm_set_chunk(size_t count);
 
 #endif

@@ -2,7 +2,6 @@
 #include "mnist_dist/exchange.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "exchange_impl.h"
@@ -78,10 +77,10 @@ static const mnd_exchange_ops *choose(const mnd_comm *comm, const char *name) {
 static void release(mnd_exchange **ex) {
     if (*ex == NULL) return;
     mnd_exchange_free_memory(*ex);
-    free((*ex)->subtree);
-    free((*ex)->begin);
-    free((*ex)->memory);
-    free(*ex);
+    mnd_free((*ex)->subtree);
+    mnd_free((*ex)->begin);
+    mnd_free((*ex)->memory);
+    mnd_free(*ex);
     *ex = NULL;
 }
 
@@ -102,15 +101,14 @@ static mnd_status check_options(const mnd_comm *comm, const mnd_exchange_options
 
 /* Which subtrees each process sums into its gradient buffers. */
 static mnd_status find_subtrees(mnd_exchange *ex) {
+    mnd_status status = MND_OK;
     const int v = ex->options.logical, size = ex->size;
     int most = 0;
     for (int p = 0; p < size; p++)
         most +=
             mnd_subtrees(v, mnd_logical_first(v, size, p), mnd_logical_first(v, size, p + 1), NULL);
-    ex->subtree = malloc(((size_t)most + 1) * sizeof *ex->subtree);
-    ex->begin = malloc(((size_t)size + 1) * sizeof *ex->begin);
-    if (ex->subtree == NULL || ex->begin == NULL)
-        return mnd_fail(MND_NO_MEMORY, "exchange: no memory");
+    MND_NEW(ex->subtree, most + 1, "exchange");
+    MND_NEW(ex->begin, size + 1, "exchange");
     for (int p = 0; p < size; p++) {
         const int first = mnd_logical_first(v, size, p), end = mnd_logical_first(v, size, p + 1);
         ex->begin[p] = ex->n_subtree;
@@ -122,7 +120,8 @@ static mnd_status find_subtrees(mnd_exchange *ex) {
         }
     }
     ex->begin[size] = ex->n_subtree;
-    return MND_OK;
+cleanup:
+    return status;
 }
 
 /* Everything that needs no other process. */
@@ -132,8 +131,7 @@ static mnd_status plan(mnd_comm *comm, const mnd_exchange_options *options, mnd_
     const mnd_exchange_ops *ops = choose(comm, options->name);
     if (ops == NULL) MND_TRY(MND_USAGE);
     MND_TRY(check_options(comm, options));
-    ex = calloc(1, sizeof *ex);
-    if (ex == NULL) MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
+    MND_NEW(ex, 1, "exchange");
     *ex = (mnd_exchange){.ops = ops,
                          .options = *options,
                          .comm = comm,
@@ -143,9 +141,8 @@ static mnd_status plan(mnd_comm *comm, const mnd_exchange_options *options, mnd_
                          .stride = mnd_align_up(options->n_param * sizeof(float)) / sizeof(float),
                          .count = options->n_param,
                          .gives = true,
-                         .writes_param = true,
-                         .memory = calloc(1, sizeof *ex->memory)};
-    if (ex->memory == NULL) MND_FAIL(MND_NO_MEMORY, "exchange: no memory");
+                         .writes_param = true};
+    MND_NEW(ex->memory, 1, "exchange");
     MND_TRY(find_subtrees(ex));
 cleanup:
     if (status != MND_OK) release(&ex);
@@ -153,27 +150,22 @@ cleanup:
     return status;
 }
 
-/* FNV-1a, one word at a time. */
-static uint64_t mix(uint64_t hash, uint64_t word) {
-    return (hash ^ word) * UINT64_C(0x100000001b3);
-}
-
 /* Processes that ask for different things would wait for each other forever. Collective. */
 static mnd_status check_same(const mnd_exchange *ex) {
+    mnd_status status = MND_OK;
     const mnd_exchange_options *o = &ex->options;
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (const char *p = ex->ops->name; *p != '\0'; p++) hash = mix(hash, (unsigned char)*p);
-    hash = mix(mix(hash, (uint64_t)o->logical), o->n_param);
-    hash = mix(mix(hash, (uint64_t)o->n_slot), (uint64_t)o->n_value);
-    hash ^= hash >> 32;
-    const double mine = (double)(hash & UINT64_C(0xfffffffffffff)); /* exact in a double */
-    double most[2] = {mine, -mine};
-    const mnd_status status = mnd_comm_max_f64(ex->comm, most, 2);
-    if (status != MND_OK || most[0] == -most[1]) return status;
-    return mnd_fail(MND_MISMATCH,
-                    "the ranks want different exchanges (this one '%s', %d logical ranks, %zu "
-                    "parameters): give all the same options and program",
-                    ex->ops->name, o->logical, ex->n_param);
+    char first[128], mine[sizeof first];
+    snprintf(mine, sizeof mine, "'%.40s', %d logical ranks, %zu parameters, %d slots, %d measures",
+             ex->ops->name, o->logical, o->n_param, o->n_slot, o->n_value);
+    memcpy(first, mine, sizeof first);
+    MND_TRY(mnd_comm_bcast(ex->comm, first, sizeof first, 0));
+    if (strcmp(first, mine) != 0)
+        status = mnd_fail(MND_MISMATCH,
+                          "the ranks want different exchanges (%s; rank 0: %s): give all the same "
+                          "options and program",
+                          mine, first);
+cleanup:
+    return mnd_comm_agree(ex->comm, status, NULL);
 }
 
 /* One algorithm, without falling back on another. Collective. */

@@ -3,8 +3,6 @@
  * the gradients of all processes, and each takes the same optimizer step on all parameters. The
  * library chooses the order of the additions, so that bits depend on the number of processes.
  */
-#include <limits.h>
-
 #include "dist.h"
 #include "exchange_impl.h"
 #include "mnist_dist/timer.h"
@@ -18,8 +16,8 @@ static void mpi_close(mnd_exchange *ex) { (void)ex; }
 /* The counts of MPI 3 are ints: a larger buffer takes several calls. */
 static mnd_status sum_gradients(mnd_exchange *ex) {
     mnd_status status = MND_OK;
-    for (size_t at = 0; at < ex->n_param; at += INT_MAX) {
-        const size_t left = ex->n_param - at, n = left < INT_MAX ? left : INT_MAX;
+    for (size_t at = 0, n; at < ex->n_param; at += n) {
+        n = ex->n_param - at < mnd_comm_chunk() ? ex->n_param - at : mnd_comm_chunk();
         MND_MPI(MPI_Allreduce(MPI_IN_PLACE, ex->grad + at, (int)n, MPI_FLOAT, MPI_SUM,
                               mnd_comm_handle(ex->comm)));
     }

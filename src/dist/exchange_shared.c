@@ -30,13 +30,10 @@ typedef struct shared {
 
 static mnd_status allocate(mnd_exchange *ex, shared *x) {
     mnd_status status = MND_OK;
-    void *p = NULL;
     mnd_exchange_cut(ex->n_param, ex->size, ex->rank, &ex->first, &ex->count);
     MND_TRY(mnd_sum_plan_make(ex->n_subtree, ex->subtree, &x->sum));
-    MND_TRY(mnd_alloc(&p, (size_t)ex->n_subtree, sizeof *x->source, "exchange"));
-    x->source = p;
-    MND_TRY(mnd_alloc(&p, (size_t)ex->size, sizeof *x->window, "exchange"));
-    x->window = p;
+    MND_NEW(x->source, ex->n_subtree, "exchange");
+    MND_NEW(x->window, ex->size, "exchange");
     MND_TRY(mnd_exchange_map_slots(ex));
 cleanup:
     return status;
@@ -128,17 +125,16 @@ static void update_streamed(void *context, size_t first, size_t count, float *pa
 
 static mnd_status shared_open(mnd_exchange *ex) {
     mnd_status status = MND_OK;
-    shared *x = calloc(1, sizeof *x);
+    shared *x;
     const size_t row = ex->stride * sizeof(float), rows = (size_t)mnd_exchange_n_grad(ex);
+    if (mnd_comm_nodes(ex->comm) > 1) /* every process knows it */
+        return mnd_fail(MND_USAGE,
+                        "exchange 'shared' is for one node and these processes run on %d: take "
+                        "'hierarchical' or 'auto'",
+                        mnd_comm_nodes(ex->comm));
+    MND_NEW_AGREED(ex->comm, x, 1, "exchange");
     ex->self = x;
-    if (mnd_comm_nodes(ex->comm) > 1)
-        status = mnd_fail(MND_USAGE,
-                          "exchange 'shared' is for one node and these processes run on %d: take "
-                          "'hierarchical' or 'auto'",
-                          mnd_comm_nodes(ex->comm));
-    else
-        status = x != NULL ? allocate(ex, x) : mnd_fail(MND_NO_MEMORY, "exchange: no memory");
-    MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
+    MND_TRY(mnd_comm_agree(ex->comm, allocate(ex, x), NULL));
     MND_TRY(mnd_node_open(ex->comm, row, rows * row, &x->node));
     ex->param = mnd_node_common(x->node);
     ex->writes_param = ex->rank == 0;
@@ -153,12 +149,9 @@ static mnd_status shared_open(mnd_exchange *ex) {
     mnd_node_barrier(x->node, 0);
     const char *forced = getenv("MND_TEST_STREAM");
     const bool always = forced != NULL && strcmp(forced, "1") == 0;
-    x->trials = forced == NULL && !mnd_node_crowded(x->node);
+    x->trials = forced != NULL ? strcmp(forced, "trials") == 0 : !mnd_node_crowded(x->node);
     if (CAN_STREAM && ex->size > 1 && (x->trials || always)) {
-        void *p = NULL;
-        status = mnd_alloc(&p, rows, row, "gradients");
-        x->outbox = p;
-        MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
+        MND_NEW_AGREED(ex->comm, x->outbox, rows * ex->stride, "gradients");
         stream_or_not(ex, always);
     }
 cleanup:
@@ -173,7 +166,7 @@ static void shared_close(mnd_exchange *ex) {
     mnd_free(x->source);
     mnd_free(x->window);
     mnd_free(x->outbox);
-    free(x);
+    mnd_free(x);
 }
 
 static mnd_status shared_publish(mnd_exchange *ex) {
@@ -194,7 +187,7 @@ static mnd_status shared_step(mnd_exchange *ex, const mnd_update *update, uint32
     const double sent = mnd_now();
     *all_flags = mnd_node_barrier(x->node, flags);
     const double middle = mnd_now();
-    MND_TRY(mnd_exchange_sum_update(ex, &x->sum, x->source, 0, streams ? &streamed : update));
+    MND_TRY(mnd_exchange_sum_update(ex, &x->sum, x->source, streams ? &streamed : update));
     if (streams) end_stream();
     mnd_node_barrier(x->node, 0);
     ex->times.wait += middle - sent;

@@ -62,15 +62,11 @@ static mnd_status allocate_measures(mnd_exchange *ex) {
     const size_t values = n_block(ex) * (size_t)ex->options.n_value;
     MND_TRY(mnd_alloc(&p, (size_t)ex->size, 2 * sizeof *m->slice, "exchange"));
     m->slice = p;
-    MND_TRY(mnd_alloc(&p, (size_t)ex->size, sizeof *m->bytes, "exchange"));
-    m->bytes = p;
+    MND_NEW(m->bytes, ex->size, "exchange");
     if (values == 0) return MND_OK;
-    MND_TRY(mnd_alloc(&p, values, sizeof *m->value, "measures of the gradient"));
-    m->value = p;
-    MND_TRY(mnd_alloc(&p, values, sizeof *m->ordered, "measures of the gradient"));
-    m->ordered = p;
-    MND_TRY(mnd_alloc(&p, ex->count, sizeof *m->sum, "the summed gradient"));
-    m->sum = p;
+    MND_NEW(m->value, values, "measures of the gradient");
+    MND_NEW(m->ordered, values, "measures of the gradient");
+    MND_NEW(m->sum, ex->count, "the summed gradient");
 cleanup:
     return status;
 }
@@ -150,22 +146,31 @@ cleanup:
 
 /* ------------------------------------------------------------------- sum and update a slice */
 
-/* Sums a whole slice first, since its measures are wanted before it is updated. */
-static mnd_status sum_then_update(mnd_exchange *ex, const mnd_sum_plan *sum,
-                                  const float *const *source, size_t base,
-                                  const mnd_update *update) {
-    float *const to = ex->memory->sum;
-    for (size_t i = 0; i < ex->count; i += MND_SUM_BLOCK) {
-        const size_t n = ex->count - i < MND_SUM_BLOCK ? ex->count - i : MND_SUM_BLOCK;
-        memcpy(to + i, mnd_sum_block(sum, source, ex->first - base + i, n), n * sizeof *to);
+mnd_status mnd_exchange_update_reduced(mnd_exchange *ex, const mnd_tree_reduce *sum, int size,
+                                       const mnd_update *update) {
+    mnd_status status = MND_OK;
+    const double start = mnd_now();
+    for (int q = 0; q < size; q++) {
+        size_t first, count;
+        const float *part = mnd_tree_reduce_part(sum, q, &first, &count);
+        if (update->n_measure > 0) /* parts come together: the whole slice is measured first */
+            memcpy(ex->memory->sum + first, part, count * sizeof *part);
+        else if (count > 0)
+            update->apply(update->context, ex->first + first, count, ex->param + ex->first + first,
+                          part);
     }
-    return mnd_exchange_update(ex, update, to);
+    if (update->n_measure > 0) MND_TRY(mnd_exchange_update(ex, update, ex->memory->sum));
+    ex->times.update += mnd_now() - start;
+cleanup:
+    return status;
 }
 
 mnd_status mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum,
-                                   const float *const *source, size_t base,
-                                   const mnd_update *update) {
-    if (update->n_measure > 0) return sum_then_update(ex, sum, source, base, update);
+                                   const float *const *source, const mnd_update *update) {
+    if (update->n_measure > 0) { /* the whole slice is measured before it is updated */
+        mnd_sum_whole(sum, source, ex->first, ex->count, ex->memory->sum);
+        return mnd_exchange_update(ex, update, ex->memory->sum);
+    }
     /*
      * To look at the clock around every block would cost as much as a tenth of it. One block per
      * step stands for all, another one each time; one that was interrupted cannot stand for more
@@ -179,7 +184,7 @@ mnd_status mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum,
         const size_t at = ex->first + block * MND_SUM_BLOCK;
         const size_t left = ex->first + ex->count - at;
         const size_t n = left < MND_SUM_BLOCK ? left : MND_SUM_BLOCK;
-        const float *grad = mnd_sum_block(sum, source, at - base, n);
+        const float *grad = mnd_sum_block(sum, source, at, n);
         const bool timed = block == ex->memory->sample;
         const double start = timed ? mnd_now() : 0.0;
         update->apply(update->context, at, n, ex->param + at, grad);
@@ -201,15 +206,15 @@ mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *all) {
         if (ex->rank == 0) memcpy(all, ex->slot[s], ex->n_param * sizeof *all);
         return MND_OK;
     }
-    /* One after the other, since slices need not be in the order of ranks. */
-    memset(m->bytes, 0, (size_t)ex->size * sizeof *m->bytes);
+    /* In turns, so that rank 0 never holds more unexpected data than one message. */
     for (int r = 0; r < ex->size; r++) {
-        const size_t first = m->slice[2 * r];
-        m->bytes[r] = m->slice[2 * r + 1] * sizeof(float);
-        if (m->bytes[r] > 0)
-            MND_TRY(mnd_comm_gatherv(ex->comm, ex->slot[s] + first, m->bytes,
-                                     ex->rank == 0 ? all + first : NULL, 0));
-        m->bytes[r] = 0;
+        const size_t first = m->slice[2 * r], bytes = m->slice[2 * r + 1] * sizeof(float);
+        if (r == 0 && ex->rank == 0)
+            memcpy(all + first, ex->slot[s] + first, bytes);
+        else if (ex->rank == 0)
+            MND_TRY(mnd_comm_sendrecv(ex->comm, r, all, 0, r, all + first, bytes));
+        else if (ex->rank == r)
+            MND_TRY(mnd_comm_sendrecv(ex->comm, 0, ex->slot[s] + first, bytes, 0, ex->slot[s], 0));
     }
 cleanup:
     return status;

@@ -9,7 +9,6 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
@@ -77,32 +76,35 @@ uint32_t mnd_node_barrier(mnd_node *node, uint32_t flags) {
 /* Processes without a CPU of their own must not spin: the one that they wait for may want it. */
 static mnd_status find_crowded(mnd_node *node) {
     mnd_status status = MND_OK;
-    cpu_set_t mine, *all = NULL;
+    cpu_set_t mine, *all;
     CPU_ZERO(&mine);
-    const bool known = sched_getaffinity(0, sizeof mine, &mine) == 0;
-    all = calloc((size_t)node->size, sizeof *all);
-    status = all != NULL ? MND_OK : mnd_fail(MND_NO_MEMORY, "exchange: no memory");
-    MND_TRY(mnd_comm_agree(node->comm, status, NULL));
+    (void)sched_getaffinity(0, sizeof mine, &mine); /* none: not known */
+    MND_NEW_AGREED(node->comm, all, node->size, "exchange");
     MND_TRY(mnd_comm_allgather(node->comm, &mine, sizeof mine, all));
-    for (int r = 0; r < node->size; r++) CPU_OR(&mine, &mine, &all[r]);
+    /* From what all processes have, so that all decide the same. */
+    bool known = true;
+    for (int r = 0; r < node->size; r++) {
+        known = known && CPU_COUNT(&all[r]) > 0;
+        CPU_OR(&mine, &mine, &all[r]);
+    }
     node->crowded = known && CPU_COUNT(&mine) < node->size;
 cleanup:
-    free(all);
+    mnd_free(all);
     return status;
 }
 
 /* The processes of the node. Collective over `all`. */
 static mnd_status group(mnd_comm *all, mnd_node *node) {
-    mnd_status status = mnd_comm_split_node(all, &node->comm);
-    if (status == MND_OK) {
-        node->rank = mnd_comm_rank(node->comm);
-        node->size = mnd_comm_size(node->comm);
-        node->own = calloc((size_t)node->size, sizeof *node->own);
-        if (node->own == NULL) status = mnd_fail(MND_NO_MEMORY, "exchange: no memory");
-    }
-    status = mnd_comm_agree(all, status, NULL);
-    return status == MND_OK ? mnd_comm_agree(all, find_crowded(node), NULL) : status;
+    mnd_status status = MND_OK;
+    MND_TRY(mnd_comm_split_node(all, &node->comm));
+    node->rank = mnd_comm_rank(node->comm);
+    node->size = mnd_comm_size(node->comm);
+    MND_NEW_AGREED(all, node->own, node->size, "exchange");
+    MND_TRY(mnd_comm_agree(all, find_crowded(node), NULL));
+cleanup:
+    return status;
 }
+
 /*
  * A window larger than /dev/shm can be allocated, but the process dies by SIGBUS when it touches
  * the missing pages: so the free space is checked before.
@@ -133,8 +135,7 @@ static mnd_status make_window(mnd_node *node, size_t bytes) {
     MND_MPI(MPI_Win_get_attr(node->window, MPI_WIN_MODEL, &model, &found));
     if (!found || *model != MPI_WIN_UNIFIED)
         MND_FAIL(MND_UNSUPPORTED,
-                 "%s shares memory without the unified model: take --exchange "
-                 "tree",
+                 "%s shares memory without the unified model: take --exchange tree",
                  mnd_comm_library(node->comm));
     MND_MPI(MPI_Win_lock_all(MPI_MODE_NOCHECK, node->window));
     for (int r = 0; r < node->size; r++) {
@@ -190,13 +191,10 @@ cleanup:
 
 mnd_status mnd_node_open(mnd_comm *all, size_t common, size_t own, mnd_node **out) {
     mnd_status status = MND_OK;
-    mnd_node *node = calloc(1, sizeof *node);
+    mnd_node *node;
     *out = NULL;
-    if (node != NULL)
-        node->window = MPI_WIN_NULL;
-    else
-        status = mnd_fail(MND_NO_MEMORY, "exchange: no memory");
-    MND_TRY(mnd_comm_agree(all, status, NULL));
+    MND_NEW_AGREED(all, node, 1, "exchange");
+    node->window = MPI_WIN_NULL;
     MND_TRY(group(all, node));
     MND_TRY(allocate(all, node, common, own));
     *out = node;
@@ -215,9 +213,9 @@ void mnd_node_close(mnd_node **out) {
         (void)MPI_Win_unlock_all(node->window);
         (void)MPI_Win_free(&node->window);
     }
-    free(node->own);
+    mnd_free(node->own);
     mnd_comm_finish(&node->comm);
-    free(node);
+    mnd_free(node);
 }
 
 mnd_comm *mnd_node_comm(const mnd_node *node) { return node->comm; }

@@ -1,6 +1,6 @@
 #include "tree_sum.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
@@ -10,15 +10,11 @@ mnd_status mnd_sum_plan_make(int n, const int *subtree, mnd_sum_plan *out) {
     mnd_status status = MND_OK;
     mnd_tree_add *add = NULL;
     int *where = NULL, *idle = NULL;
-    void *temp = NULL;
     *out = (mnd_sum_plan){.n_source = n};
-    const size_t count = (size_t)n;
-    add = malloc(count * sizeof *add);
-    where = malloc(count * sizeof *where);
-    idle = malloc(count * sizeof *idle);
-    out->op = malloc(count * sizeof *out->op);
-    if (add == NULL || where == NULL || idle == NULL || out->op == NULL)
-        MND_FAIL(MND_NO_MEMORY, "gradient sum: no memory for %d subtrees", n);
+    MND_NEW(add, n, "gradient sum");
+    MND_NEW(where, n, "gradient sum");
+    MND_NEW(idle, n, "gradient sum");
+    MND_NEW(out->op, n, "gradient sum");
     mnd_tree_schedule(n, subtree, add);
     int n_idle = 0;
     for (int i = 0; i < n; i++) where[i] = i;
@@ -37,18 +33,17 @@ mnd_status mnd_sum_plan_make(int n, const int *subtree, mnd_sum_plan *out) {
         out->op[i] = (mnd_sum_op){.a = a, .b = b, .to = to};
         where[add[i].into] = -1 - to;
     }
-    MND_TRY(mnd_alloc(&temp, (size_t)out->n_temp * MND_SUM_BLOCK, sizeof(float), "gradient sum"));
-    out->temp = temp;
+    MND_NEW(out->temp, out->n_temp * MND_SUM_BLOCK, "gradient sum");
 cleanup:
-    free(add);
-    free(where);
-    free(idle);
+    mnd_free(add);
+    mnd_free(where);
+    mnd_free(idle);
     if (status != MND_OK) mnd_sum_plan_free(out);
     return status;
 }
 
 void mnd_sum_plan_free(mnd_sum_plan *plan) {
-    free(plan->op);
+    mnd_free(plan->op);
     mnd_free(plan->temp);
     *plan = (mnd_sum_plan){0};
 }
@@ -86,4 +81,12 @@ const float *mnd_sum_block(const mnd_sum_plan *plan, const float *const *source,
         result = to;
     }
     return result;
+}
+
+void mnd_sum_whole(const mnd_sum_plan *plan, const float *const *source, size_t offset,
+                   size_t count, float *to) {
+    for (size_t i = 0, n; i < count; i += n) {
+        n = count - i < MND_SUM_BLOCK ? count - i : MND_SUM_BLOCK;
+        memcpy(to + i, mnd_sum_block(plan, source, offset + i, n), n * sizeof *to);
+    }
 }

@@ -38,5 +38,8 @@ void mnd_sum_plan_free(mnd_sum_plan *plan);
  */
 const float *mnd_sum_block(const mnd_sum_plan *plan, const float *const *source, size_t offset,
                            size_t count);
+/* The same for any count, into `to`. */
+void mnd_sum_whole(const mnd_sum_plan *plan, const float *const *source, size_t offset,
+                   size_t count, float *to);
 
 #endif

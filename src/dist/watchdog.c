@@ -87,8 +87,7 @@ void mnd_watchdog_phase(mnd_watchdog *dog, mnd_phase phase, int64_t step) {
     atomic_store_explicit(&dog->phase, (int)phase, memory_order_relaxed);
 }
 
-/* ------------------------------------------------------------------------------------- addresses
- */
+/* ------------------------------------------------------------------------------------ addresses */
 
 static mnd_status describe(mnd_watchdog *dog, peer *me) {
     mnd_status status = MND_OK;
@@ -156,8 +155,7 @@ static void receive_all(mnd_watchdog *dog) {
     }
 }
 
-/* --------------------------------------------------------------------------------------- judging
- */
+/* -------------------------------------------------------------------------------------- judging */
 
 static double silence(const mnd_watchdog *dog, int r, double now) {
     return now - dog->seen[r].heard;
@@ -326,39 +324,26 @@ static void *watch(void *context) {
     return NULL;
 }
 
-/* ----------------------------------------------------------------------------------------- start
- */
+/* ---------------------------------------------------------------------------------------- start */
 
 mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out) {
     mnd_status status = MND_OK;
     mnd_watchdog *dog = NULL;
-    void *p = NULL;
     peer me = {.port = 0};
     *out = NULL;
     if (timeout <= 0.0 || mnd_comm_size(comm) == 1) return MND_OK;
-    const size_t size = (size_t)mnd_comm_size(comm);
-    status = mnd_alloc(&p, 1, sizeof *dog, "the watchdog");
-    if (status == MND_OK) {
-        dog = p;
-        dog->comm = comm;
-        dog->rank = mnd_comm_rank(comm);
-        dog->size = (int)size;
-        dog->socket = -1;
-        dog->wake = -1;
-        dog->timeout = timeout;
-        dog->interval = timeout / 10.0 < 1.0 ? timeout / 10.0 : 1.0;
-        mnd_watchdog_phase(dog, MND_PHASE_SETUP, 0);
-        status = mnd_alloc(&p, size, sizeof *dog->peer, "the watchdog");
-    }
-    if (status == MND_OK) {
-        dog->peer = p;
-        status = mnd_alloc(&p, size, sizeof *dog->seen, "the watchdog");
-    }
-    if (status == MND_OK) {
-        dog->seen = p;
-        status = describe(dog, &me);
-    }
-    MND_TRY(mnd_comm_agree(comm, status, NULL));
+    MND_NEW_AGREED(comm, dog, 1, "the watchdog");
+    dog->comm = comm;
+    dog->rank = mnd_comm_rank(comm);
+    dog->size = mnd_comm_size(comm);
+    dog->socket = -1;
+    dog->wake = -1;
+    dog->timeout = timeout;
+    dog->interval = timeout / 10.0 < 1.0 ? timeout / 10.0 : 1.0;
+    mnd_watchdog_phase(dog, MND_PHASE_SETUP, 0);
+    MND_NEW_AGREED(comm, dog->peer, dog->size, "the watchdog");
+    MND_NEW_AGREED(comm, dog->seen, dog->size, "the watchdog");
+    MND_TRY(mnd_comm_agree(comm, describe(dog, &me), NULL));
     MND_TRY(mnd_comm_allgather(comm, &me, sizeof me, dog->peer));
     /* Any number that two runs on the same hosts will not share. */
     dog->token = (uint64_t)dog->peer[0].pid << 32 ^ (uint64_t)dog->peer[0].port << 16 ^

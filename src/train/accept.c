@@ -45,8 +45,7 @@ static void add(table *t, const char *check, bool passed, const char *format, ..
     row->passed = passed;
 }
 
-/* ------------------------------------------------------------------------------ the known answer
- */
+/* ----------------------------------------------------------------------------- the known answer */
 
 /* Each host draws the digits into a file of its own, which the host's processes then share. */
 static mnd_status draw(mnd_comm *comm, mnd_comm *node, char *path, size_t size) {
@@ -114,8 +113,7 @@ cleanup:
     return status;
 }
 
-/* ----------------------------------------------------------------------------------- the exchange
- */
+/* --------------------------------------------------------------------------------- the exchange */
 
 enum { PARAMS = 100003 };
 
@@ -171,8 +169,7 @@ cleanup:
     return status;
 }
 
-/* ------------------------------------------------------------------------------------- efficiency
- */
+/* ----------------------------------------------------------------------------------- efficiency */
 
 enum { BLOCKS = 7, STEPS = 10, ROWS = 64 };
 

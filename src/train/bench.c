@@ -177,60 +177,49 @@ static mnd_loader_plan plan_loader(const bench *b, const scaling *s) {
 /* This process' shards for every row it takes part in. */
 static mnd_status load(bench *b) {
     mnd_status status = MND_OK;
-    void *p = NULL, *q = NULL;
+    uint8_t *image = NULL, *label = NULL;
     const size_t pixels = mnd_shape_size(&b->input);
     if (b->data == NULL) {
-        MND_TRY(mnd_alloc(&p, DRAWN, pixels, "drawn digits"));
-        MND_TRY(mnd_alloc(&q, DRAWN, 1, "drawn digits"));
+        MND_NEW(image, DRAWN * pixels, "drawn digits");
+        MND_NEW(label, DRAWN, "drawn digits");
         for (int64_t i = 0; i < DRAWN; i++)
-            mnd_synth_digit(b->config->seed, MND_TRAIN, i, (uint8_t *)p + (size_t)i * pixels,
-                            (uint8_t *)q + i);
+            mnd_synth_digit(b->config->seed, MND_TRAIN, i, image + (size_t)i * pixels, label + i);
     }
     for (int i = 0; i < b->n_scaling; i++) {
         scaling *s = &b->scaling[i];
         if (s->who->comm == NULL) continue;
         const mnd_loader_plan plan = plan_loader(b, s);
-        if (p != NULL)
-            MND_TRY(mnd_loader_plan_for(&plan, &s->loader));
-        else
+        if (b->data != NULL) {
             MND_TRY(mnd_loader_open(&plan, b->data, &s->loader));
-        if (p != NULL) repeat(&s->loader, p, q);
+        } else {
+            MND_TRY(mnd_loader_plan_for(&plan, &s->loader));
+            repeat(&s->loader, image, label);
+        }
         mnd_loader_epoch(&s->loader, 1);
-        void *r = NULL;
         if (b->rank != 0) continue;
-        MND_TRY(mnd_alloc(&r, (size_t)b->config->repeats * (size_t)s->who->ranks, sizeof *s->record,
-                          "the measurements"));
-        s->record = r;
+        MND_NEW(s->record, (size_t)b->config->repeats * (size_t)s->who->ranks, "the measurements");
     }
 cleanup:
-    mnd_free(p);
-    mnd_free(q);
+    mnd_free(image);
+    mnd_free(label);
     return status;
 }
 
 /* Rank 0: room for what will be handed out. */
 static mnd_status make_room(bench *b) {
     mnd_status status = MND_OK;
-    void *p = NULL;
     mnd_bench *out = b->out;
-    MND_TRY(mnd_alloc(&p, (size_t)b->size, sizeof *b->host, "host names"));
-    b->host = p;
-    MND_TRY(mnd_alloc(&p, MND_LOGICAL_RANKS, sizeof *b->loss, "losses"));
-    b->loss = p;
-    MND_TRY(mnd_alloc(&p, MND_LOGICAL_RANKS, sizeof *b->correct, "answers"));
-    b->correct = p;
+    MND_NEW(b->host, b->size, "host names");
+    MND_NEW(b->loss, MND_LOGICAL_RANKS, "losses");
+    MND_NEW(b->correct, MND_LOGICAL_RANKS, "answers");
     if (b->rank != 0) return MND_OK;
-    MND_TRY(mnd_alloc(&p, 2 * (size_t)b->n_group, sizeof *out->row, "the measurements"));
-    out->row = p;
-    MND_TRY(mnd_alloc(&p, (size_t)(b->n_group * SIZES * WAYS), sizeof *out->message,
-                      "the measurements"));
-    out->message = p;
+    MND_NEW(out->row, 2 * (size_t)b->n_group, "the measurements");
+    MND_NEW(out->message, b->n_group * SIZES * WAYS, "the measurements");
 cleanup:
     return status;
 }
 
-/* -------------------------------------------------------------------------------------- training
- */
+/* ------------------------------------------------------------------------------------- training */
 
 static mnd_status take_steps(bench *b, scaling *s, mnd_step *st, int first, int n) {
     const int64_t whole = b->images / s->batch; /* steps of an epoch with a full batch */
@@ -298,9 +287,8 @@ cleanup:
 
 static mnd_status take_turns(bench *b) {
     mnd_status status = MND_OK;
-    void *all = NULL;
-    status = mnd_alloc(&all, (size_t)b->size, sizeof(record), "the measurements");
-    MND_TRY(mnd_comm_agree(b->comm, status, NULL));
+    record *all;
+    MND_NEW_AGREED(b->comm, all, b->size, "the measurements");
     for (int t = 0; t < b->config->repeats; t++)
         for (int k = 0; k < b->n_scaling; k++) {
             /* There and back, so that none always comes after the same other one. */
@@ -321,8 +309,7 @@ cleanup:
     return status;
 }
 
-/* ----------------------------------------------------------------------------------- the exchange
- */
+/* --------------------------------------------------------------------------------- the exchange */
 
 typedef struct side {
     const char *way;
@@ -367,7 +354,6 @@ static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, in
     *n_side = 0;
     for (int i = 0; i < WAYS; i++) {
         side *s = &sides[*n_side];
-        void *p = NULL;
         const mnd_exchange_options wanted = {.name = way[i], .logical = g->ranks, .n_param = n};
         *s = (side){.way = way[i]};
         status = mnd_exchange_create(g->comm, &wanted, &s->exchange);
@@ -379,10 +365,8 @@ static mnd_status open_sides(bench *b, const group *g, size_t n, side *sides, in
         MND_TRY(status);
         s->sum = mnd_exchange_param(s->exchange);
         ++*n_side;
-        status = mnd_alloc(&p, (size_t)(b->config->repeats * b->config->messages),
-                           sizeof *s->seconds, "the measurements");
-        s->seconds = p;
-        MND_TRY(mnd_comm_agree(g->comm, status, NULL));
+        MND_NEW_AGREED(g->comm, s->seconds, b->config->repeats * b->config->messages,
+                       "the measurements");
     }
 cleanup:
     return status;
@@ -400,11 +384,9 @@ static mnd_status measure_size(bench *b, const group *g, size_t n) {
     mnd_status status = MND_OK;
     side sides[WAYS] = {0};
     int n_side = 0;
-    void *p = NULL;
+    float *mine;
     const int repeats = b->config->repeats, messages = b->config->messages;
-    status = mnd_alloc(&p, n, sizeof(float), "the exchange");
-    MND_TRY(mnd_comm_agree(g->comm, status, NULL));
-    float *mine = p;
+    MND_NEW_AGREED(g->comm, mine, n, "the exchange");
     for (size_t i = 0; i < n; i++) mine[i] = value_of(b->rank, i);
     MND_TRY(open_sides(b, g, n, sides, &n_side));
     for (int t = -1; t < repeats; t++) /* the first turn warms up */
@@ -428,7 +410,7 @@ static mnd_status measure_size(bench *b, const group *g, size_t n) {
     }
 cleanup:
     close_sides(sides, n_side);
-    mnd_free(p);
+    mnd_free(mine);
     return status;
 }
 
@@ -445,8 +427,7 @@ cleanup:
     return status;
 }
 
-/* ------------------------------------------------------------------------------------ the results
- */
+/* ---------------------------------------------------------------------------------- the results */
 
 static double rate_of(const bench *b, const scaling *s, int t) {
     double longest = 0.0;
@@ -477,12 +458,9 @@ static void split_time(const bench *b, const scaling *s, const double *sorted, m
 static mnd_status summarise(const bench *b, const scaling *s, mnd_bench_row *row) {
     mnd_status status = MND_OK;
     const int repeats = b->config->repeats, ranks = s->who->ranks;
-    void *p = NULL;
-    MND_TRY(mnd_alloc(&p, (size_t)repeats, sizeof(double), "the results"));
-    row->rate = p;
-    p = NULL;
-    MND_TRY(mnd_alloc(&p, (size_t)repeats, sizeof(double), "the results"));
-    double *value = p;
+    double *value = NULL;
+    MND_NEW(row->rate, repeats, "the results");
+    MND_NEW(value, repeats, "the results");
     row->weak = s->weak;
     row->ranks = ranks;
     row->nodes = mnd_comm_nodes(s->who->comm);
@@ -507,7 +485,7 @@ static mnd_status summarise(const bench *b, const scaling *s, mnd_bench_row *row
     }
     memcpy(row->host, b->host[row->slowest], sizeof row->host);
 cleanup:
-    mnd_free(p);
+    mnd_free(value);
     return status;
 }
 

@@ -67,10 +67,9 @@ mnd_status mnd_bench_terms(const char *way, int ranks, int nodes, double *a, dou
 static mnd_status fit_way(const mnd_bench *b, const char *way, int ranks, int upto,
                           mnd_bench_line *out) {
     mnd_status status = MND_OK;
-    void *p = NULL;
+    mnd_bench_point *point;
     int n = 0;
-    MND_TRY(mnd_alloc(&p, (size_t)b->n_message, sizeof(mnd_bench_point), "the fit"));
-    mnd_bench_point *point = p;
+    MND_NEW(point, b->n_message, "the fit");
     for (int i = 0; i < b->n_message; i++) {
         const mnd_bench_message *m = &b->message[i];
         if (strcmp(m->way, way) != 0 || m->ranks > upto || (ranks > 0 && m->ranks != ranks))
@@ -81,7 +80,7 @@ static mnd_status fit_way(const mnd_bench *b, const char *way, int ranks, int up
     }
     *out = mnd_bench_fit_line(n, point);
 cleanup:
-    mnd_free(p);
+    mnd_free(point);
     return status;
 }
 
@@ -93,10 +92,8 @@ static bool known_fit(const mnd_bench *b, const char *way, int ranks) {
 
 static mnd_status fit_messages(mnd_bench *b) {
     mnd_status status = MND_OK;
-    void *p = NULL;
-    MND_TRY(mnd_alloc(&p, 2 * (size_t)b->n_message, sizeof *b->fit, "the fits"));
     mnd_free(b->fit);
-    b->fit = p;
+    MND_NEW(b->fit, 2 * b->n_message, "the fits");
     b->n_fit = 0;
     for (int all = 0; all < 2; all++)
         for (int i = 0; i < b->n_message; i++) {
@@ -141,10 +138,9 @@ static mnd_status shared_part(const mnd_bench *b, const char *way, const mnd_ben
 static mnd_status fit_work(const mnd_bench *b, const char *way, const mnd_bench_line *message,
                            int upto, mnd_bench_line *out) {
     mnd_status status = MND_OK;
-    void *p = NULL;
+    mnd_bench_point *point;
     int n = 0;
-    MND_TRY(mnd_alloc(&p, (size_t)b->n_row, sizeof(mnd_bench_point), "the fit"));
-    mnd_bench_point *point = p;
+    MND_NEW(point, b->n_row, "the fit");
     for (int i = 0; i < b->n_row; i++) {
         const mnd_bench_row *r = &b->row[i];
         if (r->ranks < 2 || r->ranks > upto || strcmp(r->exchange, way) != 0) continue;
@@ -156,7 +152,7 @@ static mnd_status fit_work(const mnd_bench *b, const char *way, const mnd_bench_
     }
     *out = mnd_bench_fit_line(n, point);
 cleanup:
-    mnd_free(p);
+    mnd_free(point);
     return status;
 }
 
@@ -198,11 +194,9 @@ cleanup:
 mnd_status mnd_bench_predict(mnd_bench *b) {
     enum { DOUBLINGS = 4 };
     mnd_status status = MND_OK;
-    void *p = NULL;
     MND_TRY(fit_messages(b));
-    MND_TRY(mnd_alloc(&p, 2 * (DOUBLINGS + 1), sizeof *b->prediction, "the predictions"));
     mnd_free(b->prediction);
-    b->prediction = p;
+    MND_NEW(b->prediction, 2 * (DOUBLINGS + 1), "the predictions");
     b->n_prediction = 0;
     MND_TRY(predict(b, b->ranks, b->ranks - 1));
     for (int k = 1; k <= DOUBLINGS && b->ranks <= (1 << 20); k++)

@@ -17,8 +17,7 @@
 #include "mnist_dist/model.h"
 #include "mnist_dist/timer.h"
 
-/* --------------------------------------------------------------------------------------- examine
- */
+/* -------------------------------------------------------------------------------------- examine */
 
 /* The first whole line of a file that begins with `key`, after the key; false without one. */
 static bool file_line(const char *path, const char *key, char *out, size_t size) {
@@ -179,8 +178,7 @@ void mnd_doctor_examine(mnd_comm *comm, const mnd_doctor_request *q, bool quick,
     if (q->checkpoint_dir != NULL && mnd_comm_rank(comm) == 0) examine_folder(q, f);
 }
 
-/* ----------------------------------------------------------------------------------------- judge
- */
+/* ---------------------------------------------------------------------------------------- judge */
 
 typedef struct report {
     mnd_finding *finding;
@@ -432,17 +430,15 @@ int mnd_doctor_judge(const mnd_facts *facts, int n, const mnd_doctor_request *q,
 mnd_status mnd_doctor(mnd_comm *comm, const mnd_doctor_request *request, bool quick,
                       mnd_finding finding[MND_MAX_FINDINGS], int *n_finding) {
     mnd_status status = MND_OK;
-    void *p = NULL;
-    mnd_facts mine;
+    mnd_facts mine, *all;
     *n_finding = 0;
     const int size = mnd_comm_size(comm);
     mnd_doctor_examine(comm, request, quick, &mine);
-    status = mnd_alloc(&p, (size_t)size, sizeof mine, "the doctor");
-    MND_TRY(mnd_comm_agree(comm, status, NULL));
-    MND_TRY(mnd_comm_allgather(comm, &mine, sizeof mine, p));
-    *n_finding = mnd_doctor_judge(p, size, request, quick, finding);
+    MND_NEW_AGREED(comm, all, size, "the doctor");
+    MND_TRY(mnd_comm_allgather(comm, &mine, sizeof mine, all));
+    *n_finding = mnd_doctor_judge(all, size, request, quick, finding);
 cleanup:
-    mnd_free(p);
+    mnd_free(all);
     return status;
 }
 

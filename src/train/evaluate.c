@@ -28,12 +28,10 @@ struct mnd_evaluator {
 mnd_status mnd_evaluator_create(mnd_comm *comm, mnd_dataset *data, mnd_split split,
                                 mnd_evaluator **out) {
     mnd_status status = MND_OK;
-    void *p = NULL;
-    mnd_evaluator *e = NULL;
+    mnd_evaluator *e;
     const mnd_dataset_info *info = mnd_dataset_about(data);
     *out = NULL;
-    MND_TRY(mnd_alloc(&p, 1, sizeof *e, "the evaluator"));
-    e = p;
+    MND_NEW(e, 1, "the evaluator");
     const int64_t rank = mnd_comm_rank(comm), size = mnd_comm_size(comm);
     e->comm = comm;
     e->count = info->count[split];
@@ -46,22 +44,16 @@ mnd_status mnd_evaluator_create(mnd_comm *comm, mnd_dataset *data, mnd_split spl
     const int64_t end =
         e->last * MND_EVALUATE_CHUNK < e->count ? e->last * MND_EVALUATE_CHUNK : e->count;
     const int64_t rows = end > row ? end - row : 0;
-    MND_TRY(mnd_alloc(&p, (size_t)rows, e->pixels, "images to evaluate"));
-    e->image = p;
-    MND_TRY(mnd_alloc(&p, (size_t)rows, 1, "labels to evaluate"));
-    e->label = p;
-    MND_TRY(mnd_alloc(&p, (size_t)e->chunks, sizeof *e->result, "the evaluator"));
-    e->result = p;
-    MND_TRY(mnd_alloc(&p, (size_t)(e->last - e->first), sizeof *e->own, "the evaluator"));
-    e->own = p;
-    MND_TRY(mnd_alloc(&p, (size_t)size, sizeof *e->bytes, "the evaluator"));
-    e->bytes = p;
+    MND_NEW(e->image, (size_t)rows * e->pixels, "images to evaluate");
+    MND_NEW(e->label, rows, "labels to evaluate");
+    MND_NEW(e->result, e->chunks, "the evaluator");
+    MND_NEW(e->own, e->last - e->first, "the evaluator");
+    MND_NEW(e->bytes, size, "the evaluator");
     for (int64_t r = 0; r < size; r++)
         e->bytes[r] =
             (size_t)(e->chunks * (r + 1) / size - e->chunks * r / size) * sizeof *e->result;
     const size_t classes = (size_t)info->classes;
-    MND_TRY(mnd_alloc(&p, classes * classes, sizeof *e->confusion, "the confusion matrix"));
-    e->confusion = p;
+    MND_NEW(e->confusion, classes * classes, "the confusion matrix");
     if (rows > 0) MND_TRY(mnd_dataset_read(data, split, row, rows, e->image, e->label));
     *out = e;
     e = NULL;

@@ -14,7 +14,6 @@ static int64_t most_rows(const mnd_loader_plan *p) {
 
 mnd_status mnd_loader_plan_for(const mnd_loader_plan *plan, mnd_loader *loader) {
     mnd_status status = MND_OK;
-    void *p = NULL;
     const int first = plan->first, end = plan->first + plan->n;
     loader->plan = *plan;
     loader->row = mnd_shard_first(plan->images, plan->logical, first);
@@ -23,20 +22,13 @@ mnd_status mnd_loader_plan_for(const mnd_loader_plan *plan, mnd_loader *loader) 
     loader->max_seg = plan->one_segment ? 1 : plan->n;
     const int n_subtree = plan->one_segment ? 1 : mnd_subtrees(plan->logical, first, end, NULL);
 
-    MND_TRY(mnd_alloc(&p, (size_t)loader->rows, plan->pixels, "this rank's shard of the images"));
-    loader->image = p;
-    MND_TRY(mnd_alloc(&p, (size_t)loader->rows, 1, "this rank's shard of the labels"));
-    loader->label = p;
-    MND_TRY(mnd_alloc(&p, (size_t)loader->rows, sizeof *loader->order, "the order of the samples"));
-    loader->order = p;
-    MND_TRY(mnd_alloc(&p, (size_t)plan->n + 1, sizeof *loader->start, "the batch"));
-    loader->start = p;
-    MND_TRY(mnd_alloc(&p, (size_t)n_subtree + 1, sizeof *loader->subtree, "the batch"));
-    loader->subtree = p;
-    MND_TRY(mnd_alloc(&p, (size_t)loader->max_rows, sizeof *loader->labels, "the batch"));
-    loader->labels = p;
-    MND_TRY(mnd_alloc(&p, (size_t)loader->max_rows, sizeof *loader->samples, "the batch"));
-    loader->samples = p;
+    MND_NEW(loader->image, (size_t)loader->rows * plan->pixels, "this rank's shard of the images");
+    MND_NEW(loader->label, loader->rows, "this rank's shard of the labels");
+    MND_NEW(loader->order, loader->rows, "the order of the samples");
+    MND_NEW(loader->start, (size_t)plan->n + 1, "the batch");
+    MND_NEW(loader->subtree, (size_t)n_subtree + 1, "the batch");
+    MND_NEW(loader->labels, loader->max_rows, "the batch");
+    MND_NEW(loader->samples, loader->max_rows, "the batch");
     if (plan->one_segment)
         loader->subtree[1] = 1;
     else

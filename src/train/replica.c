@@ -59,14 +59,14 @@ static mnd_status compare(const holdings *all, int size, int64_t step) {
 mnd_status mnd_replica_check(mnd_comm *comm, mnd_exchange *exchange, size_t n_param, int n_slot,
                              int64_t step) {
     mnd_status status = MND_OK;
-    void *p = NULL;
+    holdings *all = NULL;
     const int size = mnd_comm_size(comm);
     if (size == 1) return MND_OK;
     holdings mine;
     memset(&mine, 0, sizeof mine);
     snprintf(mine.host, sizeof mine.host, "%s", mnd_comm_host(comm));
-    status = mnd_alloc(&p, (size_t)size, sizeof mine, "the replica check");
-    if (status == MND_OK && mnd_exchange_writes_param(exchange)) {
+    MND_NEW_AGREED(comm, all, size, "the replica check");
+    if (mnd_exchange_writes_param(exchange)) {
         mine.piece[0].count = n_param;
         status = mnd_sha256_buffer(mnd_exchange_param(exchange), n_param * sizeof(float),
                                    mine.piece[0].sha256);
@@ -81,9 +81,9 @@ mnd_status mnd_replica_check(mnd_comm *comm, mnd_exchange *exchange, size_t n_pa
                                    k->sha256);
     }
     MND_TRY(mnd_comm_agree(comm, status, NULL));
-    MND_TRY(mnd_comm_allgather(comm, &mine, sizeof mine, p));
-    MND_TRY(mnd_comm_agree(comm, compare(p, size, step), NULL));
+    MND_TRY(mnd_comm_allgather(comm, &mine, sizeof mine, all));
+    MND_TRY(mnd_comm_agree(comm, compare(all, size, step), NULL));
 cleanup:
-    mnd_free(p);
+    mnd_free(all);
     return status;
 }

@@ -111,14 +111,13 @@ void mnd_run_report_progress(const mnd_run *r, double begin, int64_t first_step)
 /* The mean over all processes. Collective. */
 static mnd_status mean_time(mnd_run *r, mnd_time_split *time) {
     mnd_status status = MND_OK;
-    void *all = NULL;
+    mnd_time_split *all;
     const mnd_time_split mine = *time;
-    status = mnd_alloc(&all, (size_t)r->size, sizeof mine, "times");
-    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_NEW_AGREED(r->comm, all, r->size, "times");
     MND_TRY(mnd_comm_allgather(r->comm, &mine, sizeof mine, all));
     *time = (mnd_time_split){0};
     for (int q = 0; q < r->size; q++) {
-        const mnd_time_split *t = (const mnd_time_split *)all + q;
+        const mnd_time_split *t = &all[q];
         time->data += t->data / r->size;
         time->compute += t->compute / r->size;
         time->exchange += t->exchange / r->size;

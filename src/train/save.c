@@ -40,16 +40,13 @@ static mnd_status describe(mnd_run *r) {
     const mnd_optimizer_ops *ops = c->optimizer.ops;
     const size_t n = mnd_model_n_param(r->model);
     mnd_checkpoint *k = &r->saved;
-    void *p = NULL;
     MND_TRY(mnd_snapshot_describe(r->model, &r->input, r->info.classes,
                                   mnd_exchange_param(r->exchange), k));
     k->n_slot = ops->n_slot;
-    MND_TRY(mnd_alloc(&p, (size_t)k->n_slot, sizeof *k->slot, "the checkpoint"));
-    k->slot = p;
+    MND_NEW(k->slot, k->n_slot, "the checkpoint");
     for (int s = 0; s < k->n_slot; s++) {
-        MND_TRY(mnd_alloc(&p, n, sizeof(float), "the checkpoint's optimizer state"));
-        r->slot_all[s] = p;
-        k->slot[s] = (mnd_ckpt_array){.ndim = 1, .dim = {(int64_t)n}, .data = p};
+        MND_NEW(r->slot_all[s], n, "the checkpoint's optimizer state");
+        k->slot[s] = (mnd_ckpt_array){.ndim = 1, .dim = {(int64_t)n}, .data = r->slot_all[s]};
         snprintf(k->slot[s].name, sizeof k->slot[s].name, "%s", ops->slot_name[s]);
     }
     snprintf(k->blas, sizeof k->blas, "%s", mnd_arithmetic(c->plain));

@@ -76,28 +76,18 @@ static mnd_status divide(mnd_run *r, const mnd_checkpoint *ckpt) {
 
 static mnd_status allocate(mnd_run *r) {
     mnd_status status = MND_OK;
-    void *p = NULL;
-    const size_t n = (size_t)r->n_logical, v = (size_t)r->logical;
-    MND_TRY(mnd_alloc(&p, n, sizeof *r->loss_sum, "sums"));
-    r->loss_sum = p;
-    MND_TRY(mnd_alloc(&p, n, sizeof *r->step_loss, "sums"));
-    r->step_loss = p;
-    MND_TRY(mnd_alloc(&p, n, sizeof *r->correct, "sums"));
-    r->correct = p;
-    MND_TRY(mnd_alloc(&p, n, sizeof *r->step_correct, "sums"));
-    r->step_correct = p;
-    MND_TRY(mnd_alloc(&p, v, sizeof *r->loss_all, "sums"));
-    r->loss_all = p;
-    MND_TRY(mnd_alloc(&p, v, sizeof *r->correct_all, "sums"));
-    r->correct_all = p;
-    MND_TRY(mnd_alloc(&p, (size_t)r->size, sizeof *r->logical_bytes, "sums"));
-    r->logical_bytes = p;
+    MND_NEW(r->loss_sum, r->n_logical, "sums");
+    MND_NEW(r->step_loss, r->n_logical, "sums");
+    MND_NEW(r->correct, r->n_logical, "sums");
+    MND_NEW(r->step_correct, r->n_logical, "sums");
+    MND_NEW(r->loss_all, r->logical, "sums");
+    MND_NEW(r->correct_all, r->logical, "sums");
+    MND_NEW(r->logical_bytes, r->size, "sums");
     for (int q = 0; q < r->size; q++)
         r->logical_bytes[q] = 8 * (size_t)(mnd_logical_first(r->logical, r->size, q + 1) -
                                            mnd_logical_first(r->logical, r->size, q));
     r->history_room = r->config->epochs > r->epoch ? r->config->epochs : r->epoch;
-    MND_TRY(mnd_alloc(&p, (size_t)r->history_room + 1, sizeof *r->history, "the history"));
-    r->history = p;
+    MND_NEW(r->history, (size_t)r->history_room + 1, "the history");
 cleanup:
     return status;
 }

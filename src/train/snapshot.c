@@ -13,12 +13,9 @@ static void group_name(const mnd_array_info *info, char out[MND_CKPT_NAME]) {
 
 mnd_status mnd_snapshot_describe(const mnd_model *model, const mnd_shape *input, int classes,
                                  float *param, mnd_checkpoint *ckpt) {
-    void *p = NULL;
+    mnd_status status = MND_OK;
     ckpt->n_array = mnd_model_n_array(model);
-    mnd_status status =
-        mnd_alloc(&p, (size_t)ckpt->n_array, sizeof *ckpt->array, "the checkpoint's arrays");
-    if (status != MND_OK) return status;
-    ckpt->array = p;
+    MND_NEW(ckpt->array, ckpt->n_array, "the checkpoint's arrays");
     snprintf(ckpt->spec, sizeof ckpt->spec, "%s", mnd_model_text(model));
     for (int i = 0; i < 3; i++) ckpt->input[i] = input->dim[i];
     ckpt->classes = classes;
@@ -31,7 +28,8 @@ mnd_status mnd_snapshot_describe(const mnd_model *model, const mnd_shape *input,
         memcpy(a->dim, info.dim, sizeof a->dim);
         a->data = param + info.offset;
     }
-    return MND_OK;
+cleanup:
+    return status;
 }
 
 mnd_status mnd_snapshot_load(const mnd_model *model, const mnd_checkpoint *ckpt, float *param) {
@@ -82,22 +80,20 @@ mnd_status mnd_model_from_checkpoint(const mnd_checkpoint *ckpt, int max_rows, i
                                      bool plain, mnd_model **out, float **param) {
     mnd_status status = MND_OK;
     mnd_model *model = NULL;
-    void *p = NULL;
     *out = NULL;
     *param = NULL;
     const mnd_shape input = {.ndim = 3, .dim = {ckpt->input[0], ckpt->input[1], ckpt->input[2]}};
     const mnd_model_options options = {
         .max_rows = max_rows, .max_seg = 1, .threads = threads, .plain = plain};
     MND_TRY(mnd_model_create(ckpt->spec, &input, ckpt->classes, &options, &model));
-    MND_TRY(mnd_alloc(&p, mnd_model_n_param(model), sizeof(float), "the parameters"));
-    MND_TRY(mnd_snapshot_load(model, ckpt, p));
-    mnd_model_bind(model, p, NULL, 0);
+    MND_NEW(*param, mnd_model_n_param(model), "the parameters");
+    MND_TRY(mnd_snapshot_load(model, ckpt, *param));
+    mnd_model_bind(model, *param, NULL, 0);
     *out = model;
-    *param = p;
-    model = NULL;
-    p = NULL;
+    return MND_OK;
 cleanup:
-    mnd_free(p);
+    mnd_free(*param);
+    *param = NULL;
     mnd_model_destroy(&model);
     return status;
 }
