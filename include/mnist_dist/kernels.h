@@ -73,8 +73,8 @@ typedef struct mnd_convolution {
     float *dx, *dw, *dbias;
 } mnd_convolution;
 
-/* Largest kh * kw * c that convolution fused with pooling takes. */
-enum { MND_CONVPOOL_TAPS = 64 };
+/* Largest kh * kw * c that convolution fused with pooling takes, and least number of filters. */
+enum { MND_CONVPOOL_TAPS = 64, MND_CONVPOOL_FILTERS = 16 };
 
 typedef struct mnd_kernels {
     const char *name;
@@ -98,7 +98,7 @@ typedef struct mnd_kernels {
     /*
      * Convolution, relu and 2x2 max-pooling with stride 2 in one: y (rows, oh/2, ow/2, n) and arg
      * (the same shape; 0 to 3 row-major, the first largest). Without padding, stride 1, at most
-     * MND_CONVPOOL_TAPS taps.
+     * MND_CONVPOOL_TAPS taps, at least MND_CONVPOOL_FILTERS filters.
      */
     void (*convpool_forward)(const mnd_workers *workers, const mnd_convolution *p);
     /* dw and dbias += the sums over all rows, from x, arg, dy (as y), and, with relu, y. */

@@ -20,7 +20,7 @@ static mnd_status plan(mnd_layer *layer, const mnd_plan *p) {
     const mnd_status status = mnd_conv_read(layer, s);
     if (status != MND_OK) return status;
     if (s->stride != 1 || s->oh != s->h - s->kh + 1 || s->ow != s->w - s->kw + 1 || s->oh < 2 ||
-        s->ow < 2 || s->kh * s->kw * s->c > MND_CONVPOOL_TAPS)
+        s->ow < 2 || s->kh * s->kw * s->c > MND_CONVPOOL_TAPS || s->n < MND_CONVPOOL_FILTERS)
         return mnd_fail(MND_UNSUPPORTED, "this convolution is not fused with pooling");
     layer->out = (mnd_shape){.ndim = 3, .dim = {s->oh / 2, s->ow / 2, s->n}};
     mnd_layer_params(layer, 4, (const int64_t[]){s->kh, s->kw, s->c, s->n});

@@ -63,6 +63,23 @@ static inline double sum_bound(const sum *s) {
     return nu / (1.0 - nu) * s->size + FLT_MIN;
 }
 
+/* The kernels as AVX-512 compiles them, for CPUs without: wide_kernels.c. */
+#ifdef MND_WIDE_KERNELS
+extern const mnd_kernels mnd_kernels_wide;
+#endif
+
+/* Table i of those to test; NULL after the last. */
+static inline const mnd_kernels *table_at(int i) {
+    const mnd_kernels *const last = i > 0 ? mnd_kernels_at(i - 1) : NULL;
+#ifdef MND_WIDE_KERNELS
+    if (last == mnd_kernels_base() && __builtin_cpu_supports("avx2") &&
+        __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi"))
+        return &mnd_kernels_wide;
+#endif
+    (void)last;
+    return mnd_kernels_at(i);
+}
+
 /* A table of kernels with scratch memory for some threads. */
 typedef struct bench {
     const mnd_kernels *table;
@@ -115,12 +132,14 @@ static inline void check_sums(const bench *b, const char *what, size_t n, const 
     for (size_t i = 0; i < n; i++) check_sum(b, what, i, got[i], &want[i]);
 }
 
-/* Values in [-0.5, 0.5), of 16 about so many 0 or -0. They come in runs, as in pictures. */
+/* Values in [-0.5, 0.5), some so small that a product of two is +-0, and of 16 about so many 0 or
+   -0. They come in runs, as in pictures. */
 static inline void draw(mnd_rng *rng, int zero_of_16, size_t n, float *x) {
     for (size_t i = 0; i < n;) {
         const bool zero = (int)mnd_rng_below(rng, 16) < zero_of_16;
+        const float size = zero ? 0.0F : mnd_rng_below(rng, 4) == 0 ? 1e-30F : 1.0F;
         for (size_t left = 1 + mnd_rng_below(rng, 9); left > 0 && i < n; left--, i++)
-            x[i] = zero ? (i % 2 ? 0.0F : -0.0F) : mnd_rng_uniform(rng) - 0.5F;
+            x[i] = size * (mnd_rng_uniform(rng) - 0.5F);
     }
 }
 

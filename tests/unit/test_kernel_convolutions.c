@@ -20,11 +20,11 @@ static const shape plain[] = {
     {2, 12, 12, 48, 7, 2, 16, 2, false},
 };
 
-/* Without padding, stride 1, at most MND_CONVPOOL_TAPS taps. */
+/* Without padding, stride 1, at most MND_CONVPOOL_TAPS taps, at least MND_CONVPOOL_FILTERS. */
 static const shape pooled[] = {
     {3, 28, 28, 1, 3, 3, 28, 1, false}, {2, 28, 28, 1, 3, 3, 16, 1, false},
-    {0, 6, 6, 1, 3, 3, 16, 1, false},   {2, 7, 9, 2, 3, 3, 5, 1, false},
-    {2, 5, 4, 1, 2, 2, 1, 1, false},    {1, 4, 140, 1, 3, 3, 33, 1, false},
+    {0, 6, 6, 1, 3, 3, 16, 1, false},   {2, 7, 9, 2, 3, 3, 31, 1, false},
+    {2, 5, 4, 1, 2, 2, 17, 1, false},   {1, 4, 140, 1, 3, 3, 33, 1, false},
     {2, 12, 8, 4, 4, 4, 50, 1, false},  {2, 9, 12, 3, 5, 2, 66, 1, false},
 };
 
@@ -224,9 +224,9 @@ static void run(const bench *b, trial *t, entry e, bool with_bias, bool relu) {
 
 /* The entry by every table, on one thread and on three, over n results. */
 static void check(trial *t, entry e, size_t n, bool with_bias, bool relu) {
-    for (int i = 0; mnd_kernels_at(i) != NULL; i++)
+    for (int i = 0; table_at(i) != NULL; i++)
         for (int threads = 1; threads <= 3; threads += 2) {
-            const mnd_kernels *k = mnd_kernels_at(i);
+            const mnd_kernels *k = table_at(i);
             bench b;
             snprintf(b.name, sizeof b.name,
                      "%s, %d threads, %d images of %d x %d x %d, %d filters of %d x %d, stride %d",
@@ -276,6 +276,7 @@ static void convolutions_with_pooling(void **state) {
                 trial t;
                 open_trial(&t, &pooled[s], zeros[z], &rng);
                 assert_true(t.g.kh * t.g.kw * t.g.c <= MND_CONVPOOL_TAPS);
+                assert_true(t.g.n >= MND_CONVPOOL_FILTERS);
                 define_pool(&t, z % 2 == 0, relu);
                 check(&t, POOL, (size_t)t.rows * t.pooled, z % 2 == 0, relu);
                 float *const all = unpool(&t, relu);
@@ -291,8 +292,8 @@ static void nan_reaches_gradients(void **state) {
     (void)state;
     mnd_rng rng;
     mnd_rng_start(&rng, 6, MND_RNG_TEST, 0, 0);
-    for (int i = 0; mnd_kernels_at(i) != NULL; i++) {
-        const mnd_kernels *k = mnd_kernels_at(i);
+    for (int i = 0; table_at(i) != NULL; i++) {
+        const mnd_kernels *k = table_at(i);
         trial t;
         bench b = {.name = "nan"};
         open_trial(&t, &plain[1], 14, &rng);

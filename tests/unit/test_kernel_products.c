@@ -112,9 +112,9 @@ static void check_result(const trial *t, const bench *b) {
 static void check(trial *t) {
     const mnd_product *p = &t->p;
     define(t);
-    for (int i = 0; mnd_kernels_at(i) != NULL; i++)
+    for (int i = 0; table_at(i) != NULL; i++)
         for (int threads = 1; threads <= 3; threads += 2) {
-            const mnd_kernels *k = mnd_kernels_at(i);
+            const mnd_kernels *k = table_at(i);
             bench b;
             snprintf(b.name, sizeof b.name, "%s, %d threads, %d rows, %d inputs, %d outputs",
                      k->name, threads, t->rows, t->in, t->out);
@@ -191,8 +191,8 @@ static void nan_passes_relu(void **state) {
     mnd_rng rng;
     mnd_rng_start(&rng, 3, MND_RNG_TEST, 0, 0);
     for (int zero = 0; zero <= 14; zero += 14)
-        for (int i = 0; mnd_kernels_at(i) != NULL; i++) {
-            const mnd_kernels *k = mnd_kernels_at(i);
+        for (int i = 0; table_at(i) != NULL; i++) {
+            const mnd_kernels *k = table_at(i);
             trial t = {.rows = ROWS, .in = IN, .out = OUT};
             bench b = {.name = "nan"};
             open_trial(&t, zero, &rng);
