@@ -186,6 +186,29 @@ static mnd_status slowest(mnd_comm *comm, double *value, size_t n, double *out) 
     return status;
 }
 
+/* Seconds of a step: gradient, unless model is NULL, and exchange, unless that is. Collective. */
+static mnd_status time_steps(mnd_comm *comm, mnd_model *model, mnd_exchange *ex,
+                             const mnd_batch *batch, double *seconds) {
+    mnd_status status = MND_OK;
+    double loss;
+    int64_t correct;
+    uint32_t flags;
+    size_t stride;
+    MND_TRY(mnd_comm_barrier(comm));
+    const double begin = mnd_now();
+    for (int s = 0; s < STEPS; s++) {
+        if (model != NULL && ex != NULL) {
+            float *const grad = mnd_exchange_grad(ex, &stride);
+            mnd_model_bind(model, mnd_exchange_param(ex), grad, stride);
+        }
+        if (model != NULL) mnd_model_gradient(model, batch, &loss, &correct);
+        if (ex != NULL) MND_TRY(mnd_exchange_step(ex, &mnd_update_keep_sum, 0, &flags));
+    }
+    *seconds = (mnd_now() - begin) / STEPS;
+cleanup:
+    return status;
+}
+
 /*
  * mlp512 with 64 rows a process: whole steps, the gradient alone (all processes at once, so that
  * they share the memory as in a step), and the exchange alone, in turn.
@@ -194,9 +217,7 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
     mnd_status status = MND_OK;
     mnd_model *model = NULL;
     mnd_exchange *ex = NULL;
-    double whole[BLOCKS], compute[BLOCKS], exchange[BLOCKS], step, alone, sum, loss;
-    int64_t correct;
-    uint32_t flags;
+    double whole[BLOCKS], compute[BLOCKS], exchange[BLOCKS], step, alone, sum;
     size_t stride;
     const int start[2] = {0, ROWS}, subtree[2] = {0, 1};
     const mnd_segments seg = {.n_seg = 1, .start = start, .n_subtree = 1, .subtree = subtree};
@@ -218,23 +239,11 @@ static mnd_status efficiency(mnd_comm *comm, const mnd_accept_request *q, table 
     if (mnd_exchange_writes_param(ex)) mnd_model_initialize(model, MND_INIT_GLOROT, 1);
     MND_TRY(mnd_exchange_publish(ex));
     for (size_t i = 0; i < (size_t)ROWS * 784; i++) mnd_model_input(model)[i] = share(1, i) / 64.0F;
-    for (int b = -1; b < BLOCKS; b++) {
-        double time[4];
-        for (int what = 0; what < 3; what++) {
-            MND_TRY(mnd_comm_barrier(comm));
-            time[what] = mnd_now();
-            for (int s = 0; s < STEPS; s++) {
-                float *const grad = mnd_exchange_grad(ex, &stride);
-                mnd_model_bind(model, mnd_exchange_param(ex), grad, stride);
-                if (what != 2) mnd_model_gradient(model, &batch, &loss, &correct);
-                if (what != 1) MND_TRY(mnd_exchange_step(ex, &mnd_update_keep_sum, 0, &flags));
-            }
-            time[what] = (mnd_now() - time[what]) / STEPS;
-        }
-        if (b < 0) continue; /* the first round warms up */
-        whole[b] = time[0];
-        compute[b] = time[1];
-        exchange[b] = time[2];
+    for (int b = -1; b < BLOCKS; b++) { /* the first round warms up */
+        const int k = b < 0 ? 0 : b;
+        MND_TRY(time_steps(comm, model, ex, &batch, &whole[k]));
+        MND_TRY(time_steps(comm, model, NULL, &batch, &compute[k]));
+        MND_TRY(time_steps(comm, NULL, ex, &batch, &exchange[k]));
     }
     MND_TRY(slowest(comm, whole, BLOCKS, &step));
     MND_TRY(slowest(comm, compute, BLOCKS, &alone));

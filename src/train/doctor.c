@@ -183,50 +183,48 @@ void mnd_doctor_examine(mnd_comm *comm, const mnd_doctor_request *q, bool quick,
 typedef struct report {
     mnd_finding *finding;
     int n;
+    mnd_finding *last;
 } report;
 
-/* Text and mend are written by the caller into the finding that this returns. */
 static mnd_finding *add(report *r, mnd_severity severity, const char *check) {
-    mnd_finding *f = &r->finding[r->n];
+    r->last = &r->finding[r->n];
     if (r->n < MND_MAX_FINDINGS - 1) r->n++;
-    memset(f, 0, sizeof *f);
-    f->severity = severity;
-    snprintf(f->check, sizeof f->check, "%s", check);
-    return f;
+    *r->last = (mnd_finding){.severity = severity};
+    snprintf(r->last->check, sizeof r->last->check, "%s", check);
+    return r->last;
 }
 
+/* What was found, as printf writes it, and the command that mends the last finding. */
 #define SAY(field, ...) snprintf((field), sizeof(field), __VA_ARGS__)
+#define FOUND(severity, check, ...) SAY(add(r, severity, check)->text, __VA_ARGS__)
+#define MEND(...) SAY(r->last->mend, __VA_ARGS__)
 
 static void judge_launch(report *r, const mnd_facts *f, int n) {
     const bool batch = strcmp(f->launcher, "batch") == 0;
     if (f->meant > 1 && n == 1 && f->size == 1) {
-        mnd_finding *x = add(r, batch ? MND_WORRYING : MND_FATAL, "launch");
         if (strcmp(f->launcher, "slurm") == 0) {
-            SAY(x->text,
-                "srun started %d tasks, but each is a world of its own: they would all train "
-                "the same model and write over one another (MPI library: %s)",
-                f->meant, f->library);
-            SAY(x->mend,
-                "srun --mpi=pmix -n %d mnist_dist ... (Open MPI; with MPICH --mpi=pmi2); "
-                "'srun --mpi=list' shows what this Slurm can do",
-                f->meant);
+            FOUND(MND_FATAL, "launch",
+                  "srun started %d tasks, but each is a world of its own: they would all train "
+                  "the same model and write over one another (MPI library: %s)",
+                  f->meant, f->library);
+            MEND("srun --mpi=pmix -n %d mnist_dist ... (Open MPI; with MPICH --mpi=pmi2); "
+                 "'srun --mpi=list' shows what this Slurm can do",
+                 f->meant);
         } else if (batch) {
-            SAY(x->text,
-                "Slurm gave this job %d tasks, but the program runs once, without a launcher",
-                f->meant);
-            SAY(x->mend, "srun --mpi=pmix mnist_dist ...   or   mpirun mnist_dist ...");
+            FOUND(MND_WORRYING, "launch",
+                  "Slurm gave this job %d tasks, but the program runs once, without a launcher",
+                  f->meant);
+            MEND("srun --mpi=pmix mnist_dist ...   or   mpirun mnist_dist ...");
         } else {
-            SAY(x->text,
-                "%s started %d processes, but each is a world of its own: the program is "
-                "linked with another MPI (%s)",
-                f->launcher, f->meant, f->library);
-            SAY(x->mend,
-                "use the mpirun of the MPI it was built with: mpirun.openmpi or mpirun.mpich");
+            FOUND(MND_FATAL, "launch",
+                  "%s started %d processes, but each is a world of its own: the program is "
+                  "linked with another MPI (%s)",
+                  f->launcher, f->meant, f->library);
+            MEND("use the mpirun of the MPI it was built with: mpirun.openmpi or mpirun.mpich");
         }
         return;
     }
-    mnd_finding *x = add(r, MND_HEALTHY, "launch");
-    SAY(x->text, "%d process%s, MPI: %s", n, n == 1 ? "" : "es", f->library);
+    FOUND(MND_HEALTHY, "launch", "%d process%s, MPI: %s", n, n == 1 ? "" : "es", f->library);
 }
 
 static int count_cpus(const uint64_t *cpus) {
@@ -246,18 +244,15 @@ static void judge_cpus(report *r, const mnd_facts *facts, int n) {
                 count_cpus(facts[a].cpus) >= 2 * threads ||
                 count_cpus(facts[a].cpus) >= facts[a].online) /* not bound at all */
                 continue;
-            mnd_finding *x = add(r, MND_WORRYING, "binding");
-            SAY(x->text, "ranks %d and %d on host %s are bound to the same %d CPU%s", a, b,
-                facts[a].host, count_cpus(facts[a].cpus),
-                count_cpus(facts[a].cpus) == 1 ? "" : "s");
-            SAY(x->mend,
-                "mpirun --map-by slot:PE=%d --bind-to core ...   (or --bind-to none when there "
-                "are more processes than cores; srun --cpu-bind=cores)",
-                threads);
+            FOUND(MND_WORRYING, "binding",
+                  "ranks %d and %d on host %s are bound to the same %d CPU%s", a, b, facts[a].host,
+                  count_cpus(facts[a].cpus), count_cpus(facts[a].cpus) == 1 ? "" : "s");
+            MEND("mpirun --map-by slot:PE=%d --bind-to core ...   (or --bind-to none when there "
+                 "are more processes than cores; srun --cpu-bind=cores)",
+                 threads);
             return;
         }
-    mnd_finding *x = add(r, MND_HEALTHY, "binding");
-    SAY(x->text, "no two processes are bound to the same CPU");
+    FOUND(MND_HEALTHY, "binding", "no two processes are bound to the same CPU");
 }
 
 static void judge_threads(report *r, const mnd_facts *facts, int n) {
@@ -276,16 +271,14 @@ static void judge_threads(report *r, const mnd_facts *facts, int n) {
         double cpus = count_cpus(all);
         if (facts[a].cpu_quota > 0.0 && facts[a].cpu_quota < cpus) cpus = facts[a].cpu_quota;
         if (cpus <= 0.0 || (double)wanted <= cpus) continue;
-        mnd_finding *x = add(r, MND_WORRYING, "threads");
-        SAY(x->text, "host %s: %d processes with %d threads each want %d CPUs; they may use %g",
-            facts[a].host, ranks, facts[a].threads, wanted, cpus);
-        SAY(x->mend,
-            "mpirun -np %d ... --threads 1   (--logical-ranks %d keeps the result the same)",
-            (int)cpus > 0 ? (int)cpus : 1, n);
+        FOUND(MND_WORRYING, "threads",
+              "host %s: %d processes with %d threads each want %d CPUs; they may use %g",
+              facts[a].host, ranks, facts[a].threads, wanted, cpus);
+        MEND("mpirun -np %d ... --threads 1   (--logical-ranks %d keeps the result the same)",
+             (int)cpus > 0 ? (int)cpus : 1, n);
         return;
     }
-    mnd_finding *x = add(r, MND_HEALTHY, "threads");
-    SAY(x->text, "processes times threads fit the CPUs");
+    FOUND(MND_HEALTHY, "threads", "processes times threads fit the CPUs");
 }
 
 /* The first rank whose text differs from rank 0's, or -1. */
@@ -297,35 +290,32 @@ static int odd_one(const mnd_facts *facts, int n, size_t offset) {
 
 static void judge_same(report *r, const mnd_facts *facts, int n) {
     int odd = odd_one(facts, n, offsetof(mnd_facts, binary));
-    mnd_finding *x = add(r, odd >= 0 ? MND_FATAL : MND_HEALTHY, "binaries");
     if (odd >= 0) {
-        SAY(x->text, "rank %d on host %s runs another binary than rank 0 on host %s", odd,
-            facts[odd].host, facts[0].host);
-        SAY(x->mend,
-            "sha256sum \"$(command -v mnist_dist)\" on both; then copy one of them, or start it "
-            "by a path on a shared file system");
+        FOUND(MND_FATAL, "binaries",
+              "rank %d on host %s runs another binary than rank 0 on host %s", odd, facts[odd].host,
+              facts[0].host);
+        MEND("sha256sum \"$(command -v mnist_dist)\" on both; then copy one of them, or start it "
+             "by a path on a shared file system");
     } else {
-        SAY(x->text, "all processes run the same binary");
+        FOUND(MND_HEALTHY, "binaries", "all processes run the same binary");
     }
     odd = odd_one(facts, n, offsetof(mnd_facts, arithmetic));
-    x = add(r, odd >= 0 ? MND_FATAL : MND_HEALTHY, "arithmetic");
     if (odd >= 0) {
-        SAY(x->text,
-            "rank %d on host %s computes with '%s', rank 0 with '%s': the replicas would drift "
-            "apart",
-            odd, facts[odd].host, facts[odd].arithmetic, facts[0].arithmetic);
-        SAY(x->mend,
-            "OPENBLAS_CORETYPE=Haswell MNIST_DIST_KERNELS=openblas for all processes (mpirun -x "
-            "passes variables on), or only hosts of one kind");
+        FOUND(MND_FATAL, "arithmetic",
+              "rank %d on host %s computes with '%s', rank 0 with '%s': the replicas would drift "
+              "apart",
+              odd, facts[odd].host, facts[odd].arithmetic, facts[0].arithmetic);
+        MEND("OPENBLAS_CORETYPE=Haswell MNIST_DIST_KERNELS=openblas for all processes (mpirun -x "
+             "passes variables on), or only hosts of one kind");
     } else {
-        SAY(x->text, "all processes round alike (%s)", facts[0].arithmetic);
+        FOUND(MND_HEALTHY, "arithmetic", "all processes round alike (%s)", facts[0].arithmetic);
     }
     odd = odd_one(facts, n, offsetof(mnd_facts, cpu));
     if (odd >= 0) {
-        x = add(r, MND_WORRYING, "processors");
-        SAY(x->text, "host %s has '%s', host %s has '%s': each step waits for the slower",
-            facts[0].host, facts[0].cpu, facts[odd].host, facts[odd].cpu);
-        SAY(x->mend, "ask for nodes of one kind, for instance sbatch --constraint=...");
+        FOUND(MND_WORRYING, "processors",
+              "host %s has '%s', host %s has '%s': each step waits for the slower", facts[0].host,
+              facts[0].cpu, facts[odd].host, facts[odd].cpu);
+        MEND("ask for nodes of one kind, for instance sbatch --constraint=...");
     }
 }
 
@@ -334,36 +324,34 @@ static void judge_data(report *r, const mnd_facts *facts, int n, const mnd_docto
     for (int i = n - 1; i >= 0; i--)
         if (facts[i].data_state != MND_OK) bad = i;
     if (bad >= 0) {
-        mnd_finding *x = add(r, MND_FATAL, "data");
-        SAY(x->text, "rank %d on host %s: %s", bad, facts[bad].host, facts[bad].data_error);
-        SAY(x->mend,
-            "data/fetch.sh mnist && mnist_dist convert data/mnist -o %s   (on a file system that "
-            "every host sees)",
-            q->data);
+        FOUND(MND_FATAL, "data", "rank %d on host %s: %s", bad, facts[bad].host,
+              facts[bad].data_error);
+        MEND("data/fetch.sh mnist && mnist_dist convert data/mnist -o %s   (on a file system that "
+             "every host sees)",
+             q->data);
         return;
     }
     const int odd = odd_one(facts, n, offsetof(mnd_facts, data_sha256));
-    mnd_finding *x = add(r, odd >= 0 ? MND_FATAL : MND_HEALTHY, "data");
     if (odd >= 0) {
-        SAY(x->text, "%s on host %s is not the file that host %s has", q->data, facts[odd].host,
-            facts[0].host);
-        SAY(x->mend, "scp %s:%s %s   on host %s, or use a shared file system", facts[0].host,
-            q->data, q->data, facts[odd].host);
+        FOUND(MND_FATAL, "data", "%s on host %s is not the file that host %s has", q->data,
+              facts[odd].host, facts[0].host);
+        MEND("scp %s:%s %s   on host %s, or use a shared file system", facts[0].host, q->data,
+             q->data, facts[odd].host);
     } else {
-        SAY(x->text, "%s can be read and is the same everywhere", q->data);
+        FOUND(MND_HEALTHY, "data", "%s can be read and is the same everywhere", q->data);
     }
     for (int i = 0; i < n; i++) {
         if (facts[i].data_locked == 0) continue;
-        x = add(r, MND_WORRYING, "locks");
         if (facts[i].data_locked == 1) {
-            SAY(x->text, "%s is locked by another process on host %s, which may be writing it",
-                q->data, facts[i].host);
-            SAY(x->mend, "lsof %s   shows which; wait for it or stop it", q->data);
+            FOUND(MND_WORRYING, "locks",
+                  "%s is locked by another process on host %s, which may be writing it", q->data,
+                  facts[i].host);
+            MEND("lsof %s   shows which; wait for it or stop it", q->data);
         } else {
-            SAY(x->text,
-                "the file system of %s knows no locks: mnist_dist does not need them, h5py does",
-                q->data);
-            SAY(x->mend, "export HDF5_USE_FILE_LOCKING=FALSE   for other programs");
+            FOUND(MND_WORRYING, "locks",
+                  "the file system of %s knows no locks: mnist_dist does not need them, h5py does",
+                  q->data);
+            MEND("export HDF5_USE_FILE_LOCKING=FALSE   for other programs");
         }
         break;
     }
@@ -379,17 +367,16 @@ static void judge_memory(report *r, const mnd_facts *facts, int n) {
                 ranks++;
             }
         if (facts[a].memory_free < 0 || need <= facts[a].memory_free) continue;
-        mnd_finding *x = add(r, MND_FATAL, "memory");
-        SAY(x->text, "host %s: %d processes need about %lld MB, %lld MB are free", facts[a].host,
-            ranks, (long long)(need >> 20), (long long)(facts[a].memory_free >> 20));
-        SAY(x->mend,
-            "fewer processes a node (sbatch --ntasks-per-node=%d), more memory (--mem=%lldM), or "
-            "a smaller --batch-size",
-            ranks > 1 ? ranks / 2 : 1, (long long)(need >> 20) * 5 / 4);
+        FOUND(MND_FATAL, "memory", "host %s: %d processes need about %lld MB, %lld MB are free",
+              facts[a].host, ranks, (long long)(need >> 20),
+              (long long)(facts[a].memory_free >> 20));
+        MEND("fewer processes a node (sbatch --ntasks-per-node=%d), more memory (--mem=%lldM), or "
+             "a smaller --batch-size",
+             ranks > 1 ? ranks / 2 : 1, (long long)(need >> 20) * 5 / 4);
         return;
     }
-    mnd_finding *x = add(r, MND_HEALTHY, "memory");
-    SAY(x->text, "enough: about %lld MB a process", (long long)(facts[0].memory_need >> 20));
+    FOUND(MND_HEALTHY, "memory", "enough: about %lld MB a process",
+          (long long)(facts[0].memory_need >> 20));
 }
 
 /* More than this to write and sync 4 MB, and checkpoints hold the run up. */
@@ -397,19 +384,16 @@ static const double SLOW_FOLDER = 1.0;
 
 static void judge_folder(report *r, const mnd_facts *f, const mnd_doctor_request *q) {
     if (f->folder_state != MND_OK) {
-        mnd_finding *x = add(r, MND_FATAL, "checkpoints");
-        SAY(x->text, "%s: %s", q->checkpoint_dir, f->folder_error);
-        SAY(x->mend, "mkdir -p %s && chmod u+w %s && df -h %s   or another --checkpoint-dir",
-            q->checkpoint_dir, q->checkpoint_dir, q->checkpoint_dir);
+        FOUND(MND_FATAL, "checkpoints", "%s: %s", q->checkpoint_dir, f->folder_error);
+        MEND("mkdir -p %s && chmod u+w %s && df -h %s   or another --checkpoint-dir",
+             q->checkpoint_dir, q->checkpoint_dir, q->checkpoint_dir);
     } else if (f->folder_seconds > SLOW_FOLDER) {
-        mnd_finding *x = add(r, MND_WORRYING, "checkpoints");
-        SAY(x->text, "%s: writing and syncing 4 MB took %.1f s", q->checkpoint_dir,
-            f->folder_seconds);
-        SAY(x->mend, "--checkpoint-dir on a faster file system, or no --checkpoint-every");
+        FOUND(MND_WORRYING, "checkpoints", "%s: writing and syncing 4 MB took %.1f s",
+              q->checkpoint_dir, f->folder_seconds);
+        MEND("--checkpoint-dir on a faster file system, or no --checkpoint-every");
     } else {
-        mnd_finding *x = add(r, MND_HEALTHY, "checkpoints");
-        SAY(x->text, "%s can be written, %.0f MB/s", q->checkpoint_dir,
-            4.0 / (f->folder_seconds > 1e-6 ? f->folder_seconds : 1e-6));
+        FOUND(MND_HEALTHY, "checkpoints", "%s can be written, %.0f MB/s", q->checkpoint_dir,
+              4.0 / (f->folder_seconds > 1e-6 ? f->folder_seconds : 1e-6));
     }
 }
 

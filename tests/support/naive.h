@@ -57,6 +57,34 @@ static inline size_t naive_size_out(const naive_layer *l) {
     return (size_t)l->oh * (size_t)l->ow * (size_t)l->oc;
 }
 
+/* Reads "SIZE[xSIZE][:sSTRIDE][:same]": the window of a layer and the size of its output. */
+static inline void naive_window(naive_layer *l, char *rest) {
+    const char *size = strsep(&rest, ":");
+    const char *x = strchr(size, 'x');
+    l->kh = atoi(size);
+    l->kw = x ? atoi(x + 1) : l->kh;
+    l->stride = l->kind == NAIVE_CONV ? 1 : l->kh;
+    bool same = false;
+    while (rest) {
+        const char *arg = strsep(&rest, ":");
+        if (!strcmp(arg, "same"))
+            same = true;
+        else if (arg[0] == 's')
+            l->stride = atoi(arg + 1);
+    }
+    if (same) {
+        l->oh = (l->h + l->stride - 1) / l->stride;
+        l->ow = (l->w + l->stride - 1) / l->stride;
+        const int rows = (l->oh - 1) * l->stride + l->kh - l->h;
+        const int columns = (l->ow - 1) * l->stride + l->kw - l->w;
+        l->top = rows > 0 ? rows / 2 : 0;
+        l->left = columns > 0 ? columns / 2 : 0;
+    } else {
+        l->oh = (l->h - l->kh) / l->stride + 1;
+        l->ow = (l->w - l->kw) / l->stride + 1;
+    }
+}
+
 /* Reads a well-formed spec; anything else ends the program. */
 static inline void naive_open(naive_net *net, const char *spec, mnd_shape input, int classes) {
     static const char *const name[] = {"dense",   "conv", "maxpool", "avgpool", "flatten",
@@ -82,32 +110,7 @@ static inline void naive_open(naive_net *net, const char *spec, mnd_shape input,
         if (l->kind == NAIVE_FLATTEN) l->oh = 1, l->ow = 1, l->oc = h * w * c;
         const bool windowed =
             l->kind == NAIVE_CONV || l->kind == NAIVE_MAXPOOL || l->kind == NAIVE_AVGPOOL;
-        if (windowed) {
-            const char *size = strsep(&word, ":");
-            const char *x = strchr(size, 'x');
-            l->kh = atoi(size);
-            l->kw = x ? atoi(x + 1) : l->kh;
-            l->stride = l->kind == NAIVE_CONV ? 1 : l->kh;
-            bool same = false;
-            while (word) {
-                const char *arg = strsep(&word, ":");
-                if (!strcmp(arg, "same"))
-                    same = true;
-                else if (arg[0] == 's')
-                    l->stride = atoi(arg + 1);
-            }
-            if (same) {
-                l->oh = (h + l->stride - 1) / l->stride;
-                l->ow = (w + l->stride - 1) / l->stride;
-                const int rows = (l->oh - 1) * l->stride + l->kh - h;
-                const int columns = (l->ow - 1) * l->stride + l->kw - w;
-                l->top = rows > 0 ? rows / 2 : 0;
-                l->left = columns > 0 ? columns / 2 : 0;
-            } else {
-                l->oh = (h - l->kh) / l->stride + 1;
-                l->ow = (w - l->kw) / l->stride + 1;
-            }
-        }
+        if (windowed) naive_window(l, word);
         if (l->kind == NAIVE_DENSE || l->kind == NAIVE_CONV) {
             const size_t taps = l->kind == NAIVE_CONV ? (size_t)(l->kh * l->kw) : 1;
             l->kernel = net->n_param;
@@ -219,6 +222,65 @@ static inline double naive_loss(const double *z, int classes, int label) {
     return log(sum) - (z[label] - max);
 }
 
+/* A layer while derivatives go through it. */
+typedef struct naive_back {
+    naive_net *net;
+    const naive_layer *l;
+    int row;
+    const double *in, *kernel;
+    double *din; /* NULL for the first layer */
+    double *dkernel, *dbias;
+} naive_back;
+
+static inline void naive_conv_back(const naive_back *b, int y, int x, int o, double g) {
+    const naive_layer *l = b->l;
+    b->dbias[o] += g;
+    for (int t = 0; t < l->kh * l->kw * l->c; t++) {
+        const int c = t % l->c, iy = y * l->stride + t / l->c / l->kw - l->top;
+        const int ix = x * l->stride + t / l->c % l->kw - l->left;
+        b->dkernel[t * l->oc + o] += naive_at(l, b->in, iy, ix, c) * g;
+        if (b->din && iy >= 0 && iy < l->h && ix >= 0 && ix < l->w)
+            b->din[(iy * l->w + ix) * l->c + c] += b->kernel[t * l->oc + o] * g;
+    }
+}
+
+static inline void naive_average_back(const naive_back *b, int y, int x, int o, double g) {
+    const naive_layer *l = b->l;
+    for (int i = 0; i < l->kh; i++)
+        for (int j = 0; j < l->kw; j++)
+            b->din[((y * l->stride + i) * l->w + x * l->stride + j) * l->c + o] +=
+                g / (l->kh * l->kw);
+}
+
+/* What output (y, x, o) gives to the derivatives of parameters and inputs. */
+static inline void naive_output_back(const naive_back *b, int y, int x, int o) {
+    const naive_layer *l = b->l;
+    const size_t at = (size_t)((y * l->ow + x) * l->oc + o);
+    const double g = l->d[at], v = l->out[at];
+    if (l->kind == NAIVE_CONV) naive_conv_back(b, y, x, o, g);
+    if (l->kind == NAIVE_DENSE) {
+        b->dbias[o] += g;
+        for (int i = 0; i < l->c; i++) {
+            b->dkernel[i * l->oc + o] += b->in[i] * g;
+            if (b->din) b->din[i] += b->kernel[i * l->oc + o] * g;
+        }
+    }
+    if (!b->din) return;
+    switch (l->kind) {
+    case NAIVE_DENSE:
+    case NAIVE_CONV: break;
+    case NAIVE_MAXPOOL: b->din[naive_best(b->net, l, b->in, y, x, o)] += g; break;
+    case NAIVE_AVGPOOL: naive_average_back(b, y, x, o, g); break;
+    case NAIVE_FLATTEN: b->din[at] = g; break;
+    case NAIVE_DROPOUT:
+        b->din[at] = l->mask ? g * l->mask[(size_t)b->row * naive_size_out(l) + at] : g;
+        break;
+    case NAIVE_RELU: b->din[at] = b->in[at] > 0 ? g : 0; break;
+    case NAIVE_SIGMOID: b->din[at] = g * v * (1 - v); break;
+    case NAIVE_TANH: b->din[at] = g * (1 - v * v); break;
+    }
+}
+
 /* One sample's loss, and its gradient times `scale` added to grad (n_param). */
 static inline double naive_backward(naive_net *net, const double *param, const double *x, int label,
                                     int row, double scale, double *grad) {
@@ -227,67 +289,20 @@ static inline double naive_backward(naive_net *net, const double *param, const d
     double *d = net->layer[net->n_layer - 1].d;
     for (int i = 0; i < net->classes; i++)
         d[i] = scale * (exp(-naive_loss(z, net->classes, i)) - (i == label));
-
     for (int n = net->n_layer - 1; n >= 0; n--) {
-        naive_layer *l = &net->layer[n];
-        const size_t size = naive_size_out(l);
-        const double *in = n ? net->layer[n - 1].out : x;
-        double *din = n ? net->layer[n - 1].d : NULL;
-        if (din) memset(din, 0, naive_size_in(l) * sizeof *din);
-        const double *kernel = param + l->kernel;
-        double *dkernel = grad + l->kernel, *dbias = grad + l->bias;
+        const naive_layer *l = &net->layer[n];
+        const naive_back b = {.net = net,
+                              .l = l,
+                              .row = row,
+                              .in = n ? net->layer[n - 1].out : x,
+                              .kernel = param + l->kernel,
+                              .din = n ? net->layer[n - 1].d : NULL,
+                              .dkernel = grad + l->kernel,
+                              .dbias = grad + l->bias};
+        if (b.din) memset(b.din, 0, naive_size_in(l) * sizeof *b.din);
         for (int y = 0; y < l->oh; y++)
             for (int xx = 0; xx < l->ow; xx++)
-                for (int o = 0; o < l->oc; o++) {
-                    const size_t at = (size_t)((y * l->ow + xx) * l->oc + o);
-                    const double g = l->d[at], v = l->out[at];
-                    switch (l->kind) {
-                    case NAIVE_DENSE:
-                        dbias[o] += g;
-                        for (int i = 0; i < l->c; i++) {
-                            dkernel[i * l->oc + o] += in[i] * g;
-                            if (din) din[i] += kernel[i * l->oc + o] * g;
-                        }
-                        break;
-                    case NAIVE_CONV:
-                        dbias[o] += g;
-                        for (int i = 0; i < l->kh; i++)
-                            for (int j = 0; j < l->kw; j++)
-                                for (int c = 0; c < l->c; c++) {
-                                    const int iy = y * l->stride + i - l->top;
-                                    const int ix = xx * l->stride + j - l->left;
-                                    const int k = ((i * l->kw + j) * l->c + c) * l->oc + o;
-                                    dkernel[k] += naive_at(l, in, iy, ix, c) * g;
-                                    if (din && iy >= 0 && iy < l->h && ix >= 0 && ix < l->w)
-                                        din[(iy * l->w + ix) * l->c + c] += kernel[k] * g;
-                                }
-                        break;
-                    case NAIVE_MAXPOOL:
-                        if (din) din[naive_best(net, l, in, y, xx, o)] += g;
-                        break;
-                    case NAIVE_AVGPOOL:
-                        for (int i = 0; din && i < l->kh; i++)
-                            for (int j = 0; j < l->kw; j++)
-                                din[((y * l->stride + i) * l->w + xx * l->stride + j) * l->c + o] +=
-                                    g / (l->kh * l->kw);
-                        break;
-                    case NAIVE_FLATTEN:
-                        if (din) din[at] = g;
-                        break;
-                    case NAIVE_DROPOUT:
-                        if (din) din[at] = l->mask ? g * l->mask[(size_t)row * size + at] : g;
-                        break;
-                    case NAIVE_RELU:
-                        if (din) din[at] = in[at] > 0 ? g : 0;
-                        break;
-                    case NAIVE_SIGMOID:
-                        if (din) din[at] = g * v * (1 - v);
-                        break;
-                    case NAIVE_TANH:
-                        if (din) din[at] = g * (1 - v * v);
-                        break;
-                    }
-                }
+                for (int o = 0; o < l->oc; o++) naive_output_back(&b, y, xx, o);
     }
     return loss;
 }

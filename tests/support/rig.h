@@ -70,11 +70,10 @@ static inline void rig_close(rig *r) {
 
 /*
  * One gradient. Every gradient buffer is filled with NaN before, so that what the model does not
- * write shows, and what lies behind it must stay.
+ * write shows, and what lies behind it must stay. Without sample numbers these are 0, 1, 2 ...
  */
-static inline void rig_gradient_rows(rig *r, const float *x, const uint8_t *label,
-                                     const uint32_t *sample, const mnd_segments *rows, float scale,
-                                     uint64_t seed, uint32_t epoch) {
+static inline void rig_gradient_batch(rig *r, const float *x, mnd_batch batch) {
+    const mnd_segments *rows = batch.seg;
     const int n = rows->start[rows->n_seg];
     assert_true(n <= r->max_rows && rows->n_subtree <= r->max_part && rows->n_seg <= RIG_MAX_SEG);
     for (size_t i = 0; i < r->stride * (size_t)rows->n_subtree; i++) r->grad[i] = NAN;
@@ -82,12 +81,7 @@ static inline void rig_gradient_rows(rig *r, const float *x, const uint8_t *labe
     uint32_t counted[1024];
     assert_true(n <= 1024);
     for (int i = 0; i < n; i++) counted[i] = (uint32_t)i;
-    const mnd_batch batch = {.seg = rows,
-                             .label = label,
-                             .sample = sample ? sample : counted,
-                             .seed = seed,
-                             .epoch = epoch,
-                             .scale = scale};
+    if (!batch.sample) batch.sample = counted;
     for (int s = 0; s < RIG_MAX_SEG; s++) r->loss[s] = NAN, r->correct[s] = -1;
     mnd_model_gradient(r->model, &batch, r->loss, r->correct);
     for (int p = 0; p < rows->n_subtree; p++)
@@ -99,7 +93,8 @@ static inline void rig_gradient_rows(rig *r, const float *x, const uint8_t *labe
 static inline void rig_gradient(rig *r, const float *x, const uint8_t *label, int n, float scale) {
     const int start[2] = {0, n}, part[2] = {0, 1};
     const mnd_segments rows = {.n_seg = 1, .start = start, .n_subtree = 1, .subtree = part};
-    rig_gradient_rows(r, x, label, NULL, &rows, scale, 1, 1);
+    rig_gradient_batch(
+        r, x, (mnd_batch){.seg = &rows, .label = label, .scale = scale, .seed = 1, .epoch = 1});
 }
 
 /* Logits of n rows, (n, classes). */

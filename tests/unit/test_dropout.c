@@ -31,7 +31,13 @@ static void masks_of(rig *r, int rows, const uint32_t *sample, uint64_t seed, ui
     for (int i = 0; i <= rows; i++) start[i] = i;
     const mnd_segments cut = {.n_seg = rows, .start = start, .n_subtree = rows, .subtree = start};
     memset(r->param, 0, r->n_param * sizeof(float));
-    rig_gradient_rows(r, x, label, sample, &cut, 1.0F, seed, epoch);
+    rig_gradient_batch(r, x,
+                       (mnd_batch){.seg = &cut,
+                                   .label = label,
+                                   .sample = sample,
+                                   .scale = 1.0F,
+                                   .seed = seed,
+                                   .epoch = epoch});
     for (int i = 0; i < rows; i++)
         for (size_t k = 0; k < features; k++)
             mask[(size_t)i * features + k] = 2 * r->grad[(size_t)i * r->stride + 2 * k + 1];
@@ -155,13 +161,58 @@ static void none_at_inference(void **state) {
  * In the middle of a network, forward and backward use one and the same mask: against the
  * definition, with the masks a probe of the same layer, seed, epoch and samples shows.
  */
+typedef struct middle {
+    const char *spec, *probe;
+    mnd_shape input;
+    int layer, features;
+} middle;
+
+static void in_the_middle(const middle *m, bool plain) {
+    enum { ROWS = 6 };
+    static const uint32_t sample[ROWS] = {5, 4, 99, 0, 1000, 77};
+    static const uint8_t label[ROWS] = {0, 1, 1, 0, 1, 0};
+    float mask[ROWS * 36];
+    const size_t features = (size_t)m->features;
+    rig probe, r;
+    open_probe(&probe, m->probe, m->features, ROWS, plain);
+    masks_of(&probe, ROWS, sample, 21, 3, features, mask);
+    rig_close(&probe);
+    double mask64[ROWS * 36];
+    for (size_t i = 0; i < ROWS * features; i++) mask64[i] = (double)mask[i];
+
+    naive_net naive;
+    naive_open(&naive, m->spec, m->input, 2);
+    naive.layer[m->layer].mask = mask64;
+    rig_open(&r, m->spec, m->input, 2, ROWS, plain);
+    mnd_model_initialize(r.model, MND_INIT_HE, 8);
+    float *x = rig_alloc(ROWS * r.in, sizeof *x);
+    double *x64 = rig_alloc(ROWS * r.in, sizeof *x64);
+    double *param = rig_alloc(r.n_param, sizeof *param);
+    double *want = rig_alloc(r.n_param, sizeof *want);
+    mnd_rng rng;
+    mnd_rng_start(&rng, 1, MND_RNG_TEST, 2, 3);
+    for (size_t i = 0; i < ROWS * r.in; i++) {
+        x[i] = mnd_rng_normal(&rng);
+        x64[i] = (double)x[i];
+    }
+    for (size_t i = 0; i < r.n_param; i++) param[i] = (double)r.param[i];
+    const double loss = naive_gradient(&naive, param, x64, label, ROWS, 0.5, want);
+    const int start[3] = {0, 2, ROWS}, part[2] = {0, 2};
+    const mnd_segments cut = {.n_seg = 2, .start = start, .n_subtree = 1, .subtree = part};
+    rig_gradient_batch(
+        &r, x,
+        (mnd_batch){
+            .seg = &cut, .label = label, .sample = sample, .scale = 0.5F, .seed = 21, .epoch = 3});
+    rig_within(fabs(r.loss[0] + r.loss[1] - loss) / loss, 1e-5, m->spec, "loss");
+    rig_within(rig_error(r.grad, want, r.n_param), 1e-5, m->spec, "gradient");
+    mnd_free(want), mnd_free(param), mnd_free(x64), mnd_free(x);
+    rig_close(&r);
+    naive_close(&naive);
+}
+
 static void middle_of_a_network(void **state) {
     (void)state;
-    static const struct {
-        const char *spec, *probe;
-        mnd_shape input;
-        int layer, features;
-    } net[] = {
+    static const middle net[] = {
         {"dense:30,relu,dropout:0.4,dense:2", "relu,relu,dropout:0.4,dense:2", {1, {12}}, 2, 30},
         {"dense:30,sigmoid,dropout:0.4,dense:2", "relu,relu,dropout:0.4,dense:2", {1, {12}}, 2, 30},
         {"dense:30,tanh,dropout:0.4,dense:2", "relu,relu,dropout:0.4,dense:2", {1, {12}}, 2, 30},
@@ -183,46 +234,8 @@ static void middle_of_a_network(void **state) {
          2,
          27},
     };
-    enum { ROWS = 6 };
     for (size_t t = 0; t < sizeof net / sizeof net[0]; t++)
-        for (int plain = 0; plain < 2; plain++) {
-            static const uint32_t sample[ROWS] = {5, 4, 99, 0, 1000, 77};
-            static const uint8_t label[ROWS] = {0, 1, 1, 0, 1, 0};
-            float mask[ROWS * 36];
-            const size_t features = (size_t)net[t].features;
-            rig probe, r;
-            open_probe(&probe, net[t].probe, net[t].features, ROWS, plain);
-            masks_of(&probe, ROWS, sample, 21, 3, features, mask);
-            rig_close(&probe);
-            double mask64[ROWS * 36];
-            for (size_t i = 0; i < ROWS * features; i++) mask64[i] = (double)mask[i];
-
-            naive_net naive;
-            naive_open(&naive, net[t].spec, net[t].input, 2);
-            naive.layer[net[t].layer].mask = mask64;
-            rig_open(&r, net[t].spec, net[t].input, 2, ROWS, plain);
-            mnd_model_initialize(r.model, MND_INIT_HE, 8);
-            float *x = rig_alloc(ROWS * r.in, sizeof *x);
-            double *x64 = rig_alloc(ROWS * r.in, sizeof *x64);
-            double *param = rig_alloc(r.n_param, sizeof *param);
-            double *want = rig_alloc(r.n_param, sizeof *want);
-            mnd_rng rng;
-            mnd_rng_start(&rng, 1, MND_RNG_TEST, 2, 3);
-            for (size_t i = 0; i < ROWS * r.in; i++) {
-                x[i] = mnd_rng_normal(&rng);
-                x64[i] = (double)x[i];
-            }
-            for (size_t i = 0; i < r.n_param; i++) param[i] = (double)r.param[i];
-            const double loss = naive_gradient(&naive, param, x64, label, ROWS, 0.5, want);
-            const int start[3] = {0, 2, ROWS}, part[2] = {0, 2};
-            const mnd_segments cut = {.n_seg = 2, .start = start, .n_subtree = 1, .subtree = part};
-            rig_gradient_rows(&r, x, label, sample, &cut, 0.5F, 21, 3);
-            rig_within(fabs(r.loss[0] + r.loss[1] - loss) / loss, 1e-5, net[t].spec, "loss");
-            rig_within(rig_error(r.grad, want, r.n_param), 1e-5, net[t].spec, "gradient");
-            mnd_free(want), mnd_free(param), mnd_free(x64), mnd_free(x);
-            rig_close(&r);
-            naive_close(&naive);
-        }
+        for (int plain = 0; plain < 2; plain++) in_the_middle(&net[t], plain);
 }
 
 int main(void) {

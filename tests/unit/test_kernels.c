@@ -70,7 +70,12 @@ static void train(size_t net, const char *kernels, float *out, double *loss) {
     const int start[4] = {0, 5, 5, ROWS}, part[3] = {0, 2, 3};
     const mnd_segments rows = {.n_seg = 3, .start = start, .n_subtree = 2, .subtree = part};
     for (int t = 1; t <= STEPS; t++) {
-        rig_gradient_rows(&r, x, label, NULL, &rows, 1.0F / ROWS, 7, (uint32_t)t);
+        rig_gradient_batch(&r, x,
+                           (mnd_batch){.seg = &rows,
+                                       .label = label,
+                                       .scale = 1.0F / ROWS,
+                                       .seed = 7,
+                                       .epoch = (uint32_t)t});
         for (size_t i = 0; i < r.n_param; i++) r.grad[i] += r.grad[r.stride + i];
         rig_optimize(&adam, adam.lr, t, r.n_param, r.param, r.grad, slot);
     }
@@ -243,7 +248,9 @@ static void check_bits(net *t, const char *spec, const int *start, int dark_of_1
     define_forward(t);
     assert_memory_equal(rig_forward(&r, t->h[0], t->n), t->h[DENSE],
                         (size_t)(t->n * classes) * sizeof(float));
-    rig_gradient_rows(&r, t->h[0], label, NULL, &rows, 0.25F, 1, 1);
+    rig_gradient_batch(
+        &r, t->h[0],
+        (mnd_batch){.seg = &rows, .label = label, .scale = 0.25F, .seed = 1, .epoch = 1});
     int64_t correct = 0;
     (void)mnd_cross_entropy(t->h[DENSE], label, t->n, classes, 0.25F, t->d[DENSE], &correct);
     define_backward(t);

@@ -141,6 +141,40 @@ static void set_param(rig *r, const float *param) {
     memcpy(r->param, param, r->n_param * sizeof *param);
 }
 
+/* Logits and answers of all rows against the definition. */
+static int64_t compare_forward(rig *r, const network *n, naive_net *net, const sample_data *d,
+                               const char *what) {
+    const float *logits = rig_forward(r, d->x, n->rows);
+    int64_t correct = 0;
+    const size_t n_logit = (size_t)n->rows * (size_t)n->classes;
+    double *all = rig_alloc(n_logit, sizeof *all);
+    for (int i = 0; i < n->rows; i++) {
+        const double *z = naive_forward(net, d->param64, d->x64 + (size_t)i * net->in, i);
+        memcpy(all + i * n->classes, z, (size_t)n->classes * sizeof *z);
+        int best = 0;
+        for (int k = 1; k < n->classes; k++)
+            if (z[k] > z[best]) best = k;
+        correct += best == d->label[i];
+    }
+    rig_within(rig_error(logits, all, n_logit), LIMIT, what, "logits");
+    mnd_free(all);
+    return correct;
+}
+
+/* Nothing of a step stays behind: the same again gives the same bits, also after a smaller batch
+ * and an inference. */
+static void repeat_step(rig *r, const network *n, const sample_data *d, double scale) {
+    float *first = rig_alloc(r->n_param, sizeof *first);
+    memcpy(first, r->grad, r->n_param * sizeof *first);
+    const double first_loss = r->loss[0];
+    if (n->rows > 1) rig_gradient(r, d->x, d->label, 1, 1.0F);
+    (void)rig_forward(r, d->x, n->rows);
+    rig_gradient(r, d->x, d->label, n->rows, (float)scale);
+    assert_memory_equal(first, r->grad, r->n_param * sizeof *first);
+    assert_true(first_loss == r->loss[0]);
+    mnd_free(first);
+}
+
 static void compare(const network *n, bool plain) {
     char spec[1024], what[1100];
     without_dropout(n->spec, n->classes, spec, sizeof spec);
@@ -167,20 +201,7 @@ static void compare(const network *n, bool plain) {
     assert_true(net.margin > 2e-7);
 
     set_param(&r, d.param);
-    const float *logits = rig_forward(&r, d.x, n->rows);
-    int64_t correct = 0;
-    const size_t n_logit = (size_t)n->rows * (size_t)n->classes;
-    double *all = rig_alloc(n_logit, sizeof *all);
-    for (int i = 0; i < n->rows; i++) {
-        const double *z = naive_forward(&net, d.param64, d.x64 + (size_t)i * net.in, i);
-        memcpy(all + i * n->classes, z, (size_t)n->classes * sizeof *z);
-        int best = 0;
-        for (int k = 1; k < n->classes; k++)
-            if (z[k] > z[best]) best = k;
-        correct += best == d.label[i];
-    }
-    rig_within(rig_error(logits, all, n_logit), LIMIT, what, "logits");
-    mnd_free(all);
+    const int64_t correct = compare_forward(&r, n, &net, &d, what);
     rig_gradient(&r, d.x, d.label, n->rows, (float)scale);
     rig_within(fabs(r.loss[0] - loss), LIMIT * fmax(loss, 1e-3), what, "loss");
     assert_int_equal(r.correct[0], correct);
@@ -190,19 +211,7 @@ static void compare(const network *n, bool plain) {
         snprintf(detail, sizeof detail, "gradient of %s of layer %d", a.name, a.layer);
         rig_within(rig_error(r.grad + a.offset, want + a.offset, a.count), LIMIT, what, detail);
     }
-
-    /* Nothing of a step stays behind: the same again gives the same bits, also after a smaller
-     * batch and an inference. */
-    float *first = rig_alloc(r.n_param, sizeof *first);
-    memcpy(first, r.grad, r.n_param * sizeof *first);
-    const double first_loss = r.loss[0];
-    if (n->rows > 1) rig_gradient(&r, d.x, d.label, 1, 1.0F);
-    (void)rig_forward(&r, d.x, n->rows);
-    rig_gradient(&r, d.x, d.label, n->rows, (float)scale);
-    assert_memory_equal(first, r.grad, r.n_param * sizeof *first);
-    assert_true(first_loss == r.loss[0]);
-    mnd_free(first);
-
+    repeat_step(&r, n, &d, scale);
     mnd_free(want);
     data_close(&d);
     rig_close(&r);

@@ -35,7 +35,7 @@ static void refused(const char *spec, mnd_shape input, int classes, const char *
     assert_true(clock() - start < 60 * CLOCKS_PER_SEC);
 }
 
-static void malformed_specs(void **state) {
+static void malformed_vector_layers(void **state) {
     (void)state;
     /* The layer that is wrong, as it stands in the spec, and what comes before and behind it. */
     static const char *const vector[] = {
@@ -66,62 +66,26 @@ static void malformed_specs(void **state) {
         refused(spec, mnist, 10, layer);
     }
     refused("dense:20,dropout:0,2,dense:10", (mnd_shape){1, {20}}, 10, "2");
+}
 
-    static const char *const picture[] = {"conv",
-                                          "conv:",
-                                          "conv:8",
-                                          "conv:8:",
-                                          "conv::3",
-                                          "conv:0:3",
-                                          "conv:-1:3",
-                                          "conv:8:0",
-                                          "conv:8:3:s0",
-                                          "conv:8:3:s",
-                                          "conv:8:3:s-1",
-                                          "conv:8:3:sx",
-                                          "conv:8:3:2",
-                                          "conv:8:3x",
-                                          "conv:8:x3",
-                                          "conv:8:3x3x3",
-                                          "conv:8:3x0",
-                                          "conv:8:0x3",
-                                          "conv:8:3X3",
-                                          "conv:8:+3",
-                                          "conv:8:-3",
-                                          "conv:8:3x+3",
-                                          "conv:8:3:full",
-                                          "conv:8:3:Same",
-                                          "conv:8:3:same:valid",
-                                          "conv:8:3:same:same",
-                                          "conv:8:3:s2:s2",
-                                          "conv:8:3:",
-                                          "conv:8:3::same",
-                                          "conv:8:29",
-                                          "conv:8:3x29",
-                                          "conv:8:29x3",
-                                          "conv:2147483647:2147483647",
-                                          "conv:8:2147483648",
-                                          "conv:8:3:s2147483648",
-                                          "conv:8:99999999999999999999",
-                                          "maxpool",
-                                          "maxpool:",
-                                          "maxpool:0",
-                                          "maxpool:-2",
-                                          "maxpool:29",
-                                          "maxpool:2:s0",
-                                          "maxpool:2:s",
-                                          "maxpool:2:3",
-                                          "maxpool:2:same",
-                                          "maxpool:2:s2:s2",
-                                          "maxpool:x",
-                                          "maxpool:99999999999999999999",
-                                          "avgpool",
-                                          "avgpool:0",
-                                          "avgpool:29",
-                                          "avgpool:2:s0",
-                                          "avgpool:2:valid",
-                                          "avgpool:2147483648",
-                                          "dense:10"};
+static void malformed_picture_layers(void **state) {
+    (void)state;
+    static const char *const picture[] = {
+        /* convolutions */
+        "conv", "conv:", "conv:8", "conv:8:", "conv::3", "conv:0:3", "conv:-1:3", "conv:8:0",
+        "conv:8:3:s0", "conv:8:3:s", "conv:8:3:s-1", "conv:8:3:sx", "conv:8:3:2", "conv:8:3x",
+        "conv:8:x3", "conv:8:3x3x3", "conv:8:3x0", "conv:8:0x3", "conv:8:3X3", "conv:8:+3",
+        "conv:8:-3", "conv:8:3x+3", "conv:8:3:full", "conv:8:3:Same", "conv:8:3:same:valid",
+        "conv:8:3:same:same", "conv:8:3:s2:s2", "conv:8:3:", "conv:8:3::same", "conv:8:29",
+        "conv:8:3x29", "conv:8:29x3", "conv:2147483647:2147483647", "conv:8:2147483648",
+        "conv:8:3:s2147483648", "conv:8:99999999999999999999",
+        /* pooling */
+        "maxpool", "maxpool:", "maxpool:0", "maxpool:-2", "maxpool:29", "maxpool:2:s0",
+        "maxpool:2:s", "maxpool:2:3", "maxpool:2:same", "maxpool:2:s2:s2", "maxpool:x",
+        "maxpool:99999999999999999999", "avgpool", "avgpool:0", "avgpool:29", "avgpool:2:s0",
+        "avgpool:2:valid", "avgpool:2147483648",
+        /* a picture is no vector */
+        "dense:10"};
     for (size_t i = 0; i < COUNT(picture); i++) {
         char spec[256];
         snprintf(spec, sizeof spec, "%s,flatten,dense:10", picture[i]);
@@ -319,7 +283,7 @@ static void presets(void **state) {
         }
 }
 
-static void summary(void **state) {
+static void summary_of_layers(void **state) {
     (void)state;
     static const struct {
         const char *kind, *text;
@@ -346,6 +310,11 @@ static void summary(void **state) {
         for (int d = 0; d < l.out.ndim; d++) assert_int_equal(l.out.dim[d], want[i].out.dim[d]);
         assert_int_equal(mnd_shape_size(&l.out), mnd_shape_size(&want[i].out));
     }
+    mnd_model_destroy(&model);
+}
+
+static void summary_of_arrays(void **state) {
+    (void)state;
     static const struct {
         int layer;
         const char *kind, *name;
@@ -356,6 +325,8 @@ static void summary(void **state) {
         {3, "dense", "kernel", 2, {4732, 128}},  {3, "dense", "bias", 1, {128}},
         {6, "dense", "kernel", 2, {128, 10}},    {6, "dense", "bias", 1, {10}},
     };
+    mnd_model *model = NULL;
+    rig_ok(build("cnn", mnist, 10, &model), "cnn");
     assert_int_equal(mnd_model_n_array(model), COUNT(array));
     size_t offset = 0;
     for (int i = 0; i < (int)COUNT(array); i++) {
@@ -375,8 +346,12 @@ static void summary(void **state) {
     }
     assert_int_equal(offset, mnd_model_n_param(model));
     mnd_model_destroy(&model);
+}
 
-    /* Shapes of strided and padded layers as TensorFlow gives them. */
+/* Shapes of strided and padded layers as TensorFlow gives them. */
+static void shapes_of_windows(void **state) {
+    (void)state;
+    mnd_model *model = NULL;
     static const struct {
         const char *layer;
         int h, w;
@@ -396,6 +371,54 @@ static void summary(void **state) {
     }
 }
 
+static size_t equal_values(const float *a, const float *b, size_t n) {
+    size_t equal = 0;
+    for (size_t k = 0; k < n; k++) equal += a[k] == b[k];
+    return equal;
+}
+
+/* A kernel's width, and its shape, uniform or normal, by its moments. */
+static void moments_of(const mnd_array_info *p, const float *v, mnd_init init) {
+    const double taps = p->ndim == 4 ? (double)(p->dim[0] * p->dim[1]) : 1;
+    const double in = taps * (double)p->dim[p->ndim - 2], out = taps * (double)p->dim[p->ndim - 1];
+    const double limit = sqrt(6 / (in + out)), n = (double)p->count;
+    const double want = init == MND_INIT_GLOROT ? limit * limit / 3 : 2 / in;
+    double sum = 0, square = 0, fourth = 0, most = 0;
+    for (size_t k = 0; k < p->count; k++) {
+        const double x = (double)v[k];
+        sum += x, square += x * x, fourth += x * x * x * x;
+        most = fmax(most, fabs(x));
+    }
+    const double kurtosis = init == MND_INIT_GLOROT ? 9.0 / 5 : 3;
+    assert_true(fabs(sum / n) < 4.5 * sqrt(want / n));
+    assert_true(fabs(square / n / want - 1) < 4.5 * sqrt((kurtosis - 1) / n));
+    const double eighth = init == MND_INIT_GLOROT ? 9 : 105;
+    assert_true(fabs(fourth / n / (want * want) - kurtosis) <
+                4.5 * sqrt((eighth - kurtosis * kurtosis) / n));
+    if (init == MND_INIT_GLOROT) assert_true(most <= limit * 1.000001 && most > 0.98 * limit);
+    if (init == MND_INIT_HE) assert_true(most < 6 * sqrt(want) && most > 2.5 * sqrt(want));
+}
+
+/* All arrays of a model, a; b has another seed. */
+static void check_initial(const rig *a, const rig *b, mnd_init init) {
+    mnd_array_info twin = {0};
+    for (int i = 0; i < mnd_model_n_array(a->model); i++) {
+        const mnd_array_info p = mnd_model_array(a->model, i);
+        const float *v = a->param + p.offset;
+        if (strcmp(p.name, "bias") == 0) {
+            for (size_t k = 0; k < p.count; k++) assert_true(v[k] == 0);
+            continue;
+        }
+        moments_of(&p, v, init);
+        assert_true((double)equal_values(v, b->param + p.offset, p.count) <
+                    1e-3 * (double)p.count + 3);
+        /* Layers of equal shape draw different numbers. */
+        if (p.ndim != 2 || p.dim[0] != 40) continue;
+        if (twin.count) assert_true(equal_values(a->param + twin.offset, v, p.count) < 5);
+        twin = p;
+    }
+}
+
 static void initial_values(void **state) {
     (void)state;
     const char *const spec = "conv:64:5,maxpool:2,conv:48:3:same,flatten,dense:40,relu,dense:40,"
@@ -410,49 +433,7 @@ static void initial_values(void **state) {
         mnd_model_initialize(b.model, (mnd_init)init, 17);
         assert_memory_equal(a.param, b.param, a.n_param * sizeof(float));
         mnd_model_initialize(b.model, (mnd_init)init, 18);
-
-        mnd_array_info twin = {0};
-        for (int i = 0; i < mnd_model_n_array(a.model); i++) {
-            const mnd_array_info p = mnd_model_array(a.model, i);
-            const float *v = a.param + p.offset;
-            if (strcmp(p.name, "bias") == 0) {
-                for (size_t k = 0; k < p.count; k++) assert_true(v[k] == 0);
-                continue;
-            }
-            const double taps = p.ndim == 4 ? (double)(p.dim[0] * p.dim[1]) : 1;
-            const double in = taps * (double)p.dim[p.ndim - 2],
-                         out = taps * (double)p.dim[p.ndim - 1];
-            const double limit = sqrt(6 / (in + out)), n = (double)p.count;
-            const double want = init == MND_INIT_GLOROT ? limit * limit / 3 : 2 / in;
-            double sum = 0, square = 0, fourth = 0, most = 0;
-            size_t same = 0;
-            for (size_t k = 0; k < p.count; k++) {
-                const double x = (double)v[k];
-                sum += x, square += x * x, fourth += x * x * x * x;
-                most = fmax(most, fabs(x));
-                same += v[k] == b.param[p.offset + k];
-            }
-            const double kurtosis = init == MND_INIT_GLOROT ? 9.0 / 5 : 3;
-            assert_true(fabs(sum / n) < 4.5 * sqrt(want / n));
-            assert_true(fabs(square / n / want - 1) < 4.5 * sqrt((kurtosis - 1) / n));
-            /* Its shape, not just its width: uniform or normal. */
-            const double eighth = init == MND_INIT_GLOROT ? 9 : 105;
-            assert_true(fabs(fourth / n / (want * want) - kurtosis) <
-                        4.5 * sqrt((eighth - kurtosis * kurtosis) / n));
-            if (init == MND_INIT_GLOROT)
-                assert_true(most <= limit * 1.000001 && most > 0.98 * limit);
-            if (init == MND_INIT_HE) assert_true(most < 6 * sqrt(want) && most > 2.5 * sqrt(want));
-            assert_true((double)same < 1e-3 * n + 3); /* another seed, other values */
-            if (p.ndim == 2 && p.dim[0] == 40) {
-                /* Layers of equal shape draw different numbers. */
-                if (twin.count) {
-                    size_t equal = 0;
-                    for (size_t k = 0; k < p.count; k++) equal += a.param[twin.offset + k] == v[k];
-                    assert_true(equal < 5);
-                }
-                twin = p;
-            }
-        }
+        check_initial(&a, &b, (mnd_init)init);
         rig_close(&a), rig_close(&b);
     }
 }
@@ -573,13 +554,16 @@ static void pixels(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(malformed_specs),
+        cmocka_unit_test(malformed_vector_layers),
+        cmocka_unit_test(malformed_picture_layers),
         cmocka_unit_test(empty_and_unfinished_specs),
         cmocka_unit_test(too_much),
         cmocka_unit_test(unusual_specs),
         cmocka_unit_test(unfit_surroundings),
         cmocka_unit_test(presets),
-        cmocka_unit_test(summary),
+        cmocka_unit_test(summary_of_layers),
+        cmocka_unit_test(summary_of_arrays),
+        cmocka_unit_test(shapes_of_windows),
         cmocka_unit_test(initial_values),
         cmocka_unit_test(one_hot),
         cmocka_unit_test(extreme_logits),

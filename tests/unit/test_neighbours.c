@@ -95,9 +95,9 @@ static void one_by_one(alone *layer, int n, const float *x, const mnd_batch *bat
     for (int s = 0; s < seg.n_seg; s++) {
         int64_t correct = 0;
         const ptrdiff_t at = (ptrdiff_t)start[s] * classes;
-        loss[s] = mnd_cross_entropy(layer[n - 1].layer.y + at, batch->label + start[s],
-                                    start[s + 1] - start[s], classes, batch->scale, dy + at,
-                                    &correct);
+        loss[s] =
+            mnd_cross_entropy(layer[n - 1].layer.y + at, batch->label + start[s],
+                              start[s + 1] - start[s], classes, batch->scale, dy + at, &correct);
     }
     size_t end = n_param;
     for (int i = n - 1; i >= first; i--) {
@@ -121,7 +121,8 @@ static void one_by_one(alone *layer, int n, const float *x, const mnd_batch *bat
 static void compare(const char *const *text, int n, mnd_shape input) {
     char spec[256] = "";
     for (int i = 0; i < n; i++)
-        snprintf(spec + strlen(spec), sizeof spec - strlen(spec), "%s%s", i > 0 ? "," : "", text[i]);
+        snprintf(spec + strlen(spec), sizeof spec - strlen(spec), "%s%s", i > 0 ? "," : "",
+                 text[i]);
     rig r;
     const mnd_model_options options = {
         .max_rows = ROWS, .max_seg = seg.n_seg, .training = true, .threads = 1};
@@ -149,7 +150,13 @@ static void compare(const char *const *text, int n, mnd_shape input) {
                              .seed = SEED,
                              .epoch = EPOCH,
                              .scale = 1.0F / ROWS};
-    rig_gradient_rows(&r, x, label, sample, &seg, batch.scale, SEED, EPOCH);
+    rig_gradient_batch(&r, x,
+                       (mnd_batch){.seg = &seg,
+                                   .label = label,
+                                   .sample = sample,
+                                   .scale = batch.scale,
+                                   .seed = SEED,
+                                   .epoch = EPOCH});
 
     alone layer[MOST];
     mnd_shape shape = input;
@@ -176,8 +183,9 @@ static void compare(const char *const *text, int n, mnd_shape input) {
 /* Every layer between every two others. */
 static void images(void **state) {
     (void)state;
-    static const char *const kind[] = {"conv:6:3",  "conv:17:2:s2:same", "maxpool:2", "avgpool:2",
-                                       "dropout:0.3", "relu",            "tanh",      "sigmoid"};
+    static const char *const kind[] = {
+        "conv:6:3", "conv:17:2:s2:same", "maxpool:2", "avgpool:2", "dropout:0.3", "relu", "tanh",
+        "sigmoid"};
     for (size_t a = 0; a < COUNT(kind); a++)
         for (size_t b = 0; b < COUNT(kind); b++)
             for (size_t c = 0; c < COUNT(kind); c++) {
@@ -201,12 +209,12 @@ static void flat(void **state) {
 /* The combination that the presets are made of, at their sizes. */
 static void presets(void **state) {
     (void)state;
-    static const char *const cnn[] = {"conv:28:3", "maxpool:2", "flatten", "dense:128", "relu",
-                                      "dropout:0.2", "dense:5"};
-    static const char *const cnn2[] = {"conv:16:3", "relu", "maxpool:2", "conv:32:3",
-                                       "relu",      "maxpool:2", "flatten", "dense:5"};
-    static const char *const mlp[] = {"flatten", "dense:512", "relu", "dense:512", "relu",
-                                      "dense:5"};
+    static const char *const cnn[] = {"conv:28:3", "maxpool:2",   "flatten", "dense:128",
+                                      "relu",      "dropout:0.2", "dense:5"};
+    static const char *const cnn2[] = {"conv:16:3", "relu",      "maxpool:2", "conv:32:3",
+                                       "relu",      "maxpool:2", "flatten",   "dense:5"};
+    static const char *const mlp[] = {"flatten",   "dense:512", "relu",
+                                      "dense:512", "relu",      "dense:5"};
     compare(cnn, 7, (mnd_shape){3, {28, 28, 1}});
     compare(cnn2, 8, (mnd_shape){3, {28, 28, 1}});
     compare(mlp, 6, (mnd_shape){3, {28, 28, 1}});

@@ -142,8 +142,13 @@ static outcome run(const network *n, const batch *b, const int *rows, int v, int
         mnd_model_initialize(r.model, MND_INIT_GLOROT, 11);
         n_param = r.n_param;
         const size_t in = mnd_shape_size(&n->input);
-        rig_gradient_rows(&r, b->x + in * (size_t)row, b->label + row, b->sample + row, &r_rows,
-                          1.0F / (float)(b->rows ? b->rows : 1), 3, 2);
+        rig_gradient_batch(&r, b->x + in * (size_t)row,
+                           (mnd_batch){.seg = &r_rows,
+                                       .label = b->label + row,
+                                       .sample = b->sample + row,
+                                       .scale = 1.0F / (float)(b->rows ? b->rows : 1),
+                                       .seed = 3,
+                                       .epoch = 2});
         for (int s = first; s < last; s++) {
             o.loss[s] = r.loss[s - first];
             o.correct[s] = r.correct[s - first];
