@@ -7,9 +7,9 @@
 #include "update.h"
 
 typedef struct mnd_step {
-    mnd_loader *loader; /* borrowed */
-    mnd_model *model;   /* borrowed */
-    mnd_updater update; /* with the exchange and the optimizer */
+    mnd_loader *loader;       /* borrowed */
+    mnd_model *model;         /* borrowed */
+    mnd_updater update;       /* with the exchange and the optimizer */
     double data, compute;     /* seconds so far */
     mnd_exchange_times begin; /* of the exchange when the clocks were set to zero */
 } mnd_step;
