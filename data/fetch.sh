@@ -173,7 +173,7 @@ from_apt() {
     fi
 }
 
-# attempt SOURCE-FOR-PEOPLE FUNCTION [ARGUMENT]: done as soon as nothing is missing.
+# attempt DESCRIPTION FUNCTION [ARGUMENT]: done as soon as nothing is missing.
 attempt() {
     local from=$1
     shift

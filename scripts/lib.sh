@@ -85,7 +85,7 @@ launch() {
     local np=$1 cores=$2 mpiexec option=()
     shift 2
     mpiexec=$(sed -n 's/^MPIEXEC_EXECUTABLE:[^=]*=//p' "$root/build/release/CMakeCache.txt")
-    # The same program under the name that most people know it by.
+    # The same program under its usual name.
     [ ! -x "${mpiexec%/*}/mpirun" ] || mpiexec=${mpiexec/%mpiexec/mpirun}
     if "$mpiexec" --version 2>&1 | grep -qE 'Open MPI|OpenRTE'; then
         # As root Open MPI wants to be told twice; ranks beyond the cores are refused unless allowed,

@@ -91,7 +91,7 @@ typedef struct mnd_bench {
     int64_t batch_size, images;
     size_t n_param;
     char model[256]; /* the spec, cut */
-    char note[512];  /* for people, "" for none */
+    char note[512];  /* for users, "" for none */
     int n_row, n_message, n_fit, n_prediction;
     mnd_bench_row *row;     /* strong 1, 2, 4 ... P, then weak 1, 2, 4 ... P; arrays are owned */
     mnd_bench_row textbook; /* strong, P: products by OpenBLAS, exchange by MPI_Allreduce */

@@ -24,7 +24,7 @@ typedef struct mnd_comm mnd_comm; /* opaque */
  * all, which takes microseconds. Collective.
  */
 MND_CHECKED mnd_status mnd_comm_start(mnd_comm **out);
-/* A world of one, whoever started the process. Not collective. */
+/* A communicator of this process alone, however it was started. Not collective. */
 MND_CHECKED mnd_status mnd_comm_self(mnd_comm **out);
 /* Leaves; after mnd_comm_start this finalizes MPI. NULL-safe; sets *comm to NULL. Collective. */
 void mnd_comm_finish(mnd_comm **comm);

@@ -120,7 +120,7 @@ const mnd_kernels *mnd_kernels_base(void);
 /* Table i of those that this CPU can run, best first, complete; NULL after the last. */
 const mnd_kernels *mnd_kernels_at(int i);
 
-/* What does the products, for people: "native avx512", or "OpenBLAS 0.3.21 SkylakeX". */
+/* What computes the products, as text for users: "native avx512", or "OpenBLAS 0.3.21 SkylakeX". */
 const char *mnd_products_name(bool plain);
 /*
  * What decides the bits: MND_ARITHMETIC for fast kernels; library, version and CPU kernel for

@@ -205,7 +205,7 @@ cleanup:
     return status;
 }
 
-/* Rank 0: room for what will be handed out. */
+/* Rank 0: memory for what is distributed later. */
 static mnd_status make_room(bench *b) {
     mnd_status status = MND_OK;
     mnd_bench *out = b->out;

@@ -134,7 +134,7 @@ cmp a.h5 old.h5 || fail "a failed conversion touched the target"
 converts good a.h5
 cmp a.h5 old.h5 || fail "replacing the target changed it"
 
-# A folder that cannot be written to. Root may write everywhere: then as somebody else.
+# A folder that cannot be written to. Root may write everywhere: then as another user.
 mkdir locked && chmod 555 locked && chmod 755 . good
 if [ "$(id -u)" -ne 0 ]; then
     refused 1 "locked/a.h5: cannot create: Permission denied" good -o locked/a.h5
@@ -167,13 +167,13 @@ if [ -n "$peak" ] && [ -z "${MND_SANITIZE:-}" ]; then
 fi
 rm -f large.h5
 
-# No room: a limit on the size of files, and a disk that is full.
+# Disk full: a limit on the size of files, and a disk that is full.
 code=0
 (ulimit -f 1000 && exec "$exe" convert large -o e.h5) >out 2>err || code=$?
-[ "$code" = 1 ] || fail "no room: exit code $code: $(cat err)"
-[ "$(wc -l <err)" = 1 ] || fail "no room: $(cat err)"
-grep -q "e.h5" err || fail "no room: $(cat err)"
-[ -z "$(find . -name '*e.h5*')" ] || fail "no room: left behind $(ls -A)"
+[ "$code" = 1 ] || fail "disk full: exit code $code: $(cat err)"
+[ "$(wc -l <err)" = 1 ] || fail "disk full: $(cat err)"
+grep -q "e.h5" err || fail "disk full: $(cat err)"
+[ -z "$(find . -name '*e.h5*')" ] || fail "disk full: left behind $(ls -A)"
 mkdir disk
 if unshare -m true 2>/dev/null; then
     unshare -m sh -c "mount -t tmpfs -o size=8m none disk || exit 77
@@ -194,7 +194,7 @@ if unshare -m true 2>/dev/null; then
 fi
 
 # Stopped in the middle: the exit of that signal, and nothing left. A signal may come too late to
-# meet it, but not ten times.
+# report it, but not ten times.
 for signal in INT TERM HUP; do
     met=0
     for ((try = 0; try < 10 && !met; try++)); do

@@ -83,7 +83,7 @@ write("wide.h5", y_train=good["y_train"].astype(np.int64))
 write("unequal.h5", y_train=good["y_train"][:-1])
 write("shapes.h5", x_test=good["x_test"][:, :14])
 write("swapped.h5", x_train=good["y_train"], y_train=good["x_train"])
-# Out of range near the end only: the last of three ranks alone meets it.
+# Out of range near the end only: only the last of three ranks reads it.
 labels = good["y_train"].copy()
 labels[297] = 77
 write("label.h5", {"classes": 10}, y_train=labels)

@@ -46,7 +46,7 @@ for exchange in tree shared; do
     broken stop:0:130 $exchange "rank 0 on host $host, pid [0-9]*, gives no sign of life"
 done
 broken flip:1:130 tree "replicas differ at step 130" "parameters of rank 1 on host $host"
-# Parameter 0 is of rank 0's slice, whoever hits it; nobody has another copy to compare.
+# Parameter 0 is of rank 0's slice, whichever rank changes it; there is no other copy to compare.
 broken flip:1:130 shared "rank 0 on host $host are not what the step before left behind" "at step 130"
 # Nor does it get into a checkpoint, here that of the step after which it flips, or into a result.
 broken flip:0:150 shared "rank 0 on host $host are not what" "at step 150"

@@ -151,7 +151,7 @@ code=0
     --checkpoint-dir none >"$dir/out" 2>"$dir/err" || code=$?
 ended 1 "test loss became NaN or infinite"
 
-# No clock that people or NTP can set decides anything.
+# Nothing depends on a clock that users or NTP can set.
 ! grep -nE 'CLOCK_REALTIME|gettimeofday|[^a-z_]time\(' "$here"/../../src/*/*.c | grep -v '^.*: *\*' ||
     fail "a clock that can be set back is read"
 passed "full disk, read-only, removed, locked, pipes, limits, clock"

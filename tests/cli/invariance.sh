@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One run, whoever hosts it: with --logical-ranks 8 the weights and the epochs' figures are the same to
+# One run, on any processes: with --logical-ranks 8 the weights and the epochs' figures are the same to
 # the bit on 1 to 8 processes, with every exchange, with 1 and 2 threads, on every kind of vector unit
 # the CPU has, and however often and on whatever number of processes it was resumed, also from the
 # middle of an epoch.

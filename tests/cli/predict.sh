@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # mnist_dist predict (and show --png) through the binary: --index against evaluate, pictures against
-# --index, pictures as people make them, and every refusal.
+# --index, pictures as users have them, and every refusal.
 set -euo pipefail
 exe=$1
 dir=$(mktemp -d predict.XXXXXX)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: readme.sh PROGRAM — what the documents tell people to type exists, and what they show of the
+# usage: readme.sh PROGRAM — the commands that the documents show exists, and what they show of the
 # program's output has the shape of what it prints.
 set -euo pipefail
 program=$1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: tutorial.sh PROGRAM — types every command of docs/tutorial.md in a folder of its own and
 # compares what it prints with what the page shows. Training is made cheap: one epoch on a few drawn
-# digits. What hangs on no training (show, summary, convert) must be the same, line by line, where the
+# digits. What depends on no training (show, summary, convert) must be the same, line by line, where the
 # real data are there; of the rest the shape must be. Without data/mnist the digits are drawn ones.
 set -euo pipefail
 export MND_PROGRAM=$1
@@ -85,7 +85,7 @@ plain() {
     sed -E 's/ +$//; s/ \([0-9.]+ s\)$//; /checksums right/ s/ \([^()]*\)$//' | sed "s#$PWD/##g"
 }
 
-# What hangs on the training, away: numbers to N, pictures, bars and verdicts.
+# What depends on the training, away: numbers to N, pictures, bars and verdicts.
 shape() {
     grep -vE '^[ .:=+*#%@-]*$' | sed -E 's/^(Data:) [^,]*,/\1 @,/; s/(exchange) [a-z]+,/\1 @,/
         s/(native|openblas) [^ ]+$/\1/; s/  best$//; s/ +#+$//; s/^(answer:) .* \(/\1 @ (/

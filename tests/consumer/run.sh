@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: run.sh BUILD VERSION CC MPICC — installs BUILD into a fresh folder, checks what came, and
-# builds and runs the consumer against it as somebody else's project would.
+# builds and runs the consumer against it as another project would.
 set -euo pipefail
 build=$1 version=$2 cc=$3 mpicc=$4
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

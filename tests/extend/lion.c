@@ -6,7 +6,7 @@
  */
 #include "extend.h"
 
-enum { BETA1, BETA2, WEIGHT_DECAY };              /* settings */
+enum { BETA1, BETA2, WEIGHT_DECAY };                    /* settings */
 enum { B1, ONE_LESS_B1, B2, ONE_LESS_B2, STEP, DECAY }; /* factors */
 
 static void prepare(const mnd_optimizer *opt, double lr, int64_t t, mnd_step_size *out) {

@@ -1,7 +1,7 @@
 /*
- * ring.c - a ring allreduce (Patarasuk and Yuan, JPDC 2009): process r passes slices of the gradient
- * to r + 1, adding its own to what it receives, until each has the sum of one slice; then the sums
- * go round once more. Every process has all parameters and steps them all.
+ * ring.c - a ring allreduce (Patarasuk and Yuan, JPDC 2009): process r passes slices of the
+ * gradient to r + 1, adding its own to what it receives, until each has the sum of one slice; then
+ * the sums go round once more. Every process has all parameters and steps them all.
  */
 #include <stdlib.h>
 
@@ -15,8 +15,9 @@ static mnd_status ring_open(mnd_exchange *ex) {
         if (count > most) most = count;
     }
     ex->self = malloc((most + 1) * sizeof(float));
-    const mnd_status status = ex->self != NULL ? mnd_exchange_private(ex)
-                                               : mnd_fail(MND_NO_MEMORY, "exchange ring: no memory");
+    const mnd_status status = ex->self != NULL
+                                  ? mnd_exchange_private(ex)
+                                  : mnd_fail(MND_NO_MEMORY, "exchange ring: no memory");
     return mnd_comm_agree(ex->comm, status, NULL);
 }
 

@@ -48,8 +48,7 @@ static void add_gradient(const double *w, const double *x, int label, double slo
     }
     for (int j = 0; j < OUT; j++) most = fmax(most, z[3][j]);
     for (int j = 0; j < OUT; j++) sum += exp(z[3][j] - most);
-    for (int j = 0; j < OUT; j++)
-        d[3][j] = (exp(z[3][j] - most) / sum - (j == label)) / IMAGES;
+    for (int j = 0; j < OUT; j++) d[3][j] = (exp(z[3][j] - most) / sum - (j == label)) / IMAGES;
     for (int l = 3; l >= 1; l--) {
         const double *kernel = w + at[l - 1];
         double *grad = g + at[l - 1];

@@ -19,8 +19,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-enum { ROOM = 1 << 16 };
-static unsigned char original[ROOM], file[ROOM];
+enum { CAPACITY = 1 << 16 };
+static unsigned char original[CAPACITY], file[CAPACITY];
 static size_t n_original;
 
 static void check(int holds) {
@@ -71,8 +71,8 @@ static void make_original(void) {
         abort();
     }
     const int fd = open(path, O_RDONLY);
-    const ssize_t n = read(fd, original, ROOM);
-    check(n > 512 && n < ROOM);
+    const ssize_t n = read(fd, original, CAPACITY);
+    check(n > 512 && n < CAPACITY);
     n_original = (size_t)n;
     close(fd);
     snprintf(latest, sizeof latest, "%s/latest", dir);
@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
         check(fd >= 0);
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     }
-    if (n < 3 || n > ROOM / 2) return 0;
+    if (n < 3 || n > CAPACITY / 2) return 0;
     const int over = bytes[0] % 2;
     const size_t place = (size_t)bytes[1] + 256 * (size_t)bytes[2];
     bytes += 3;

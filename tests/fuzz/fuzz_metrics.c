@@ -22,20 +22,20 @@ static void check(int holds) {
 
 static void remove_file(void) { unlink(path); }
 
-static size_t read_back(char *out, size_t room) {
+static size_t read_back(char *out, size_t capacity) {
     const int fd = open(path, O_RDONLY);
     check(fd >= 0);
-    const ssize_t n = read(fd, out, room);
-    check(n >= 0 && (size_t)n < room);
+    const ssize_t n = read(fd, out, capacity);
+    check(n >= 0 && (size_t)n < capacity);
     close(fd);
     return (size_t)n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
-    enum { ROOM = 1 << 17 };
-    static char first[ROOM], second[ROOM];
+    enum { CAPACITY = 1 << 17 };
+    static char first[CAPACITY], second[CAPACITY];
     static int made;
-    if (n < 1 || n > ROOM / 2) return 0;
+    if (n < 1 || n > CAPACITY / 2) return 0;
     if (!made) {
         const int fd = mkstemp(path);
         check(fd >= 0 && close(fd) == 0 && atexit(remove_file) == 0);
@@ -50,25 +50,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     const int64_t last = mnd_metrics_last_epoch(metrics);
     check(last >= 0 && last <= epoch);
     mnd_metrics_close(&metrics);
-    const size_t kept = read_back(first, ROOM);
+    const size_t kept = read_back(first, CAPACITY);
     check(kept <= n); /* a last line may get its newline */
     check(kept == 0 || first[kept - 1] == '\n');
 
     check(mnd_metrics_open(path, epoch, &metrics) == MND_OK);
     check(mnd_metrics_last_epoch(metrics) == last);
-    check(read_back(second, ROOM) == kept && memcmp(first, second, kept) == 0);
+    check(read_back(second, CAPACITY) == kept && memcmp(first, second, kept) == 0);
     mnd_metrics_begin(metrics, "epoch");
     mnd_metrics_int(metrics, "epoch", epoch + 1);
     check(mnd_metrics_end(metrics) == MND_OK);
     mnd_metrics_close(&metrics);
     static const char start[] = "{\"event\":\"epoch\",\"epoch\":";
-    const size_t whole = read_back(second, ROOM);
+    const size_t whole = read_back(second, CAPACITY);
     check(whole > kept + strlen(start) && memcmp(first, second, kept) == 0 &&
           memcmp(second + kept, start, strlen(start)) == 0 && second[whole - 1] == '\n');
 
     /* What is kept is stable, so a later start from one epoch earlier drops just that. */
     check(mnd_metrics_open(path, epoch, &metrics) == MND_OK);
     mnd_metrics_close(&metrics);
-    check(read_back(second, ROOM) == kept && memcmp(first, second, kept) == 0);
+    check(read_back(second, CAPACITY) == kept && memcmp(first, second, kept) == 0);
     return 0;
 }

@@ -7,8 +7,8 @@
 #include "mnist_dist/picture.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-size_t LLVMFuzzerMutate(uint8_t *bytes, size_t n, size_t room);
-size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t room, unsigned seed);
+size_t LLVMFuzzerMutate(uint8_t *bytes, size_t n, size_t capacity);
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t capacity, unsigned seed);
 
 /* libpng stops at a wrong checksum, so that a blind mutation would never get any further. */
 static void mend_checksums(uint8_t *bytes, size_t n) {
@@ -23,8 +23,8 @@ static void mend_checksums(uint8_t *bytes, size_t n) {
     }
 }
 
-size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t room, unsigned seed) {
-    n = LLVMFuzzerMutate(bytes, n, room);
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t n, size_t capacity, unsigned seed) {
+    n = LLVMFuzzerMutate(bytes, n, capacity);
     /* One in eight stays wrong. */
     if (seed % 8 != 0) mend_checksums(bytes, n);
     return n;

@@ -26,7 +26,7 @@ except ImportError as missing:
 torch.set_num_threads(1)
 HERE = os.path.dirname(os.path.abspath(__file__))
 HEADER = os.path.join(HERE, "golden.h")
-MARGIN = 1e-4  # no rectifier or maximum may hang on less than this: float32 could decide otherwise
+MARGIN = 1e-4  # no rectifier or maximum may depend on less than this: float32 could decide otherwise
 
 # name, spec, input, classes, rows, what the picture is made of
 CASES = [
@@ -103,7 +103,7 @@ OPTIMIZER_N = 37  # not a multiple of any vector width
 
 
 class TooClose(Exception):
-    """A rectifier or a maximum hangs on less than MARGIN; take another seed."""
+    """A rectifier or a maximum depends on less than MARGIN; take another seed."""
 
 
 def f32(a):

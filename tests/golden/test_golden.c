@@ -91,8 +91,9 @@ static void optimizers(void **state) {
         const struct {
             const char *name;
             double value;
-        } settings[] = {{"beta1", g->beta1},       {"beta2", g->beta2},     {"rho", g->rho},
-                        {"momentum", g->momentum}, {"epsilon", g->epsilon}, {"weight_decay", g->weight_decay}};
+        } settings[] = {{"beta1", g->beta1},     {"beta2", g->beta2},
+                        {"rho", g->rho},         {"momentum", g->momentum},
+                        {"epsilon", g->epsilon}, {"weight_decay", g->weight_decay}};
         for (size_t k = 0; k < COUNT(settings); k++)
             for (int n = 0; n < opt.ops->n_setting; n++)
                 if (strcmp(opt.ops->setting[n].name, settings[k].name) == 0)

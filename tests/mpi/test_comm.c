@@ -149,7 +149,7 @@ static void splits(void **state) {
     mnd_comm_finish(&node);
     assert_everywhere(good);
 
-    /* Pretended nodes, dealt out in turn. */
+    /* Pretended nodes, assigned in turn. */
     good = setenv("MND_TEST_NODES", "0,1", 1) == 0;
     const mnd_status made = mnd_comm_split_node(world, &node);
     good &= made == MND_OK && mnd_comm_size(node) == members && mnd_comm_rank(node) == rank / 2 &&

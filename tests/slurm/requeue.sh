@@ -9,8 +9,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/slurm/slurm.sh
 . "$here/slurm.sh"
 isolate "$@"
-options=() patience=60
-if [ "${MND_LONG:-}" = 1 ]; then options=(--time=2 --signal=B:USR1@60) patience=300; fi
+options=() limit=60
+if [ "${MND_LONG:-}" = 1 ]; then options=(--time=2 --signal=B:USR1@60) limit=300; fi
 prepare "$1" 100 4
 reference
 held stop
@@ -24,7 +24,7 @@ for job in "${started[@]}"; do
     until_stopped "$job"
     let_go "$job"
     [ ${#options[@]} -gt 0 ] || scancel --batch --signal=USR1 "$job"
-    wait_for "$patience" signal_waits "$job" || fail "no signal reaches the ranks of job $job"
+    wait_for "$limit" signal_waits "$job" || fail "no signal reaches the ranks of job $job"
     kill -CONT "$(stopped_rank "$job")" || true # Slurm itself may have been faster
 done
 for job in "${started[@]}"; do

@@ -1,5 +1,5 @@
 /*
- * Dropout: the right rate and scale in training, nothing at inference, and a mask that hangs on
+ * Dropout: the right rate and scale in training, nothing at inference, and a mask that depends on
  * seed, epoch, sample and layer alone.
  */
 #include "rig.h"

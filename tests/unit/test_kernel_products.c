@@ -68,7 +68,7 @@ static void define(trial *t) {
             }
 }
 
-/* Memory and factors; c has room for two results. */
+/* Memory and factors; c is large enough for two results. */
 static void open_trial(trial *t, int zero_of_16, mnd_rng *rng) {
     mnd_product *const p = &t->p;
     const int m[] = {t->rows, t->rows, t->in}, n[] = {t->out, t->in, t->out};

@@ -186,7 +186,7 @@ static void compare(const network *n, bool plain) {
     rig_open(&r, spec, n->input, n->classes, n->rows, plain);
     assert_int_equal(r.n_param, net.n_param);
 
-    /* Another draw where a rectifier or maximum hangs on what float cannot tell. */
+    /* Another draw where a rectifier or maximum depends on what float cannot tell. */
     sample_data d = {0};
     double *want = rig_alloc(net.n_param, sizeof *want);
     double loss = 0;

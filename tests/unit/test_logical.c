@@ -1,4 +1,5 @@
-/* src/base/logical.c: every sample once, blocks are the fewest subtrees, sums keep their brackets. */
+/* src/base/logical.c: every sample once, blocks are the fewest subtrees, sums keep their brackets.
+ */
 #include "test.h"
 
 #include <stdlib.h>
@@ -93,7 +94,8 @@ static void subtrees_are_the_fewest(void **state) {
                 for (int i = 0; i < n; i++) assert_true(is_node(0, v, subtree[i], subtree[i + 1]));
                 /* Fewest: no run of neighbours makes up a node. */
                 for (int i = 0; i < n; i++)
-                    for (int j = i + 2; j <= n; j++) assert_false(is_node(0, v, subtree[i], subtree[j]));
+                    for (int j = i + 2; j <= n; j++)
+                        assert_false(is_node(0, v, subtree[i], subtree[j]));
             }
     assert_int_equal(mnd_subtrees(8, 3, 3, NULL), 0);
     /* The bound of the header, at its worst. */
@@ -136,10 +138,11 @@ static void any_number_of_processes_gives_the_same_sum(void **state) {
             int subtree[MAX_V + 1], n = 0;
             for (int q = 0; q < p; q++)
                 n += mnd_subtrees(v, mnd_logical_first(v, p, q), mnd_logical_first(v, p, q + 1),
-                                    subtree + n);
+                                  subtree + n);
             assert_true(n <= v);
             double sum[MAX_V];
-            for (int i = 0; i < n; i++) sum[i] = bracketed(value, subtree[i], subtree[i + 1] - subtree[i]);
+            for (int i = 0; i < n; i++)
+                sum[i] = bracketed(value, subtree[i], subtree[i + 1] - subtree[i]);
             mnd_tree_add add[MAX_V];
             mnd_tree_schedule(n, subtree, add);
             for (int i = 0; i < n - 1; i++) sum[add[i].into] += sum[add[i].from];

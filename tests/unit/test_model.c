@@ -116,7 +116,7 @@ static void empty_and_unfinished_specs(void **state) {
 
 static void too_much(void **state) {
     (void)state;
-    /* More layers than there is room for. */
+    /* More layers than a model can have. */
     char spec[4096] = "flatten";
     for (int i = 0; i < MND_MAX_LAYERS; i++) strcat(spec, ",relu");
     refused(spec, mnist, 784, "");
@@ -157,7 +157,7 @@ static void too_much(void **state) {
     assert_null(model);
 }
 
-/* What comes with the spec is checked too: the input, the classes, the threads, the room. */
+/* What comes with the spec is checked too: the input, the classes, the threads, the capacity. */
 static void unfit_surroundings(void **state) {
     (void)state;
     static const mnd_shape bad[] = {{0},
@@ -275,7 +275,7 @@ static void presets(void **state) {
                 assert_string_equal(mnd_model_text(model), spec);
                 mnd_model_destroy(&model);
             }
-            /* Room for all of it, or an error. */
+            /* Large enough for all of it, or an error. */
             char small[1024];
             assert_int_equal(mnd_model_spec(spec, classes[c], small, strlen(spec)), MND_USAGE);
             rig_ok(mnd_model_spec(spec, classes[c], small, strlen(spec) + 1), spec);

@@ -1,6 +1,6 @@
 /*
- * Optimizers beyond the golden steps: slices give the bits of the whole, settings, names, many steps
- * against the formulas in double, and descent on a function whose minimum is known.
+ * Optimizers beyond the golden steps: slices give the bits of the whole, settings, names, many
+ * steps against the formulas in double, and descent on a function whose minimum is known.
  */
 #include "rig.h"
 
@@ -50,7 +50,8 @@ static void many_steps(void **state) {
     for (int k = 0; k < 4; k++) {
         mnd_optimizer o;
         rig_ok(mnd_optimizer_default(names[k], &o), names[k]);
-        if (strcmp(names[k], "sgd") == 0) rig_ok(mnd_optimizer_set(&o, "weight_decay", 0.01), "sgd");
+        if (strcmp(names[k], "sgd") == 0)
+            rig_ok(mnd_optimizer_set(&o, "weight_decay", 0.01), "sgd");
         float *w = rig_alloc(N, sizeof *w), *g = rig_alloc(N, sizeof *g);
         float *slot[2] = {rig_alloc(N, sizeof(float)), rig_alloc(N, sizeof(float))};
         static state64 x[N];
@@ -68,8 +69,7 @@ static void many_steps(void **state) {
         rig_within(rig_error(w, want, N), 2e-5, names[k], "parameters after 200 steps");
         for (int s = 0; s < o.ops->n_slot; s++) {
             for (int i = 0; i < N; i++) want[i] = x[i].s[s];
-            rig_within(rig_error(slot[s], want, N), 1e-5, names[k],
-                       o.ops->slot_name[s]);
+            rig_within(rig_error(slot[s], want, N), 1e-5, names[k], o.ops->slot_name[s]);
         }
         mnd_free(slot[0]), mnd_free(slot[1]), mnd_free(w), mnd_free(g);
     }
@@ -97,7 +97,7 @@ static void slices(void **state) {
                 size_t n = mnd_rng_below(&rng, 90); /* 0 now and then */
                 if (n > N - at) n = N - at;
                 rig_optimize(&o, 0.01, t, n, cut[0] + at, g + at,
-                                   (float *const[2]){cut[1] + at, cut[2] + at});
+                             (float *const[2]){cut[1] + at, cut[2] + at});
                 at += n;
             }
             assert_memory_equal(whole, cut, sizeof cut);
@@ -112,14 +112,15 @@ static void descends(void **state) {
     for (int k = 0; k < 4; k++) {
         mnd_optimizer o;
         rig_ok(mnd_optimizer_default(names[k], &o), names[k]);
-        if (strcmp(names[k], "adamw") == 0) rig_ok(mnd_optimizer_set(&o, "weight_decay", 0), "adamw");
+        if (strcmp(names[k], "adamw") == 0)
+            rig_ok(mnd_optimizer_set(&o, "weight_decay", 0), "adamw");
         static float w[N], g[N], slot[2][N];
         memset(slot, 0, sizeof slot);
         memset(w, 0, sizeof w);
         for (int64_t t = 1; t <= 2000; t++) {
             for (int i = 0; i < N; i++) g[i] = 2 * (w[i] - (float)i / N);
             rig_optimize(&o, 0.03 / sqrt((double)t), t, N, w, g,
-                               (float *const[2]){slot[0], slot[1]});
+                         (float *const[2]){slot[0], slot[1]});
         }
         for (int i = 0; i < N; i++)
             rig_within(fabs((double)(w[i] - (float)i / N)), 0.01, names[k], "minimum");

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "mnist_dist/subnormal.h"
 #include "mnist_dist/parallel.h"
+#include "mnist_dist/subnormal.h"
 
 enum { N = 300, THREADS = 7 };
 

@@ -115,7 +115,7 @@ typedef struct outcome {
 
 /*
  * The step of V logical ranks on `processes` processes in contiguous blocks, each with a model of
- * its own that sees nothing but its rows; then the tree over everybody's parts.
+ * its own that sees nothing but its rows; then the tree over the results of all.
  */
 static outcome run(const network *n, const batch *b, const int *rows, int v, int processes,
                    bool plain, int threads) {
@@ -131,7 +131,7 @@ static outcome run(const network *n, const batch *b, const int *rows, int v, int
         for (int i = 0; i <= n_part; i++) part[i] -= first;
         const mnd_segments r_rows = {
             .n_seg = last - first, .start = start, .n_subtree = n_part, .subtree = part};
-        /* Room for more than there is: it must not matter either. */
+        /* Larger than needed: it must not matter either. */
         const mnd_model_options options = {.max_rows = start[last - first] + (p % 2) * 5 + 1,
                                            .max_seg = last - first + p % 3,
                                            .training = true,

@@ -176,7 +176,8 @@ static void untrained_arrays(void **state) {
     for (size_t k = 0; k < COUNT(names); k++) {
         bench b;
         open_bench(&b, "dense:4,counter,dense:2", 5, 2, names[k], 1e-3, 1);
-        const mnd_array_info count = mnd_model_array(b.model, 2), last = mnd_model_array(b.model, 3);
+        const mnd_array_info count = mnd_model_array(b.model, 2),
+                             last = mnd_model_array(b.model, 3);
         assert_string_equal(count.name, "count");
         assert_true(!count.trained && last.trained && count.offset + 3 == last.offset);
         mnd_model_bind(b.model, b.param, b.grad, 0);
