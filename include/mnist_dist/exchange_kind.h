@@ -71,8 +71,8 @@ MND_CHECKED mnd_status mnd_exchange_private(mnd_exchange *ex);
 void mnd_exchange_cut(size_t n, int slices, int q, size_t *first, size_t *count);
 /*
  * The update of the slice [ex->first, ex->first + ex->count) from its summed gradient grad[0 ..
- * ex->count), measures included. Slices of all processes cover every parameter; where each process
- * has everything no message is needed. Collective.
+ * ex->count), measures included. Slices of all processes cover every parameter, in the order of
+ * ranks; where each process has everything no message is needed. Collective.
  */
 MND_CHECKED mnd_status mnd_exchange_update(mnd_exchange *ex, const mnd_update *update,
                                            const float *grad);

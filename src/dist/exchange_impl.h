@@ -14,14 +14,13 @@ typedef struct mnd_exchange_memory {
     void *private; /* of mnd_exchange_private */
     void *slots;   /* of mnd_exchange_map_slots: a mapping of so many bytes */
     size_t slots_size;
-    uint64_t
-        *slice;    /* (size, 2) first and count of the slice that each process gives; 0 for none */
+    size_t *count; /* (size) elements of the slice that each process gives; 0 for none */
     bool whole;    /* every process has everything */
-    size_t *bytes; /* (size) of the collectives */
-    double *value; /* (blocks, n_value) measures, in the order in which processes give them */
-    double *ordered; /* the same in block order */
-    float *sum;      /* (count) a summed slice that is to be measured; NULL without measures */
-    size_t sample;   /* which block the next step times: see mnd_exchange_sum_update */
+    size_t *bytes; /* (size) of a collective call */
+    double *mine;  /* (blocks, n_value) measures of this process' blocks */
+    double *value; /* (blocks, n_value) those of all blocks */
+    float *sum;    /* (count) a summed slice that is to be measured; NULL without measures */
+    size_t sample; /* which block the next step times: see mnd_exchange_sum_update */
 } mnd_exchange_memory;
 
 /*

@@ -58,14 +58,12 @@ static size_t n_block(const mnd_exchange *ex) {
 static mnd_status allocate_measures(mnd_exchange *ex) {
     mnd_status status = MND_OK;
     mnd_exchange_memory *m = ex->memory;
-    void *p = NULL;
     const size_t values = n_block(ex) * (size_t)ex->options.n_value;
-    MND_TRY(mnd_alloc(&p, (size_t)ex->size, 2 * sizeof *m->slice, "exchange"));
-    m->slice = p;
+    MND_NEW(m->count, ex->size, "exchange");
     MND_NEW(m->bytes, ex->size, "exchange");
     if (values == 0) return MND_OK;
     MND_NEW(m->value, values, "measures of the gradient");
-    MND_NEW(m->ordered, values, "measures of the gradient");
+    MND_NEW(m->mine, values, "measures of the gradient");
     MND_NEW(m->sum, ex->count, "the summed gradient");
 cleanup:
     return status;
@@ -74,11 +72,19 @@ cleanup:
 mnd_status mnd_exchange_share_slices(mnd_exchange *ex) {
     mnd_status status = MND_OK;
     mnd_exchange_memory *m = ex->memory;
-    const uint64_t mine[2] = {ex->first, ex->gives ? ex->count : 0};
+    const size_t mine = ex->gives ? ex->count : 0;
     MND_TRY(mnd_comm_agree(ex->comm, allocate_measures(ex), NULL));
-    MND_TRY(mnd_comm_allgather(ex->comm, mine, sizeof mine, m->slice));
+    MND_TRY(mnd_comm_allgather(ex->comm, &mine, sizeof mine, m->count));
     m->whole = true;
-    for (int r = 0; r < ex->size; r++) m->whole = m->whole && m->slice[2 * r + 1] == ex->n_param;
+    size_t first = 0;
+    for (int r = 0; r < ex->size; r++) {
+        m->whole = m->whole && m->count[r] == ex->n_param;
+        if (r < ex->rank) first += m->count[r];
+    }
+    if (!m->whole && mine > 0 && first != ex->first)
+        status = mnd_fail(MND_INTERNAL, "exchange '%s': slices are not in the order of ranks",
+                          ex->ops->name);
+    MND_TRY(mnd_comm_agree(ex->comm, status, NULL));
 cleanup:
     return status;
 }
@@ -88,10 +94,10 @@ void mnd_exchange_free_memory(mnd_exchange *ex) {
     if (m == NULL) return;
     if (m->slots != NULL) (void)munmap(m->slots, m->slots_size);
     mnd_free(m->private);
-    mnd_free(m->slice);
+    mnd_free(m->count);
     mnd_free(m->bytes);
     mnd_free(m->value);
-    mnd_free(m->ordered);
+    mnd_free(m->mine);
     mnd_free(m->sum);
 }
 
@@ -113,31 +119,14 @@ static void measure_slice(const mnd_exchange *ex, const mnd_update *u, int i, co
     }
 }
 
-/* Those of all processes, in block order. Collective. */
-static mnd_status collect(mnd_exchange *ex, const mnd_update *u, const double *mine) {
-    mnd_status status = MND_OK;
-    mnd_exchange_memory *m = ex->memory;
-    for (int r = 0; r < ex->size; r++) m->bytes[r] = n_value(m->slice[2 * r + 1], u) * sizeof *mine;
-    MND_TRY(mnd_comm_allgatherv(ex->comm, mine, m->bytes, m->value));
-    const double *from = m->value;
-    for (int r = 0; r < ex->size; r++) {
-        double *const to = m->ordered + m->slice[2 * r] / MND_EXCHANGE_BLOCK * (size_t)u->n_value;
-        memcpy(to, from, m->bytes[r]);
-        from += m->bytes[r] / sizeof *from;
-    }
-cleanup:
-    return status;
-}
-
 mnd_status mnd_exchange_update(mnd_exchange *ex, const mnd_update *u, const float *grad) {
     mnd_status status = MND_OK;
     mnd_exchange_memory *m = ex->memory;
     for (int i = 0; i < u->n_measure; i++) {
-        /* The slice's own place in block order: others' results never come there. */
-        double *const mine = m->ordered + ex->first / MND_EXCHANGE_BLOCK * (size_t)u->n_value;
-        measure_slice(ex, u, i, grad, mine);
-        if (!m->whole) MND_TRY(collect(ex, u, mine));
-        u->measured(u->context, i, n_block(ex), m->ordered);
+        measure_slice(ex, u, i, grad, m->whole ? m->value : m->mine);
+        for (int r = 0; r < ex->size; r++) m->bytes[r] = n_value(m->count[r], u) * sizeof *m->mine;
+        if (!m->whole) MND_TRY(mnd_comm_allgatherv(ex->comm, m->mine, m->bytes, m->value));
+        u->measured(u->context, i, n_block(ex), m->value);
     }
     if (ex->count > 0) u->apply(u->context, ex->first, ex->count, ex->param + ex->first, grad);
 cleanup:
@@ -207,8 +196,9 @@ mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *all) {
         return MND_OK;
     }
     /* In turns, so that rank 0 never holds more unexpected data than one message. */
-    for (int r = 0; r < ex->size; r++) {
-        const size_t first = m->slice[2 * r], bytes = m->slice[2 * r + 1] * sizeof(float);
+    size_t first = 0;
+    for (int r = 0; r < ex->size; first += m->count[r++]) {
+        const size_t bytes = m->count[r] * sizeof(float);
         if (r == 0 && ex->rank == 0)
             memcpy(all + first, ex->slot[s] + first, bytes);
         else if (ex->rank == 0)

@@ -173,16 +173,11 @@ cleanup:
 
 enum { BLOCKS = 7, STEPS = 10, ROWS = 64 };
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Of n measurements, each as the slowest process saw it, the least disturbed. Collective. */
 static mnd_status slowest(mnd_comm *comm, double *value, size_t n, double *out) {
-    mnd_status status = mnd_comm_max_f64(comm, value, n);
-    qsort(value, n, sizeof *value, by_value);
+    const mnd_status status = mnd_comm_max_f64(comm, value, n);
     *out = value[0];
+    for (size_t i = 1; i < n; i++) *out = fmin(*out, value[i]);
     return status;
 }
 

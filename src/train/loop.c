@@ -51,7 +51,7 @@ static mnd_status one_step(mnd_run *r) {
     if (r->step_of.update.damaged) flags |= FLAG_DAMAGED;
     r->rate = mnd_schedule_rate(&r->schedule, r->step);
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, t);
-    const mnd_status status = mnd_step_update(&r->step_of, r->rate, t, flags, &all);
+    const mnd_status status = mnd_updater_step(&r->step_of.update, r->rate, t, flags, &all);
     if (status != MND_OK) return status;
     if ((all & FLAG_DAMAGED) != 0) return mnd_comm_agree(r->comm, mnd_run_check_memory(r), NULL);
     if ((all & FLAG_NUMERIC) != 0) return explain_numeric(r);

@@ -116,14 +116,7 @@ static mnd_status mean_time(mnd_run *r, mnd_time_split *time) {
     MND_NEW_AGREED(r->comm, all, r->size, "times");
     MND_TRY(mnd_comm_allgather(r->comm, &mine, sizeof mine, all));
     *time = (mnd_time_split){0};
-    for (int q = 0; q < r->size; q++) {
-        const mnd_time_split *t = &all[q];
-        time->data += t->data / r->size;
-        time->compute += t->compute / r->size;
-        time->exchange += t->exchange / r->size;
-        time->optimizer += t->optimizer / r->size;
-        time->wait += t->wait / r->size;
-    }
+    for (int q = 0; q < r->size; q++) mnd_time_add(time, &all[q], 1.0 / r->size);
 cleanup:
     mnd_free(all);
     return status;

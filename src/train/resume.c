@@ -85,22 +85,20 @@ mnd_status mnd_run_check_resume(const mnd_run *r, const mnd_checkpoint *k, const
         k->input[2] != r->input.dim[2] || k->classes != r->info.classes)
         return mnd_fail(MND_MISMATCH, "%s was trained on images of %d x %d x %d, not those of %s",
                         path, k->input[0], k->input[1], k->input[2], c->data);
+    char option[64] = ""; /* that must be as it was */
     if (k->seed != c->seed)
-        return mnd_fail(MND_MISMATCH,
-                        "%s was written with --seed %llu: give the same, or start afresh", path,
-                        (unsigned long long)k->seed);
-    if (k->batch_size != c->batch_size)
-        return mnd_fail(MND_MISMATCH,
-                        "%s was written with --batch-size %lld: give the same, or start afresh",
-                        path, (long long)k->batch_size);
+        snprintf(option, sizeof option, "--seed %llu", (unsigned long long)k->seed);
+    else if (k->batch_size != c->batch_size)
+        snprintf(option, sizeof option, "--batch-size %lld", (long long)k->batch_size);
+    else if (strcmp(k->optimizer, c->optimizer.ops->name) != 0)
+        snprintf(option, sizeof option, "--optimizer %s", k->optimizer);
+    if (option[0] != '\0')
+        return mnd_fail(MND_MISMATCH, "%s was written with %s: give the same, or start afresh",
+                        path, option);
     if (c->logical_ranks > 0 && c->logical_ranks != k->logical_ranks)
         return mnd_fail(MND_MISMATCH,
                         "%s has %d logical ranks: leave --logical-ranks out, or start afresh", path,
                         k->logical_ranks);
-    if (strcmp(k->optimizer, c->optimizer.ops->name) != 0)
-        return mnd_fail(MND_MISMATCH,
-                        "%s was written with --optimizer %s: give the same, or start afresh", path,
-                        k->optimizer);
     if (strcmp(k->data_sha256, r->info.data_sha256) != 0)
         return mnd_fail(MND_MISMATCH, "%s was trained on other data than %s holds", path, c->data);
     warn_of_changes(r, k, path);

@@ -27,11 +27,6 @@ void mnd_step_gradient(mnd_step *st, int64_t s, double *loss, int64_t *correct) 
     st->compute += mnd_now() - loaded;
 }
 
-mnd_status mnd_step_update(mnd_step *st, double lr, int64_t t, uint32_t flags,
-                           uint32_t *all_flags) {
-    return mnd_updater_step(&st->update, lr, t, flags, all_flags);
-}
-
 mnd_time_split mnd_step_time(const mnd_step *st) {
     const mnd_exchange_times now = mnd_exchange_time(st->update.exchange);
     return (mnd_time_split){.data = st->data,
@@ -44,4 +39,12 @@ mnd_time_split mnd_step_time(const mnd_step *st) {
 void mnd_step_reset(mnd_step *st) {
     st->data = st->compute = 0.0;
     st->begin = mnd_exchange_time(st->update.exchange);
+}
+
+void mnd_time_add(mnd_time_split *sum, const mnd_time_split *time, double factor) {
+    sum->data += factor * time->data;
+    sum->compute += factor * time->compute;
+    sum->exchange += factor * time->exchange;
+    sum->optimizer += factor * time->optimizer;
+    sum->wait += factor * time->wait;
 }

@@ -18,16 +18,14 @@ typedef struct mnd_step {
 void mnd_step_open(mnd_step *st, mnd_loader *loader, mnd_model *model, const mnd_updater *update);
 
 /*
- * Step s of the epoch up to this process' gradient; loss (n_seg) and correct (n_seg) as in
- * mnd_model_gradient.
+ * Step s of the epoch up to this process' gradient; mnd_updater_step does the rest of it. loss
+ * (n_seg) and correct (n_seg) as in mnd_model_gradient.
  */
 void mnd_step_gradient(mnd_step *st, int64_t s, double *loss, int64_t *correct);
-/* The rest of it: see mnd_updater_step. Collective. */
-MND_CHECKED mnd_status mnd_step_update(mnd_step *st, double lr, int64_t t, uint32_t flags,
-                                       uint32_t *all_flags);
-
 /* Seconds since the clocks were set to zero, on this process. */
 mnd_time_split mnd_step_time(const mnd_step *st);
 void mnd_step_reset(mnd_step *st);
+/* Adds factor * time to *sum, for means over processes. */
+void mnd_time_add(mnd_time_split *sum, const mnd_time_split *time, double factor);
 
 #endif
