@@ -7,7 +7,8 @@
 #ifndef MNIST_DIST_VECTOR_H
 #define MNIST_DIST_VECTOR_H
 
-#if defined(__x86_64__) && defined(__gnu_linux__)
+/* clang before 17 gives the function another name, so that calls from other files do not link. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && (!defined(__clang__) || __clang_major__ >= 17)
 #define MND_EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define MND_EACH_WIDTH

@@ -172,8 +172,8 @@ cleanup:
 static mnd_status create(mnd_comm *comm, const mnd_exchange_options *options, mnd_exchange **out) {
     mnd_exchange *ex = NULL;
     mnd_status status = mnd_comm_agree(comm, plan(comm, options, &ex), NULL);
-    if (status == MND_OK) status = check_same(ex);
-    if (status == MND_OK) {
+    if (status == MND_OK && ex != NULL) status = check_same(ex);
+    if (status == MND_OK && ex != NULL) {
         status = ex->ops->open(ex);
         if (status == MND_OK) status = mnd_exchange_share_slices(ex);
         if (status != MND_OK) ex->ops->close(ex);
@@ -196,7 +196,7 @@ mnd_status mnd_exchange_create(mnd_comm *comm, const mnd_exchange_options *optio
         snprintf(note, sizeof note, "%.*s", (int)sizeof note - 1, mnd_error());
         other.name = "tree";
         status = create(comm, &other, out);
-        if (status == MND_OK) memcpy((*out)->note, note, sizeof note);
+        if (*out != NULL) memcpy((*out)->note, note, sizeof note);
     }
     return status;
 }

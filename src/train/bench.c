@@ -189,7 +189,7 @@ static mnd_status load(bench *b) {
         scaling *s = &b->scaling[i];
         if (s->who->comm == NULL) continue;
         const mnd_loader_plan plan = plan_loader(b, s);
-        if (b->data != NULL) {
+        if (image == NULL) {
             MND_TRY(mnd_loader_open(&plan, b->data, &s->loader));
         } else {
             MND_TRY(mnd_loader_plan_for(&plan, &s->loader));
