@@ -27,7 +27,7 @@ typedef struct mnd_args {
     char word[MND_LAYER_ARGS][MND_LAYER_WORD];
 } mnd_args;
 
-/* An array of values that the model keeps, saves and compares between processes. */
+/* An array of the model. It is saved, resumed and compared. */
 typedef struct mnd_array {
     /* Declared by plan. */
     const char *name; /* "kernel" */

@@ -16,6 +16,7 @@
 #include "mnist_dist/memory.h"
 #include "mnist_dist/model.h"
 #include "mnist_dist/timer.h"
+#include "mnist_dist/train.h"
 
 /* -------------------------------------------------------------------------------------- examine */
 
@@ -275,7 +276,7 @@ static void judge_threads(report *r, const mnd_facts *facts, int n) {
               "host %s: %d processes with %d threads each want %d CPUs; they may use %g",
               facts[a].host, ranks, facts[a].threads, wanted, cpus);
         MEND("mpirun -np %d ... --threads 1   (--logical-ranks %d keeps the result the same)",
-             (int)cpus > 0 ? (int)cpus : 1, n);
+             (int)cpus > 0 ? (int)cpus : 1, mnd_train_logical_ranks(n, INT64_MAX));
         return;
     }
     FOUND(MND_HEALTHY, "threads", "processes times threads fit the CPUs");

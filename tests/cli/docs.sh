@@ -27,12 +27,34 @@ mapfile -t list < <(sed -n '/^## Reading list/,/^## One step/s/^\* `\([^`]*\)`.*
 for file in "${list[@]}"; do [ -f "$file" ] || wrong "$file of the reading list does not exist"; done
 lines=$(cat "${list[@]}" | wc -l)
 [ "$lines" -le 900 ] || wrong "the reading list has $lines lines, the limit is 900"
-if grep -nwiE 'tiles?|sparse|stream(ing|ed)?|avx[0-9]*|simd|fused?|convpool|shared|hierarchical|tree sum|L[12] cache' \
-    "${list[@]}"; then
+# Whole words: names of functions and of table entries are the interface that the fast path uses.
+words='tiles?|tiling|sparse|stream(s|ed|ing)?|avx[0-9]*|simd|prefetch(ed|es|ing)?|fuse[ds]?|fusing|convpool'
+words="$words|shared|hierarchical|tree sum|(L[123]|first|second) cache|cache lines?"
+if grep -nwiE "$words" "${list[@]}"; then
     wrong "the lines above, of the reading list, speak of the fast path"
 fi
 
-# Links and names of files in all Markdown.
+# What extending.md quotes is what the sources say: of a block of C the text between lines "...", of a
+# diff the lines that were there, of the option what is in backquotes. White space does not count.
+flat() { tr -s '[:space:]' ' '; }
+sources=$(cat tests/extend/*.c src/nn/layer.c src/nn/optimizer.c src/dist/exchange.c \
+    src/cli/cmd_train.c src/io/checkpoint_format.c include/mnist_dist/train.h | flat)
+quotes=0
+while IFS= read -r quote; do
+    [[ $sources == *"$quote"* ]] || wrong "docs/extending.md quotes what no source says: $quote"
+    quotes=$((quotes + 1))
+done < <(
+    awk '/^```(c|diff)$/ { inside = 1; next }
+        /^```/ { if (inside) print ""; inside = 0; next }
+        !inside || /^\+/ { next }
+        /^ *\.\.\.$/ { print ""; next }
+        { printf "%s ", $0 }' docs/extending.md | tr -s ' ' | sed 's/^ //; s/ $//' | grep .
+    sed -n 's/^ *`\({.*\)`.*/\1/p' docs/extending.md
+)
+[ "$quotes" -ge 11 ] || wrong "only $quotes quotations found in docs/extending.md"
+
+# Links and names of files in all Markdown; table.md is what a script there writes.
+files=$(git ls-files --cached --others --exclude-standard | sed 's|^|/|')
 while read -r file; do
     while read -r target; do
         target=${target%%#*}
@@ -40,8 +62,12 @@ while read -r file; do
         [ -e "$(dirname "$file")/$target" ] || wrong "$file: link to $target, which does not exist"
     done < <(grep -oE '\]\([^)]*\)' "$file" | sed 's/^](//; s/)$//')
     while read -r name; do
-        [ -e "$name" ] || wrong "$file names $name, which does not exist"
-    done < <(grep -oE '`(src|include|tests|scripts|bench|docs|cmake|jobs)/[A-Za-z0-9_./-]+`' "$file" | tr -d '`')
+        [ -e "$name" ] || grep -q "/$name$" <<<"$files" || wrong "$file names $name, which does not exist"
+    done < <(
+        grep -oE '`(src|include|tests|scripts|bench|docs|cmake|jobs)/[A-Za-z0-9_./-]+`' "$file" | tr -d '`'
+        grep -oE '(^|[^A-Za-z0-9_./-])[a-z0-9_]+\.(c|h|inc|sh|py|md)([^a-z0-9_./]|[.]?$|\. )' "$file" |
+            grep -oE '[a-z0-9_]+\.[a-z]+' | grep -vx 'table\.md'
+    )
 done < <(git ls-files --cached --others --exclude-standard '*.md')
 
 [ "$failed" = 0 ] || exit 1

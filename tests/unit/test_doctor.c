@@ -103,6 +103,8 @@ static void too_many_threads(void **state) {
     healthy(facts);
     facts[0].cpu_quota = facts[1].cpu_quota = 1.5;
     expect(facts, N, "threads", MND_WORRYING, "they may use 1.5", "mpirun -np 1");
+    /* Of a run with default options, on four processes. */
+    expect(facts, N, "threads", MND_WORRYING, "they may use 1.5", "--logical-ranks 8 keeps");
 }
 
 static void differences(void **state) {
