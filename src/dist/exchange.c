@@ -7,47 +7,31 @@
 #include "exchange_impl.h"
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
+#include "mnist_dist/registry.h"
 #include "mnist_dist/timer.h"
 
+/* Stands for one of the others: see choose. */
+static const mnd_exchange_ops automatic = {.name = "auto",
+                                           .text = "shared on one node, else hierarchical"};
+
 /* A new algorithm is one new file and one row here. */
-static const mnd_exchange_ops *const algorithms[] = {&mnd_exchange_local, &mnd_exchange_mpi,
-                                                     &mnd_exchange_tree, &mnd_exchange_shared,
-                                                     &mnd_exchange_hierarchical};
-enum { N_ALGORITHMS = sizeof algorithms / sizeof algorithms[0], MAX_REGISTERED = 16 };
-
-static const mnd_exchange_ops *registered[MAX_REGISTERED];
-static int n_registered;
-
-/* Algorithm i of all, or NULL after the last. */
-static const mnd_exchange_ops *algorithm_at(int i) {
-    if (i < N_ALGORITHMS) return algorithms[i];
-    return i - N_ALGORITHMS < n_registered ? registered[i - N_ALGORITHMS] : NULL;
-}
-
-static const mnd_exchange_ops *find(const char *name) {
-    for (int i = 0; algorithm_at(i) != NULL; i++)
-        if (strcmp(algorithm_at(i)->name, name) == 0) return algorithm_at(i);
-    return NULL;
-}
+static const void *const algorithms[] = {&automatic,           &mnd_exchange_local,
+                                         &mnd_exchange_mpi,    &mnd_exchange_tree,
+                                         &mnd_exchange_shared, &mnd_exchange_hierarchical};
+static mnd_registry registry = {.what = "exchange",
+                                .n_built_in = sizeof algorithms / sizeof algorithms[0],
+                                .built_in = algorithms};
 
 mnd_status mnd_exchange_register(const mnd_exchange_ops *ops) {
-    if (find(ops->name) != NULL || strcmp(ops->name, "auto") == 0)
-        return mnd_fail(MND_USAGE, "there is an exchange '%s' already", ops->name);
-    if (n_registered == MAX_REGISTERED)
-        return mnd_fail(MND_USAGE, "exchange '%s': at most %d can be registered", ops->name,
-                        MAX_REGISTERED);
-    registered[n_registered++] = ops;
-    return MND_OK;
+    return mnd_registry_add(&registry, ops);
 }
 
 void mnd_exchange_names(const char *between, char *out, size_t size) {
-    size_t used = (size_t)snprintf(out, size, "auto");
-    for (int i = 0; algorithm_at(i) != NULL && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%s", between, algorithm_at(i)->name);
+    mnd_registry_names(&registry, between, out, size);
 }
 
 bool mnd_exchange_fixed_order(const char *name) {
-    const mnd_exchange_ops *ops = find(name);
+    const mnd_exchange_ops *ops = mnd_registry_find(&registry, name);
     return ops == NULL || !ops->any_order;
 }
 
@@ -61,7 +45,7 @@ static const mnd_exchange_ops *choose(const mnd_comm *comm, const char *name) {
         return NULL;
     }
     if (strcmp(name, "auto") == 0) name = nodes == 1 ? "shared" : "hierarchical";
-    const mnd_exchange_ops *ops = find(name);
+    const mnd_exchange_ops *ops = mnd_registry_find(&registry, name);
     if (ops == NULL) {
         char names[256];
         mnd_exchange_names(", ", names, sizeof names);
@@ -129,7 +113,7 @@ static mnd_status plan(mnd_comm *comm, const mnd_exchange_options *options, mnd_
     mnd_status status = MND_OK;
     mnd_exchange *ex = NULL;
     const mnd_exchange_ops *ops = choose(comm, options->name);
-    if (ops == NULL) MND_TRY(MND_USAGE);
+    if (ops == NULL) MND_TRY(MND_USAGE); /* choose has explained it */
     MND_TRY(check_options(comm, options));
     MND_NEW(ex, 1, "exchange");
     *ex = (mnd_exchange){.ops = ops,

@@ -78,7 +78,7 @@ static void end_stream(void) {}
  */
 enum { TRIAL = 8, PERIOD = 256 };
 
-static void stream_or_not(mnd_exchange *ex, bool streaming) {
+static void set_streaming(mnd_exchange *ex, bool streaming) {
     shared *x = ex->self;
     x->streaming = streaming;
     ex->grad = streaming ? x->outbox : x->window[ex->rank];
@@ -92,11 +92,11 @@ static void choose_streaming(mnd_exchange *ex) {
     const double now = mnd_now(), seconds = now - x->end;
     x->end = now;
     if (step == 0) x->best[0] = x->best[1] = HUGE_VAL;
-    if (step > 0 && step < 2 * TRIAL) x->best[x->streaming] = fmin(x->best[x->streaming], seconds);
-    if (step == TRIAL - 1) stream_or_not(ex, !x->streaming);
+    if (step < 2 * TRIAL) x->best[x->streaming] = fmin(x->best[x->streaming], seconds);
+    if (step == TRIAL - 1) set_streaming(ex, !x->streaming);
     if (step != 2 * TRIAL - 1) return;
-    const uint32_t mine = ex->rank == 0 && x->best[1] < x->best[0];
-    stream_or_not(ex, mnd_node_barrier(x->node, mine) != 0);
+    const uint32_t mine = ex->rank == 0 && x->best[1] < x->best[0]; /* or-ed: rank 0 decides */
+    set_streaming(ex, mnd_node_barrier(x->node, mine) != 0);
 }
 
 /* What other processes sum of this process' gradients, to where they read it. */
@@ -127,7 +127,7 @@ static mnd_status shared_open(mnd_exchange *ex) {
     mnd_status status = MND_OK;
     shared *x;
     const size_t row = ex->stride * sizeof(float), rows = (size_t)mnd_exchange_n_grad(ex);
-    if (mnd_comm_nodes(ex->comm) > 1) /* every process knows it */
+    if (mnd_comm_nodes(ex->comm) > 1) /* the same on every process */
         return mnd_fail(MND_USAGE,
                         "exchange 'shared' is for one node and these processes run on %d: take "
                         "'hierarchical' or 'auto'",
@@ -152,7 +152,7 @@ static mnd_status shared_open(mnd_exchange *ex) {
     x->trials = forced != NULL ? strcmp(forced, "trials") == 0 : !mnd_node_crowded(x->node);
     if (CAN_STREAM && ex->size > 1 && (x->trials || always)) {
         MND_NEW_AGREED(ex->comm, x->outbox, rows * ex->stride, "gradients");
-        stream_or_not(ex, always);
+        set_streaming(ex, always);
     }
 cleanup:
     return status;
@@ -180,7 +180,7 @@ static mnd_status shared_step(mnd_exchange *ex, const mnd_update *update, uint32
     mnd_status status = MND_OK;
     shared *x = ex->self;
     const mnd_update streamed = {.context = x, .apply = update_streamed};
-    const bool streams = x->streaming && update->n_measure == 0;
+    const bool streams = x->streaming && update->n_measure == 0; /* else apply gets a whole slice */
     const double begin = mnd_now();
     x->update = update;
     if (x->streaming) stream_gradients(ex);
@@ -191,7 +191,7 @@ static mnd_status shared_step(mnd_exchange *ex, const mnd_update *update, uint32
     if (streams) end_stream();
     mnd_node_barrier(x->node, 0);
     ex->times.wait += middle - sent;
-    ex->times.exchange += sent - begin + mnd_now() - middle;
+    ex->times.exchange += sent - begin + mnd_now() - middle; /* less what sum_update took off */
     if (x->outbox != NULL && x->trials) choose_streaming(ex);
 cleanup:
     return status;

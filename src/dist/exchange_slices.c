@@ -158,7 +158,11 @@ mnd_status mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum,
                                    const float *const *source, const mnd_update *update) {
     if (update->n_measure > 0) { /* the whole slice is measured before it is updated */
         mnd_sum_whole(sum, source, ex->first, ex->count, ex->memory->sum);
-        return mnd_exchange_update(ex, update, ex->memory->sum);
+        const double summed = mnd_now();
+        const mnd_status status = mnd_exchange_update(ex, update, ex->memory->sum);
+        ex->times.update += mnd_now() - summed;
+        ex->times.exchange -= mnd_now() - summed;
+        return status;
     }
     /*
      * To look at the clock around every block would cost as much as a tenth of it. One block per

@@ -104,6 +104,7 @@ cleanup:
     return status;
 }
 
+/* MND_TRAIN first: MND_TEST is compared with it. */
 static mnd_status open_split(mnd_dataset *data, int s) {
     mnd_status status = MND_OK;
     mnd_dataset_info *info = &data->info;
@@ -125,7 +126,8 @@ static mnd_status open_split(mnd_dataset *data, int s) {
                  data->path, (long long)x[0], mnd_dataset_x_name[s], (long long)y[0],
                  mnd_dataset_y_name[s]);
     const int height = (int)x[1], width = (int)x[2], channels = nx == 4 ? (int)x[3] : 1;
-    if (s == 1 && (height != info->height || width != info->width || channels != info->channels))
+    if (s == MND_TEST &&
+        (height != info->height || width != info->width || channels != info->channels))
         MND_FAIL(
             MND_FORMAT,
             "%s: training images are %d x %d x %d, test images %d x %d x %d; both must be equal",
@@ -144,7 +146,7 @@ static mnd_status read_rows(mnd_dataset *data, hid_t array, const char *name, in
     mnd_status status = MND_OK;
     hid_t memory = -1;
     const hid_t space = H5Dget_space(array);
-    hsize_t start[4] = {(hsize_t)first}, size[4] = {0};
+    hsize_t start[4] = {(hsize_t)first}, size[4] = {0}; /* of the array, then of the rows */
     const int ndim = space < 0 ? -1 : H5Sget_simple_extent_ndims(space);
     if (ndim < 1 || ndim > 4 || H5Sget_simple_extent_dims(space, size, NULL) != ndim)
         MND_FAIL(MND_INTERNAL, "%s: HDF5 cannot tell the shape of /%s", data->path, name);
@@ -165,7 +167,7 @@ cleanup:
     return status;
 }
 
-/* The number of classes of a file without the attribute `classes`: the largest label + 1. */
+/* The number of classes where the attribute `classes` is missing or 0: the largest label + 1. */
 static mnd_status count_classes(mnd_dataset *data) {
     mnd_status status = MND_OK;
     uint8_t *label = malloc(MND_DATASET_CHUNK);

@@ -72,7 +72,7 @@ static mnd_status plan_layers(mnd_model *model, const mnd_plan *plan) {
     return MND_OK;
 }
 
-/* What is said of the model afterwards is said of the layers and arrays of its spec. */
+/* Records the layers and arrays of the spec, for queries, before fuse replaces layers. */
 static mnd_status keep_info(mnd_model *model) {
     mnd_status status = MND_OK;
     void *p;
@@ -103,19 +103,21 @@ cleanup:
     return status;
 }
 
-/* Layers that are replaced get their arrays' places. */
+/* Fuses layers and places the arrays again: a fused layer has those of the layers it replaces. */
 static mnd_status fuse(mnd_model *model, const mnd_plan *plan) {
     const mnd_status status = model->options.plain ? MND_OK : mnd_fuse(model, plan);
     size_t offset = 0;
-    model->first_trained = -1;
+    model->first_with_arrays = -1;
     for (int i = 0; i < model->n_layer; i++) {
         offset = place_arrays(&model->layer[i], offset);
-        if (model->layer[i].n_array > 0 && model->first_trained < 0) model->first_trained = i;
+        if (model->layer[i].n_array > 0 && model->first_with_arrays < 0)
+            model->first_with_arrays = i;
     }
     return status;
 }
 
-/* a + n * each * size; what no counter holds becomes what no machine has. */
+/* a + n * each * size, the product rounded up to MND_ALIGN. An overflow becomes SIZE_MAX / 4, more
+   than any allocation can give. */
 static size_t grown(size_t a, size_t n, size_t each, size_t size) {
     size_t more, sum;
     if (__builtin_mul_overflow(n, each, &more) || __builtin_mul_overflow(more, size, &more) ||
@@ -142,7 +144,7 @@ static mnd_status reserve(mnd_model *model) {
     scratch = mnd_align_up(scratch * sizeof(float)) / sizeof(float);
     if (model->options.training) bytes = grown(bytes, 2 * rows, widest, sizeof(float));
     bytes = grown(bytes, threads, scratch, sizeof(float));
-    const size_t slack = 2 * MND_ALIGN; /* the two gradients may be rounded up apart */
+    const size_t slack = 2 * MND_ALIGN; /* the two gradients: counted as one, rounded up as two */
     mnd_status status = mnd_arena_create(&model->arena, bytes + slack, "the model's workspace");
     if (status != MND_OK) return status;
 

@@ -9,48 +9,26 @@
 #include <string.h>
 
 #include "layer_kinds.h"
+#include "mnist_dist/registry.h"
 #include "model_impl.h"
 
 /* A new kind of layer is one new file and one row here. */
-static const mnd_layer_ops *const kinds[] = {
+static const void *const kinds[] = {
     &mnd_layer_dense,   &mnd_layer_conv, &mnd_layer_maxpool, &mnd_layer_avgpool, &mnd_layer_flatten,
     &mnd_layer_dropout, &mnd_layer_relu, &mnd_layer_sigmoid, &mnd_layer_tanh,
 };
-enum { N_KINDS = sizeof kinds / sizeof kinds[0], MAX_REGISTERED = 32 };
+static mnd_registry registry = {
+    .what = "layer", .n_built_in = sizeof kinds / sizeof kinds[0], .built_in = kinds};
 
-static const mnd_layer_ops *registered[MAX_REGISTERED];
-static int n_registered;
+const mnd_layer_ops *mnd_layer_find(const char *kind) { return mnd_registry_find(&registry, kind); }
 
-/* Kind i of all, or NULL after the last. */
-static const mnd_layer_ops *kind_at(int i) {
-    if (i < N_KINDS) return kinds[i];
-    return i - N_KINDS < n_registered ? registered[i - N_KINDS] : NULL;
-}
-
-const mnd_layer_ops *mnd_layer_find(const char *kind) {
-    for (int i = 0; kind_at(i) != NULL; i++)
-        if (strcmp(kind_at(i)->kind, kind) == 0) return kind_at(i);
-    return NULL;
-}
-
-mnd_status mnd_layer_register(const mnd_layer_ops *ops) {
-    if (mnd_layer_find(ops->kind) != NULL)
-        return mnd_fail(MND_USAGE, "there is a kind of layer '%s' already", ops->kind);
-    if (n_registered == MAX_REGISTERED)
-        return mnd_fail(MND_USAGE, "layer '%s': at most %d kinds can be registered", ops->kind,
-                        MAX_REGISTERED);
-    registered[n_registered++] = ops;
-    return MND_OK;
-}
+mnd_status mnd_layer_register(const mnd_layer_ops *ops) { return mnd_registry_add(&registry, ops); }
 
 mnd_status mnd_layer_unknown(const mnd_layer *layer, const char *kind) {
-    char known[256] = "";
-    for (int i = 0; kind_at(i) != NULL; i++) {
-        const size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, " %s", kind_at(i)->kind);
-    }
-    return mnd_layer_fail(layer, "'%s' is none of%s, nor is the model one of mlp16 mlp512 cnn cnn2",
-                          kind, known);
+    char known[256];
+    mnd_registry_names(&registry, " ", known, sizeof known);
+    return mnd_layer_fail(
+        layer, "'%s' is none of %s, nor is the model one of mlp16 mlp512 cnn cnn2", kind, known);
 }
 
 mnd_status mnd_layer_plan(mnd_layer *layer, const mnd_plan *plan) {

@@ -28,11 +28,11 @@ static const float *run_forward(mnd_model *model, const mnd_pass *pass) {
 
 /* From dy, the gradient of the last layer's outputs, down to the first layer with parameters. */
 static void run_backward(mnd_model *model, const mnd_pass *pass, float *dy) {
-    for (int i = model->n_layer - 1; i >= model->first_trained; i--) {
+    for (int i = model->n_layer - 1; i >= model->first_with_arrays; i--) {
         mnd_layer *const l = &model->layer[i];
         if (l->ops->backward == NULL) continue;
         float *const other = dy == model->d[0] ? model->d[1] : model->d[0];
-        float *const dx = i > model->first_trained ? other : NULL;
+        float *const dx = i > model->first_with_arrays ? other : NULL;
         l->ops->backward(l, pass, input_of(model, i), l->y, dy, dx);
         if (dx != NULL) dy = dx;
     }

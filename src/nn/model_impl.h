@@ -6,14 +6,14 @@
 #include "mnist_dist/layer.h"
 #include "mnist_dist/memory.h"
 
-enum { MND_SPEC_TEXT = 1024, MND_CLASSES_MAX = 256 /* labels are bytes */ };
+enum { MND_SPEC_TEXT = 1024, MND_CLASSES_MAX = 256 /* labels are bytes, as in data sets */ };
 
 struct mnd_model {
     char text[MND_SPEC_TEXT];
     mnd_layer *layer; /* (n_layer), in the order in which they run; owned */
     int n_layer;
-    int first_trained;    /* the first layer with arrays: no gradient is needed below it */
-    mnd_layer_info *info; /* (n_info) as the spec names them; owned */
+    int first_with_arrays; /* the first layer with arrays: no gradient is needed below it */
+    mnd_layer_info *info;  /* (n_info) as the spec names them; owned */
     int n_info, n_array;
     mnd_array_info *array; /* (n_array), owned */
     size_t n_param;

@@ -4,48 +4,28 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mnist_dist/registry.h"
+
 extern const mnd_optimizer_ops mnd_optimizer_adam, mnd_optimizer_adamw, mnd_optimizer_rmsprop,
     mnd_optimizer_sgd;
 
 /* A new optimizer is one new file and one row here. */
-static const mnd_optimizer_ops *const optimizers[] = {&mnd_optimizer_adam, &mnd_optimizer_adamw,
-                                                      &mnd_optimizer_rmsprop, &mnd_optimizer_sgd};
-enum { N_OPTIMIZERS = sizeof optimizers / sizeof optimizers[0], MAX_REGISTERED = 16 };
-
-static const mnd_optimizer_ops *registered[MAX_REGISTERED];
-static int n_registered;
-
-/* Optimizer i of all, or NULL after the last. */
-static const mnd_optimizer_ops *optimizer_at(int i) {
-    if (i < N_OPTIMIZERS) return optimizers[i];
-    return i - N_OPTIMIZERS < n_registered ? registered[i - N_OPTIMIZERS] : NULL;
-}
-
-static const mnd_optimizer_ops *find(const char *name) {
-    for (int i = 0; optimizer_at(i) != NULL; i++)
-        if (strcmp(optimizer_at(i)->name, name) == 0) return optimizer_at(i);
-    return NULL;
-}
+static const void *const optimizers[] = {&mnd_optimizer_adam, &mnd_optimizer_adamw,
+                                         &mnd_optimizer_rmsprop, &mnd_optimizer_sgd};
+static mnd_registry registry = {.what = "optimizer",
+                                .n_built_in = sizeof optimizers / sizeof optimizers[0],
+                                .built_in = optimizers};
 
 mnd_status mnd_optimizer_register(const mnd_optimizer_ops *ops) {
-    if (find(ops->name) != NULL)
-        return mnd_fail(MND_USAGE, "there is an optimizer '%s' already", ops->name);
-    if (n_registered == MAX_REGISTERED)
-        return mnd_fail(MND_USAGE, "optimizer '%s': at most %d can be registered", ops->name,
-                        MAX_REGISTERED);
-    registered[n_registered++] = ops;
-    return MND_OK;
+    return mnd_registry_add(&registry, ops);
 }
 
 void mnd_optimizer_names(const char *between, char *out, size_t size) {
-    size_t used = 0;
-    for (int i = 0; optimizer_at(i) != NULL && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%s", i > 0 ? between : "",
-                                 optimizer_at(i)->name);
+    mnd_registry_names(&registry, between, out, size);
 }
 
 mnd_status mnd_optimizer_default(const char *name, mnd_optimizer *out) {
-    const mnd_optimizer_ops *ops = find(name);
+    const mnd_optimizer_ops *ops = mnd_registry_find(&registry, name);
     if (ops == NULL) {
         char names[256];
         mnd_optimizer_names(", ", names, sizeof names);

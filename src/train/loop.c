@@ -21,7 +21,7 @@ static bool all_finite(const double *x, int n) {
 /* Names what went wrong; the same line on every process. Collective. */
 static mnd_status explain_numeric(mnd_run *r) {
     mnd_status status = MND_OK;
-    if (!all_finite(r->step_loss, r->loader.max_seg)) {
+    if (!all_finite(r->step_loss, r->loader.seg.n_seg)) {
         int s = 0;
         while (isfinite(r->step_loss[s])) s++;
         const int bad = mnd_model_bad_array(r->model);
@@ -43,20 +43,20 @@ static mnd_status one_step(mnd_run *r) {
     size_t stride;
     const int64_t t = r->step + 1;
     mnd_watchdog_phase(r->dog, MND_PHASE_COMPUTE, t);
-    mnd_step_gradient(&r->step_of, r->step_in_epoch, r->step_loss, r->step_correct);
+    mnd_step_gradient(&r->stepper, r->step_in_epoch, r->step_loss, r->step_correct);
     mnd_fault_strike(&r->fault, t, mnd_exchange_grad(r->exchange, &stride),
                      mnd_model_n_param(r->model), r->step_loss);
     uint32_t flags = mnd_signals_pending() != 0 ? FLAG_STOP : 0, all = 0;
-    if (!all_finite(r->step_loss, r->loader.max_seg)) flags |= FLAG_NUMERIC;
-    if (r->step_of.update.damaged) flags |= FLAG_DAMAGED;
+    if (!all_finite(r->step_loss, r->loader.seg.n_seg)) flags |= FLAG_NUMERIC;
+    if (r->stepper.update.damaged) flags |= FLAG_DAMAGED;
     r->rate = mnd_schedule_rate(&r->schedule, r->step);
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, t);
-    const mnd_status status = mnd_updater_step(&r->step_of.update, r->rate, t, flags, &all);
+    const mnd_status status = mnd_updater_step(&r->stepper.update, r->rate, t, flags, &all);
     if (status != MND_OK) return status;
     if ((all & FLAG_DAMAGED) != 0) return mnd_comm_agree(r->comm, mnd_run_check_memory(r), NULL);
-    if ((all & FLAG_NUMERIC) != 0) return explain_numeric(r);
+    if ((all & FLAG_NUMERIC) != 0) return explain_numeric(r); /* and the run ends */
     mnd_fault_flip(&r->fault, t, mnd_exchange_param(r->exchange));
-    for (int s = 0; s < r->loader.max_seg; s++) {
+    for (int s = 0; s < r->loader.seg.n_seg; s++) {
         r->loss_sum[s] += r->step_loss[s];
         r->correct[s] += r->step_correct[s];
     }
@@ -141,7 +141,7 @@ static mnd_status train_epoch(mnd_run *r, double begin, bool *stopped) {
     while (r->step_in_epoch < r->steps_per_epoch && !*stopped) {
         MND_TRY(one_step(r));
         mnd_run_report_progress(r, begin, first_step);
-        if (r->step_in_epoch == r->steps_per_epoch) break;
+        if (r->step_in_epoch == r->steps_per_epoch) break; /* finish_epoch checks and saves */
         if (c->check_every > 0 && r->step % c->check_every == 0) MND_TRY(check_replicas(r));
         *stopped = r->stopping;
         if (!*stopped && c->checkpoint_every > 0 && r->step % c->checkpoint_every == 0)
@@ -158,7 +158,7 @@ mnd_status mnd_run_epochs(mnd_run *r) {
         const double begin = mnd_now();
         const int64_t done = r->step_in_epoch * r->config->batch_size;
         mnd_loader_epoch(&r->loader, r->epoch + 1);
-        mnd_step_reset(&r->step_of);
+        mnd_step_reset(&r->stepper);
         MND_TRY(train_epoch(r, begin, &stopped));
         if (stopped) return stop(r);
         MND_TRY(finish_epoch(r, r->info.count[MND_TRAIN] - done, mnd_now() - begin));

@@ -131,7 +131,7 @@ mnd_status mnd_run_report_epoch(mnd_run *r, const mnd_epoch_record *record, int6
                          .images_per_second = (double)images / record->seconds,
                          .evaluate_seconds = evaluate_seconds,
                          .lr = r->rate,
-                         .time = mnd_step_time(&r->step_of),
+                         .time = mnd_step_time(&r->stepper),
                          .best = record->val_accuracy > r->best_accuracy};
     MND_TRY(mean_time(r, &e.time));
     if (e.best) {

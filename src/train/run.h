@@ -30,10 +30,10 @@ typedef struct mnd_run {
     mnd_loader loader;
     mnd_model *model;
     mnd_exchange *exchange;
-    mnd_step step_of; /* what one step works on */
+    mnd_step stepper; /* what one step works on */
     mnd_evaluator *evaluator;
     mnd_watchdog *dog;
-    mnd_fault fault;
+    mnd_fault fault; /* for tests: MNIST_DIST_FAULT */
     mnd_schedule schedule;
     char schedule_text[128];
 

@@ -81,7 +81,7 @@ cleanup:
 }
 
 mnd_status mnd_run_check_memory(mnd_run *r) {
-    if (mnd_updater_intact(&r->step_of.update)) return MND_OK;
+    if (mnd_updater_intact(&r->stepper.update)) return MND_OK;
     return mnd_fail(MND_MISMATCH,
                     "parameters or optimizer state of rank %d on host %s are not what the step "
                     "before left behind (noticed at step %lld): a bit was flipped in memory; the "

@@ -132,7 +132,7 @@ static mnd_status join(mnd_run *r) {
     MND_TRY(mnd_exchange_create(r->comm, &options, &r->exchange));
     if (mnd_exchange_note(r->exchange)[0] != '\0')
         mnd_run_warn(r, "%s", mnd_exchange_note(r->exchange));
-    mnd_step_open(&r->step_of, &r->loader, r->model,
+    mnd_step_open(&r->stepper, &r->loader, r->model,
                   &(mnd_updater){.model = r->model,
                                  .exchange = r->exchange,
                                  .optimizer = &c->optimizer,

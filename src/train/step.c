@@ -1,10 +1,10 @@
-/* step.c - one step of training: load a batch, compute its gradient, sum the gradients of all
-   processes, update the parameters. */
+/* step.c - the first half of a training step: load a batch and compute its gradient; and where the
+   time of steps goes. mnd_updater_step (update.c) does the rest, one_step (loop.c) calls both. */
 #include "step.h"
 
 #include "mnist_dist/timer.h"
 
-/* Gradients go where the exchange wants them in this step. */
+/* An exchange may take gradients from another buffer in every step (exchange_shared.c does). */
 static void bind(const mnd_step *st) {
     size_t stride;
     float *const grad = mnd_exchange_grad(st->update.exchange, &stride);

@@ -6,21 +6,22 @@
 #include "mnist_dist/loops.h"
 #include "mnist_dist/vector.h"
 
-/* Elements that are updated at a time: a block, its state and its gradient fit an L1 cache. */
+/* Elements that are updated at a time: a block, its state and its gradient fit an L1 cache. Blocks
+   of the exchange are cut again at the ends of arrays. */
 enum { BLOCK = MND_EXCHANGE_BLOCK };
 
 /* Elements that are worth waking the threads for. */
 enum { WORTH_THREADS = 64 * BLOCK };
 
-MND_EACH_WIDTH static uint32_t bits_of(size_t n, const float *x) {
+MND_EACH_WIDTH static uint32_t sum_of_bits(size_t n, const float *x) {
     uint32_t sum = 0;
     for (size_t i = 0; i < n; i++) sum += mnd_bits(x[i]);
     return sum;
 }
 
-static uint32_t bits_of_slice(const mnd_optimizer_ops *ops, const mnd_slice *s) {
-    uint32_t sum = bits_of(s->count, s->param);
-    for (int i = 0; i < ops->n_slot; i++) sum += bits_of(s->count, s->slot[i]);
+static uint32_t slice_bits(const mnd_optimizer_ops *ops, const mnd_slice *s) {
+    uint32_t sum = sum_of_bits(s->count, s->param);
+    for (int i = 0; i < ops->n_slot; i++) sum += sum_of_bits(s->count, s->slot[i]);
     return sum;
 }
 
@@ -34,7 +35,7 @@ static void update_block(mnd_updater *u, mnd_slice *s, bool trained) {
     float clipped[BLOCK];
     const mnd_optimizer_ops *ops = u->optimizer->ops;
     const bool sums = trained && ops->sums_bits;
-    if (!sums) s->sum->before += bits_of_slice(ops, s);
+    if (!sums) s->sum->before += slice_bits(ops, s);
     if (!trained) {
         mnd_add(s->count, s->grad, s->param);
     } else {
@@ -44,7 +45,7 @@ static void update_block(mnd_updater *u, mnd_slice *s, bool trained) {
         }
         ops->apply(&u->step, s);
     }
-    if (!sums) s->sum->after += bits_of_slice(ops, s);
+    if (!sums) s->sum->after += slice_bits(ops, s);
 }
 
 /* The array that holds element `at` of all. */
@@ -90,6 +91,7 @@ typedef struct range {
     const float *grad;
 } range;
 
+/* Blocks [first, last). */
 static void update_blocks(void *context, int thread, int first, int last) {
     const range *r = context;
     const size_t from = (size_t)first * BLOCK;
@@ -143,7 +145,7 @@ mnd_status mnd_updater_step(mnd_updater *u, double lr, int64_t t, uint32_t flags
                             uint32_t *all_flags) {
     const mnd_update update = {.context = u,
                                .apply = apply,
-                               .n_measure = mnd_updater_n_value(u->clip_norm),
+                               .n_measure = u->clip_norm > 0.0 ? 1 : 0,
                                .n_value = mnd_updater_n_value(u->clip_norm),
                                .measure = measure_squares,
                                .measured = choose_clip};
@@ -155,18 +157,18 @@ mnd_status mnd_updater_step(mnd_updater *u, double lr, int64_t t, uint32_t flags
         before += u->sum[i].before;
         after += u->sum[i].after;
     }
-    if (u->left_known && before != u->left) u->damaged = true;
-    u->left = after;
-    u->left_known = true;
+    if (u->last_known && before != u->last_sum) u->damaged = true;
+    u->last_sum = after;
+    u->last_known = true;
     return status;
 }
 
 bool mnd_updater_intact(mnd_updater *u) {
     size_t first, count;
     mnd_exchange_slice(u->exchange, &first, &count);
-    uint32_t now = bits_of(count, mnd_exchange_param(u->exchange) + first);
+    uint32_t now = sum_of_bits(count, mnd_exchange_param(u->exchange) + first);
     for (int s = 0; s < u->optimizer->ops->n_slot; s++)
-        now += bits_of(count, mnd_exchange_slot(u->exchange, s) + first);
-    if (u->left_known && now != u->left) u->damaged = true;
+        now += sum_of_bits(count, mnd_exchange_slot(u->exchange, s) + first);
+    if (u->last_known && now != u->last_sum) u->damaged = true;
     return !u->damaged;
 }

@@ -25,8 +25,8 @@ typedef struct mnd_updater {
     float clip; /* factor of the gradient */
     mnd_bit_sum sum[MND_MAX_THREADS];
     /* Of the last step. */
-    uint32_t left; /* what it wrote */
-    bool left_known;
+    uint32_t last_sum; /* checksum of what it wrote */
+    bool last_known;
     bool damaged; /* a step has found other bits than the one before it wrote */
 } mnd_updater;
 

@@ -98,7 +98,7 @@ static void threads(void **state) {
                 memset(one.param, 0, one.n * sizeof *one.param);
                 for (int s = 0; s < one.optimizer.ops->n_slot; s++)
                     memset(mnd_exchange_slot(one.exchange, s), 0, one.n * sizeof(float));
-                one.updater.left_known = false;
+                one.updater.last_known = false;
                 for (int64_t i = 1; i <= 3; i++) {
                     fill(one.grad, one.n, (uint32_t)i);
                     memcpy(many.grad, one.grad, one.n * sizeof *one.grad);
@@ -106,7 +106,7 @@ static void threads(void **state) {
                     step(&many, i);
                 }
                 assert_memory_equal(one.param, many.param, one.n * sizeof *one.param);
-                assert_int_equal(one.updater.left, many.updater.left);
+                assert_int_equal(one.updater.last_sum, many.updater.last_sum);
                 close_bench(&many);
             }
             close_bench(&one);
