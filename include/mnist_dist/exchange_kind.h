@@ -41,10 +41,11 @@ struct mnd_exchange {
 
 /* All but close are collective and return the same status on every process. */
 struct mnd_exchange_ops {
-    const char *name, *text;
+    const char *name;
     bool any_order; /* sums in an order of its own: see mnd_exchange_fixed_order */
     mnd_status (*open)(mnd_exchange *ex);
-    void (*close)(mnd_exchange *ex); /* also after open failed half way */
+    void (*close)(
+        mnd_exchange *ex); /* frees self; called only if that is set, even by a failed open */
     /* NULL: every process has parameters of its own. */
     mnd_status (*publish)(mnd_exchange *ex);
     mnd_status (*step)(mnd_exchange *ex, const mnd_update *update, uint32_t flags,

@@ -76,33 +76,36 @@ typedef struct mnd_convolution {
 /* Largest kh * kw * c that convolution fused with pooling takes, and least number of filters. */
 enum { MND_CONVPOOL_TAPS = 64, MND_CONVPOOL_FILTERS = 16 };
 
+typedef void mnd_product_fn(const mnd_workers *workers, const mnd_product *p);
+typedef void mnd_convolution_fn(const mnd_workers *workers, const mnd_convolution *p);
+
 typedef struct mnd_kernels {
     const char *name;
 
     /* c = a b + bias, then relu. a (m, k) inputs, b (k, n) weights; segments are rows of a and c.
      */
-    void (*forward)(const mnd_workers *workers, const mnd_product *p);
+    mnd_product_fn *forward;
     /* c = a b^T, b stored (n, k): dx from dy (m, k) and the weights. Segments as above. */
-    void (*input_grad)(const mnd_workers *workers, const mnd_product *p);
+    mnd_product_fn *input_grad;
     /* c = a^T b, a stored (k, m): dw from x (k, m) and dy (k, n). The inner index runs over the
        rows of the batch: one result per subtree of seg, at c + t * stride (ldc = n). */
-    void (*weight_grad)(const mnd_workers *workers, const mnd_product *p);
+    mnd_product_fn *weight_grad;
 
     /* y (rows, oh, ow, n) from x (rows, h, w, c), w, bias; then relu. */
-    void (*conv_forward)(const mnd_workers *workers, const mnd_convolution *p);
+    mnd_convolution_fn *conv_forward;
     /* dx from dy and w. */
-    void (*conv_input_grad)(const mnd_workers *workers, const mnd_convolution *p);
+    mnd_convolution_fn *conv_input_grad;
     /* dw (kh, kw, c, n) and dbias (n) += the sums over all rows, from x and dy. */
-    void (*conv_weight_grad)(const mnd_workers *workers, const mnd_convolution *p);
+    mnd_convolution_fn *conv_weight_grad;
 
     /*
      * Convolution, relu and 2x2 max-pooling with stride 2 in one: y (rows, oh/2, ow/2, n) and arg
      * (the same shape; 0 to 3 row-major, the first largest). Without padding, stride 1, at most
      * MND_CONVPOOL_TAPS taps, at least MND_CONVPOOL_FILTERS filters.
      */
-    void (*convpool_forward)(const mnd_workers *workers, const mnd_convolution *p);
+    mnd_convolution_fn *convpool_forward;
     /* dw and dbias += the sums over all rows, from x, arg, dy (as y), and, with relu, y. */
-    void (*convpool_weight_grad)(const mnd_workers *workers, const mnd_convolution *p);
+    mnd_convolution_fn *convpool_weight_grad;
 
     /* Floats of scratch per thread that the entries above need for a dense layer (k, n), batches of
        `rows` in `max_seg` segments; and for a convolution. */

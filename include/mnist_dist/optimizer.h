@@ -59,7 +59,7 @@ typedef struct mnd_slice {
 } mnd_slice;
 
 typedef struct mnd_optimizer_ops {
-    const char *name, *text; /* "adam"; source */
+    const char *name; /* "adam" */
     double lr;               /* default */
     int n_slot;
     const char *slot_name[MND_MAX_SLOTS]; /* in checkpoints: "m", "v" */

@@ -11,8 +11,7 @@
 #include "mnist_dist/timer.h"
 
 /* Stands for one of the others: see choose. */
-static const mnd_exchange_ops automatic = {.name = "auto",
-                                           .text = "shared on one node, else hierarchical"};
+static const mnd_exchange_ops automatic = {.name = "auto"};
 
 /* A new algorithm is one new file and one row here. */
 static const void *const algorithms[] = {&automatic,           &mnd_exchange_local,
@@ -58,8 +57,9 @@ static const mnd_exchange_ops *choose(const mnd_comm *comm, const char *name) {
     return ops;
 }
 
-static void release(mnd_exchange **ex) {
+void mnd_exchange_destroy(mnd_exchange **ex) {
     if (*ex == NULL) return;
+    if ((*ex)->self != NULL) (*ex)->ops->close(*ex);
     mnd_exchange_free_memory(*ex);
     mnd_free((*ex)->subtree);
     mnd_free((*ex)->begin);
@@ -129,7 +129,7 @@ static mnd_status plan(mnd_comm *comm, const mnd_exchange_options *options, mnd_
     MND_NEW(ex->memory, 1, "exchange");
     MND_TRY(find_subtrees(ex));
 cleanup:
-    if (status != MND_OK) release(&ex);
+    if (status != MND_OK) mnd_exchange_destroy(&ex);
     *out = ex;
     return status;
 }
@@ -160,9 +160,8 @@ static mnd_status create(mnd_comm *comm, const mnd_exchange_options *options, mn
     if (status == MND_OK && ex != NULL) {
         status = ex->ops->open(ex);
         if (status == MND_OK) status = mnd_exchange_share_slices(ex);
-        if (status != MND_OK) ex->ops->close(ex);
     }
-    if (status != MND_OK) release(&ex);
+    if (status != MND_OK) mnd_exchange_destroy(&ex);
     if (ex != NULL) ex->options.name = NULL;
     *out = ex;
     return status;
@@ -183,12 +182,6 @@ mnd_status mnd_exchange_create(mnd_comm *comm, const mnd_exchange_options *optio
         if (*out != NULL) memcpy((*out)->note, note, sizeof note);
     }
     return status;
-}
-
-void mnd_exchange_destroy(mnd_exchange **out) {
-    if (*out == NULL) return;
-    (*out)->ops->close(*out);
-    release(out);
 }
 
 const char *mnd_exchange_name(const mnd_exchange *ex) { return ex->ops->name; }

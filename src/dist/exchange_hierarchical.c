@@ -196,7 +196,6 @@ cleanup:
 
 static void hierarchical_close(mnd_exchange *ex) {
     hierarchical *x = ex->self;
-    if (x == NULL) return;
     mnd_tree_reduce_close(&x->reduce);
     mnd_comm_finish(&x->peers);
     mnd_node_close(&x->node);
@@ -246,7 +245,6 @@ cleanup:
 
 const mnd_exchange_ops mnd_exchange_hierarchical = {
     .name = "hierarchical",
-    .text = "several nodes: shared inside a node, messages between equal slices",
     .open = hierarchical_open,
     .close = hierarchical_close,
     .publish = hierarchical_publish,

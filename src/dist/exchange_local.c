@@ -9,8 +9,6 @@ static mnd_status local_open(mnd_exchange *ex) {
     return mnd_exchange_private(ex);
 }
 
-static void local_close(mnd_exchange *ex) { (void)ex; }
-
 static mnd_status local_step(mnd_exchange *ex, const mnd_update *update, uint32_t flags,
                              uint32_t *all_flags) {
     const double start = mnd_now();
@@ -20,8 +18,5 @@ static mnd_status local_step(mnd_exchange *ex, const mnd_update *update, uint32_
     return status;
 }
 
-const mnd_exchange_ops mnd_exchange_local = {.name = "local",
-                                             .text = "one process",
-                                             .open = local_open,
-                                             .close = local_close,
-                                             .step = local_step};
+const mnd_exchange_ops mnd_exchange_local = {
+    .name = "local", .open = local_open, .step = local_step};

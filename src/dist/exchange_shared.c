@@ -160,7 +160,6 @@ cleanup:
 
 static void shared_close(mnd_exchange *ex) {
     shared *x = ex->self;
-    if (x == NULL) return;
     mnd_node_close(&x->node);
     mnd_sum_plan_free(&x->sum);
     mnd_free(x->source);
@@ -199,7 +198,6 @@ cleanup:
 
 const mnd_exchange_ops mnd_exchange_shared = {
     .name = "shared",
-    .text = "one node: shared memory, every rank sums and steps a slice",
     .open = shared_open,
     .close = shared_close,
     .publish = shared_publish,

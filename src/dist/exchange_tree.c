@@ -51,7 +51,6 @@ cleanup:
 
 static void tree_close(mnd_exchange *ex) {
     tree *x = ex->self;
-    if (x == NULL) return;
     mnd_tree_reduce_close(&x->reduce);
     mnd_comm_finish(&x->comm);
     mnd_free(x);
@@ -71,8 +70,4 @@ cleanup:
 }
 
 const mnd_exchange_ops mnd_exchange_tree = {
-    .name = "tree",
-    .text = "reduce-scatter and allgather in the fixed tree, every rank steps everything",
-    .open = tree_open,
-    .close = tree_close,
-    .step = tree_step};
+    .name = "tree", .open = tree_open, .close = tree_close, .step = tree_step};

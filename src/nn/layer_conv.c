@@ -28,7 +28,7 @@ static int outputs(int in, int k, int stride, bool same, int *pad) {
     return out;
 }
 
-mnd_status mnd_conv_read(mnd_layer *layer, mnd_conv *shape) {
+static mnd_status read_shape(mnd_layer *layer, mnd_conv *shape) {
     mnd_status status = MND_OK;
     bool same = false;
     mnd_conv s = {.h = layer->in.dim[0], .w = layer->in.dim[1], .c = layer->in.dim[2], .stride = 1};
@@ -53,9 +53,9 @@ cleanup:
     return status;
 }
 
-static mnd_status plan(mnd_layer *layer, const mnd_plan *p) {
+mnd_status mnd_conv_plan(mnd_layer *layer, const mnd_plan *p) {
     mnd_conv *const s = layer->self;
-    const mnd_status status = mnd_conv_read(layer, s);
+    const mnd_status status = read_shape(layer, s);
     if (status != MND_OK) return status;
     layer->out = (mnd_shape){.ndim = 3, .dim = {s->oh, s->ow, s->n}};
     mnd_layer_params(layer, 4, (const int64_t[]){s->kh, s->kw, s->c, s->n});
@@ -80,45 +80,55 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
     mnd_conv_forward(layer, pass, x, y, false);
 }
 
+/* One convolution of the whole batch, and the entry that sums its weight gradient. */
 typedef struct sum {
     const mnd_layer *layer;
     const mnd_pass *pass;
-    const float *x, *dy;
+    const mnd_convolution *all;
+    mnd_convolution_fn *weight_grad;
 } sum;
 
 /* Kernel and bias of one segment: they lie one behind the other, as the arrays do. */
 static void leaf(void *context, int s, float *out) {
     const sum *g = context;
     const mnd_layer *l = g->layer;
-    const ptrdiff_t first = g->pass->seg->start[s];
+    const int first = g->pass->seg->start[s];
+    const size_t at = (size_t)first * mnd_shape_size(&l->out);
+    mnd_convolution p = *g->all;
+    p.rows = g->pass->seg->start[s + 1] - first;
+    p.x += (size_t)first * mnd_shape_size(&l->in);
+    p.dy += at;
+    if (p.y != NULL) p.y += at;
+    if (p.arg != NULL) p.arg += at;
+    p.dw = out;
+    p.dbias = out + l->array[0].count;
     memset(out, 0, (l->array[0].count + l->array[1].count) * sizeof *out);
-    g->pass->kernels->conv_weight_grad(
-        g->pass->workers,
-        &(mnd_convolution){.shape = l->self,
-                           .rows = g->pass->seg->start[s + 1] - (int)first,
-                           .x = g->x + first * (ptrdiff_t)mnd_shape_size(&l->in),
-                           .dy = g->dy + first * (ptrdiff_t)mnd_shape_size(&l->out),
-                           .dw = out,
-                           .dbias = out + l->array[0].count});
+    g->weight_grad(g->pass->workers, &p);
+}
+
+void mnd_conv_weight_grad(const mnd_layer *layer, const mnd_pass *pass, const mnd_convolution *all,
+                          mnd_convolution_fn *weight_grad) {
+    sum g = {.layer = layer, .pass = pass, .all = all, .weight_grad = weight_grad};
+    mnd_tree_sum_segments(pass->seg, layer->array[0].count + layer->array[1].count, leaf, &g,
+                          layer->state, layer->array[0].grad, pass->grad_stride);
 }
 
 static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
                      float *dy, float *dx) {
+    const mnd_convolution p = {.shape = layer->self,
+                               .rows = pass->rows,
+                               .x = x,
+                               .w = layer->array[0].value,
+                               .dy = dy,
+                               .dx = dx};
     (void)y;
-    sum g = {.layer = layer, .pass = pass, .x = x, .dy = dy};
-    mnd_tree_sum_segments(pass->seg, layer->array[0].count + layer->array[1].count, leaf, &g,
-                          layer->state, layer->array[0].grad, pass->grad_stride);
-    if (dx == NULL) return;
-    pass->kernels->conv_input_grad(pass->workers, &(mnd_convolution){.shape = layer->self,
-                                                                     .rows = pass->rows,
-                                                                     .w = layer->array[0].value,
-                                                                     .dy = dy,
-                                                                     .dx = dx});
+    mnd_conv_weight_grad(layer, pass, &p, pass->kernels->conv_weight_grad);
+    if (dx != NULL) pass->kernels->conv_input_grad(pass->workers, &p);
 }
 
 const mnd_layer_ops mnd_layer_conv = {.kind = "conv",
                                       .usage = "conv:n:k[:sS][:same|:valid]",
                                       .self_size = sizeof(mnd_conv),
-                                      .plan = plan,
+                                      .plan = mnd_conv_plan,
                                       .forward = forward,
                                       .backward = backward};

@@ -16,8 +16,11 @@ void mnd_dense_forward(const mnd_layer *layer, const mnd_pass *pass, const float
                        bool relu);
 void mnd_conv_forward(const mnd_layer *layer, const mnd_pass *pass, const float *x, float *y,
                       bool relu);
-/* Reads the arguments of a convolution on layer->in. */
-MND_CHECKED mnd_status mnd_conv_read(mnd_layer *layer, mnd_conv *shape);
+/* Plans a convolution on layer->in; layer->self begins with its mnd_conv. */
+MND_CHECKED mnd_status mnd_conv_plan(mnd_layer *layer, const mnd_plan *plan);
+/* The gradients of kernel and bias: of each segment by `weight_grad`, added in the tree. */
+void mnd_conv_weight_grad(const mnd_layer *layer, const mnd_pass *pass, const mnd_convolution *all,
+                          mnd_convolution_fn *weight_grad);
 
 /* MND_USAGE that lists the kinds there are. */
 mnd_status mnd_layer_unknown(const mnd_layer *layer, const char *kind);

@@ -55,7 +55,6 @@ extern const mnd_optimizer_ops mnd_optimizer_adam, mnd_optimizer_adamw;
 
 const mnd_optimizer_ops mnd_optimizer_adam = {
     .name = "adam",
-    .text = "Kingma and Ba, ICLR 2015",
     .lr = 0.001,
     .n_slot = 2,
     .slot_name = {"m", "v"},
@@ -68,7 +67,6 @@ const mnd_optimizer_ops mnd_optimizer_adam = {
 
 const mnd_optimizer_ops mnd_optimizer_adamw = {
     .name = "adamw",
-    .text = "Loshchilov and Hutter, ICLR 2019",
     .lr = 0.001,
     .n_slot = 2,
     .slot_name = {"m", "v"},

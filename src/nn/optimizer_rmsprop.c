@@ -37,7 +37,6 @@ extern const mnd_optimizer_ops mnd_optimizer_rmsprop;
 
 const mnd_optimizer_ops mnd_optimizer_rmsprop = {
     .name = "rmsprop",
-    .text = "Tieleman and Hinton 2012, epsilon inside the root as in Keras 3",
     .lr = 0.001,
     .n_slot = 1,
     .slot_name = {"v"},

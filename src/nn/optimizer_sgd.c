@@ -34,7 +34,6 @@ extern const mnd_optimizer_ops mnd_optimizer_sgd;
 
 const mnd_optimizer_ops mnd_optimizer_sgd = {
     .name = "sgd",
-    .text = "with momentum, as in PyTorch",
     .lr = 0.01,
     .n_slot = 1,
     .slot_name = {"v"},

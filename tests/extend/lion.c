@@ -32,7 +32,6 @@ static void apply(const mnd_step_size *step, const mnd_slice *s) {
 
 const mnd_optimizer_ops lion = {
     .name = "lion",
-    .text = "Chen et al., 2023",
     .lr = 0.0001,
     .n_slot = 1,
     .slot_name = {"m"},

@@ -60,9 +60,5 @@ cleanup:
     return status;
 }
 
-const mnd_exchange_ops ring = {.name = "ring",
-                               .text = "a ring allreduce, every rank steps everything",
-                               .any_order = true,
-                               .open = ring_open,
-                               .close = ring_close,
-                               .step = ring_step};
+const mnd_exchange_ops ring = {
+    .name = "ring", .any_order = true, .open = ring_open, .close = ring_close, .step = ring_step};
