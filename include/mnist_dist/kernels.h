@@ -79,8 +79,8 @@ enum { MND_CONVPOOL_TAPS = 64, MND_CONVPOOL_FILTERS = 16 };
 typedef struct mnd_kernels {
     const char *name;
 
-    /* c = a b + bias, then relu. a (m, k) inputs, b (k, n) weights; segments are rows of a and c.
-     */
+    /* c = a b + bias, then relu if p->relu. a (m, k) inputs, b (k, n) weights; segments are rows of
+       a and c. */
     void (*forward)(const mnd_workers *workers, const mnd_product *p);
     /* c = a b^T, b stored (n, k): dx from dy (m, k) and the weights. Segments as above. */
     void (*input_grad)(const mnd_workers *workers, const mnd_product *p);
@@ -88,7 +88,7 @@ typedef struct mnd_kernels {
        rows of the batch: one result per subtree of seg, at c + t * stride (ldc = n). */
     void (*weight_grad)(const mnd_workers *workers, const mnd_product *p);
 
-    /* y (rows, oh, ow, n) from x (rows, h, w, c), w, bias; then relu. */
+    /* y (rows, oh, ow, n) from x (rows, h, w, c), w, bias; then relu if p->relu. */
     void (*conv_forward)(const mnd_workers *workers, const mnd_convolution *p);
     /* dx from dy and w. */
     void (*conv_input_grad)(const mnd_workers *workers, const mnd_convolution *p);
@@ -101,7 +101,7 @@ typedef struct mnd_kernels {
      * MND_CONVPOOL_TAPS taps, at least MND_CONVPOOL_FILTERS filters.
      */
     void (*convpool_forward)(const mnd_workers *workers, const mnd_convolution *p);
-    /* dw and dbias += the sums over all rows, from x, arg, dy (as y), and, with relu, y. */
+    /* dw and dbias += the sums over all rows, from x, arg, dy (shaped as y), and, with relu, y. */
     void (*convpool_weight_grad)(const mnd_workers *workers, const mnd_convolution *p);
 
     /* Floats of scratch per thread that the entries above need for a dense layer (k, n), batches of
