@@ -3,14 +3,14 @@
  *
  * An exchange owns the memory that its algorithm may share: parameters, gradient buffers and
  * optimizer slots. A step sums the gradient over all logical ranks and calls the caller's update on
- * the parameters that this process is to step; when it returns, the parameters are new on every
+ * the parameters that this process is to update; when it returns, the parameters are new on every
  * process. All algorithms but "mpi" sum in the fixed tree of logical.h and give the same bits on
  * any number of processes.
  *
  *   local         one process
- *   mpi           MPI_Allreduce of one flat buffer; every process steps everything: the textbook
- *   tree          reduce-scatter and allgather in the fixed tree; every process steps everything
- *   shared        one node: each process sums and steps a slice in a shared-memory window
+ *   mpi           MPI_Allreduce of one flat buffer; every process updates all: the textbook
+ *   tree          reduce-scatter and allgather in the fixed tree; every process updates all
+ *   shared        one node: each process sums and updates a slice in a shared-memory window
  *   hierarchical  several nodes: shared inside a node, messages among equal slices across nodes
  *
  * To add one: exchange_kind.h.
@@ -63,9 +63,9 @@ typedef struct mnd_exchange_options {
 /*
  * "auto" is local for one process, shared on one node and hierarchical on several; tree where
  * memory cannot be shared, for instance because /dev/shm is too small (mnd_exchange_note says so).
- * One process gets local and one node gets shared where the named one has nothing else to do, so
- * that one command serves every number of processes. Every process gets the exchange, or every
- * process the same error. Collective.
+ * So that one command serves every number of processes, one process gets local whatever is named,
+ * unless that adds in an order of its own (mpi), and hierarchical on one node is shared. Every
+ * process gets the exchange, or every process the same error. Collective.
  */
 MND_CHECKED mnd_status mnd_exchange_create(mnd_comm *comm, const mnd_exchange_options *options,
                                            mnd_exchange **out);
@@ -91,7 +91,7 @@ float *mnd_exchange_param(mnd_exchange *ex);
 float *mnd_exchange_grad(mnd_exchange *ex, size_t *stride);
 /* Slot s, indexed as the parameters are; only the slice of this process has a meaning. */
 float *mnd_exchange_slot(mnd_exchange *ex, int s);
-/* The parameters that this process steps. */
+/* The parameters that this process updates. */
 void mnd_exchange_slice(const mnd_exchange *ex, size_t *first, size_t *count);
 
 /* Whether this process writes the initial parameters: one process per copy of them. */
@@ -113,8 +113,8 @@ MND_CHECKED mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *
 
 /*
  * Seconds that steps have taken since the exchange was created: waiting for the gradient of the
- * last process (where the algorithm can tell it from the exchange: mpi and tree cannot), moving and
- * summing, and updating (estimated from a sample of the blocks where it is fused with the sum).
+ * last process (where the algorithm can tell it from the exchange: mpi and tree cannot); moving and
+ * summing; updating (estimated from a sample of the blocks where it is fused with the sum).
  */
 typedef struct mnd_exchange_times {
     double exchange, update, wait;

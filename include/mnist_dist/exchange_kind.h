@@ -8,6 +8,7 @@
 
 #include "mnist_dist/exchange.h"
 
+/* No less than MND_MAX_SLOTS of optimizer.h. */
 enum { MND_EXCHANGE_SLOTS = 4 };
 
 typedef struct mnd_exchange_ops mnd_exchange_ops;
@@ -25,18 +26,19 @@ struct mnd_exchange {
     int n_subtree; /* of all processes */
     int *subtree;  /* (n_subtree + 1) */
     int *begin;    /* (size + 1) */
-    /* Set by open, for instance by mnd_exchange_private. */
+    /* Set by open, for instance by mnd_exchange_private. Default: the value before open. */
     float *param, *grad;
-    size_t stride; /* preset: n_param rounded up to whole cache lines */
+    size_t stride; /* default: n_param rounded up to whole cache lines */
     float *slot[MND_EXCHANGE_SLOTS];
-    size_t first, count; /* the slice that this process sums and steps; preset: everything */
-    /* Preset: true. False where another process has the same slice and speaks for both. */
+    size_t first, count; /* the slice that this process updates; default: all parameters */
+    /* Default: true. False: the measures and slots of this slice are taken from another process,
+       which has the same slice. */
     bool gives;
-    bool writes_param; /* preset: true */
+    bool writes_param; /* default: true */
     mnd_exchange_times times;
     char note[256];                     /* see mnd_exchange_note */
     void *self;                         /* of the algorithm */
-    struct mnd_exchange_memory *memory; /* of exchange.c */
+    struct mnd_exchange_memory *memory; /* of exchange.c and exchange_slices.c */
 };
 
 /* All but close are collective and return the same status on every process. */

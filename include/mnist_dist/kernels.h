@@ -82,8 +82,8 @@ typedef void mnd_convolution_fn(const mnd_workers *workers, const mnd_convolutio
 typedef struct mnd_kernels {
     const char *name;
 
-    /* c = a b + bias, then relu. a (m, k) inputs, b (k, n) weights; segments are rows of a and c.
-     */
+    /* c = a b + bias, then relu if p->relu. a (m, k) inputs, b (k, n) weights; segments are rows of
+       a and c. */
     mnd_product_fn *forward;
     /* c = a b^T, b stored (n, k): dx from dy (m, k) and the weights. Segments as above. */
     mnd_product_fn *input_grad;
@@ -91,7 +91,7 @@ typedef struct mnd_kernels {
        rows of the batch: one result per subtree of seg, at c + t * stride (ldc = n). */
     mnd_product_fn *weight_grad;
 
-    /* y (rows, oh, ow, n) from x (rows, h, w, c), w, bias; then relu. */
+    /* y (rows, oh, ow, n) from x (rows, h, w, c), w, bias; then relu if p->relu. */
     mnd_convolution_fn *conv_forward;
     /* dx from dy and w. */
     mnd_convolution_fn *conv_input_grad;
@@ -104,7 +104,7 @@ typedef struct mnd_kernels {
      * MND_CONVPOOL_TAPS taps, at least MND_CONVPOOL_FILTERS filters.
      */
     mnd_convolution_fn *convpool_forward;
-    /* dw and dbias += the sums over all rows, from x, arg, dy (as y), and, with relu, y. */
+    /* dw and dbias += the sums over all rows, from x, arg, dy (shaped as y), and, with relu, y. */
     mnd_convolution_fn *convpool_weight_grad;
 
     /* Floats of scratch per thread that the entries above need for a dense layer (k, n), batches of

@@ -83,7 +83,8 @@ typedef struct mnd_layer_ops {
     const char *kind;  /* "dense" */
     const char *usage; /* "dense:n" */
     size_t self_size;  /* bytes at layer->self */
-    /* Checks arguments and input; sets out, arrays, state_size and scratch. May run twice. */
+    /* Checks arguments and input; sets out, arrays, n_array, state_size and scratch; the last three
+       are 0 before. */
     mnd_status (*plan)(mnd_layer *layer, const mnd_plan *plan);
     /* y (rows, out) from x (rows, in). NULL: y is x, only its shape changes. */
     void (*forward)(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y);

@@ -43,8 +43,8 @@ size_t mnd_shape_size(const mnd_shape *shape);
 /*
  * How the gradient of a batch is summed over its rows. Segment s is rows [start[s], start[s + 1]),
  * possibly empty; within a segment rows are added in ascending order. Subtree t is the sum over
- * segments [subtree[t], subtree[t + 1]) in the binary tree that splits n consecutive segments after
- * the largest power of two below n. A batch has one gradient buffer per subtree.
+ * its n segments, [subtree[t], subtree[t + 1]), in the binary tree that splits n consecutive ones
+ * after the largest power of two below n. A batch has one gradient buffer per subtree.
  */
 typedef struct mnd_segments {
     int n_seg;

@@ -48,7 +48,8 @@ static inline uint32_t mnd_bits(float x) {
     return bits;
 }
 
-/* Consecutive elements of one array, with their gradient and state. Buffers do not overlap. */
+/* Consecutive elements of one array, a block at most (not the slice of a process, which is longer
+   and goes over all arrays), with their gradient and state. Buffers do not overlap. */
 typedef struct mnd_slice {
     int array;                  /* of the model: mnd_model_array */
     size_t first, count;        /* of the array's elements */
