@@ -86,7 +86,7 @@ typedef struct sum {
     const float *x, *dy;
 } sum;
 
-/* Kernel and bias of one segment: they lie one behind the other, as the arrays do. */
+/* Kernel and bias of one segment: they lie one after the other, as the arrays do. */
 static void leaf(void *context, int s, float *out) {
     const sum *g = context;
     const mnd_layer *l = g->layer;
