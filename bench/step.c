@@ -48,6 +48,14 @@ static int dense(product *p, int k, int n, int first) {
     return first ? 2 : 3;
 }
 
+/* Convolution of `pixels` outputs from k inputs each, image by image, as im2col gives them. */
+static int conv(product *p, int pixels, int k, int filters, int first) {
+    p[0] = (product){pixels, filters, k, 0, 0, BATCH};
+    p[1] = (product){k, filters, pixels, 1, 0, BATCH};
+    p[2] = (product){pixels, k, filters, 0, 1, BATCH};
+    return first ? 2 : 3;
+}
+
 static int products_of(const char *name, product *p) {
     int n = 0;
     if (strcmp(name, "mlp16") == 0) {
@@ -58,9 +66,13 @@ static int products_of(const char *name, product *p) {
         n += dense(p + n, 784, 512, 1);
         n += dense(p + n, 512, 512, 0);
         n += dense(p + n, 512, 10, 0);
+    } else if (strcmp(name, "cnn2") == 0) {
+        n += conv(p + n, 676, 9, 16, 1);
+        n += conv(p + n, 121, 144, 32, 0);
+        n += dense(p + n, 800, 128, 0);
+        n += dense(p + n, 128, 10, 0);
     } else {
-        p[n++] = (product){676, 28, 9, 0, 0, BATCH}; /* image by image, as im2col gives them */
-        p[n++] = (product){9, 28, 676, 1, 0, BATCH};
+        n += conv(p + n, 676, 9, 28, 1);
         n += dense(p + n, 4732, 128, 0);
         n += dense(p + n, 128, 10, 0);
     }
@@ -228,8 +240,8 @@ int main(int argc, char **argv) {
            mnd_products_name(false), mnd_products_name(true), BATCH, repeats, STEPS);
     printf("%-8s %10s %10s %10s %10s %10s\n", "model", "step us", "floor us", "ratio", "least",
            "most");
-    static const char *const names[] = {"mlp16", "mlp512", "cnn"};
-    for (int i = 0; i < 3; i++) run(names[i], comm, &b, repeats);
+    static const char *const names[] = {"mlp16", "mlp512", "cnn", "cnn2"};
+    for (int i = 0; i < 4; i++) run(names[i], comm, &b, repeats);
     mnd_free(b.image);
     mnd_free(b.label);
     mnd_free(b.order);

@@ -142,7 +142,7 @@ MND_CHECKED mnd_status mnd_bench_terms(const char *way, int ranks, int nodes, do
  * over all numbers of processes of the way that P of them take, and w0 + w1 rows fitted to the rest
  * of a step (computing, and waiting for the slowest) in the rows with 2 or more processes and that
  * way. First for P itself from fewer processes, where that is possible,
- * with the error; then for 2 P, 4 P, 8 P, 16 P. Overwrites what is there.
+ * with the error; then for 2 P, 4 P, 8 P, 16 P. Overwrites earlier predictions.
  */
 MND_CHECKED mnd_status mnd_bench_predict(mnd_bench *bench);
 

@@ -116,7 +116,7 @@ MND_CHECKED mnd_status mnd_layer_int(const mnd_layer *layer, int i, const char *
 MND_CHECKED mnd_status mnd_layer_real(const mnd_layer *layer, int i, const char *what, double *out);
 /* Arguments i and later: a stride ("s2"), and "same" or "valid" where `same` is not NULL. */
 MND_CHECKED mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stride, bool *same);
-/* Declares a kernel with these dimensions, and behind it a bias as long as its last one. */
+/* Declares a kernel with these dimensions, and after it a bias as long as its last one. */
 void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim);
 
 #endif

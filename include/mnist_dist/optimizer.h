@@ -61,7 +61,7 @@ typedef struct mnd_slice {
 
 typedef struct mnd_optimizer_ops {
     const char *name; /* "adam" */
-    double lr;               /* default */
+    double lr;        /* default */
     int n_slot;
     const char *slot_name[MND_MAX_SLOTS]; /* in checkpoints: "m", "v" */
     int n_setting;

@@ -354,7 +354,7 @@ mnd_status mnd_comm_sendrecv(mnd_comm *comm, int to, const void *out, size_t out
         if (in_bytes > 0) memcpy(in, out, in_bytes);
         return MND_OK;
     }
-    /* Sender and receiver know the size and cut it into the same pieces. */
+    /* Sender and receiver know the size and cut it into the same chunks. */
     while (out_bytes > 0 || in_bytes > 0) {
         const size_t n = out_bytes < chunk ? out_bytes : chunk;
         const size_t m = in_bytes < chunk ? in_bytes : chunk;

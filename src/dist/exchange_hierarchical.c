@@ -100,7 +100,7 @@ static int peer_of(const mnd_exchange *ex, const hierarchical *x, const place *p
         if (place_of[r].node == j) return peer;
         peer++;
     }
-    return -1; /* this process has no slice, or none of the same number is there */
+    return -1; /* this process has no slice, or none of the same number exists */
 }
 
 /* The subtrees of the nodes: those of each run of neighbouring ranks on one node. */

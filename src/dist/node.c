@@ -19,7 +19,7 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "atomics in shared memory must be fr
 /* Where a process says how far it is; two cache lines, since CPUs fetch them in pairs. */
 typedef struct arrival {
     /*
-     * Number of the barrier << 16 | flags, for even and odd barriers: a process may come to the
+     * Number of the barrier << 16 | flags, for even and odd barriers: a process may reach the
      * next one while others still read this one's flags, but not to the one after it.
      */
     _Alignas(128) atomic_uint_least64_t token[2];

@@ -223,7 +223,7 @@ static void end_launcher_later(void) {
 
 /*
  * Whoever is silent is to blame; else whoever is long in a phase of its own; else, when all wait
- * for one another, those that are behind.
+ * for one another, those that lag.
  */
 static void judge(mnd_watchdog *dog, double patience) {
     const double now = mnd_now();

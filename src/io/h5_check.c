@@ -156,7 +156,7 @@ mnd_status mnd_h5_check(const char *path, int fd, int64_t size) {
     mnd_status status = MND_OK;
     unsigned char block[96];
     file f = {.fd = fd, .path = path, .size = (uint64_t)size};
-    /* HDF5 looks for its signature at bytes 0, 512, 1024, 2048 ... */
+    /* HDF5 searches for its signature at bytes 0, 512, 1024, 2048 ... */
     for (;; f.base = f.base == 0 ? 512 : 2 * f.base) {
         if (f.base + sizeof block > f.size) return MND_OK; /* not an HDF5 file */
         MND_TRY(fetch(&f, 0, block, sizeof block, "its first block"));

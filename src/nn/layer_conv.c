@@ -88,7 +88,7 @@ typedef struct sum {
     mnd_convolution_fn *weight_grad;
 } sum;
 
-/* Kernel and bias of one segment: they lie one behind the other, as the arrays do. */
+/* Kernel and bias of one segment: they lie one after the other, as the arrays do. */
 static void leaf(void *context, int s, float *out) {
     const sum *g = context;
     const mnd_layer *l = g->layer;

@@ -81,7 +81,7 @@ static void *work(void *context) {
     for (;;) {
         seen = next_round(seen);
         /* Every worker answers every round, with a share or without: the next one must not begin
-           while one of them still looks at this one. */
+           while one of them still polls this one. */
         if (me < pool.job.threads) run_share(&pool.job, me);
         atomic_fetch_sub_explicit(&pool.left, 1, memory_order_release);
     }

@@ -236,7 +236,7 @@ static mnd_status take_steps(bench *b, scaling *s, mnd_step *st, int first, int 
 
 /*
  * One turn of one row, on its processes. Model and exchange are made afresh each time: every turn
- * then has its memory somewhere else, and only one row's shared memory is there at a time.
+ * then has its memory somewhere else, and only one row's shared memory exists at a time.
  */
 static mnd_status take_turn(bench *b, scaling *s, record *mine) {
     mnd_status status = MND_OK;

@@ -1,10 +1,10 @@
-/* signals.h - a signal only sets a flag; the loop looks at it at a step's end. */
+/* signals.h - a signal only sets a flag; the loop polls it at a step's end. */
 #ifndef MNIST_DIST_TRAIN_SIGNALS_H
 #define MNIST_DIST_TRAIN_SIGNALS_H
 
 /*
  * Catches SIGTERM, SIGINT, SIGUSR1, SIGUSR2; a second SIGINT ends the process at once, code 130.
- * Ignores SIGPIPE (nobody reads the output any more) and SIGXFSZ (ulimit -f): a run is worth more.
+ * Ignores SIGPIPE (no process reads the output) and SIGXFSZ (ulimit -f): a run is worth more.
  */
 void mnd_signals_catch(void);
 /* Restores what was before. */

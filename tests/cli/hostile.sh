@@ -112,15 +112,21 @@ if [ "$code" != 75 ]; then ended 1 "$dir/removed"; fi
 # A FIFO for the metrics that no process reads: no hang.
 mkfifo "$dir/fifo"
 code=0
-timeout 20 "$exe" train "${run[@]}" --epochs 1 --checkpoint-dir none --metrics "$dir/fifo" \
+timeout -k 2 20 "$exe" train "${run[@]}" --epochs 1 --checkpoint-dir none --metrics "$dir/fifo" \
     >"$dir/out" 2>"$dir/err" || code=$?
-ended 1 "no process reads"
-# One whose reader goes away.
-head -c 10 "$dir/fifo" >"$dir/out" &
+ended 1 "$dir/fifo: cannot write metrics: no process reads this FIFO"
+# One whose reader goes away after ten bytes. Opened for both first, so that the reader is there at once.
+exec 3<>"$dir/fifo"
+head -c 10 <&3 >"$dir/ten" &
+pid=$!
+exec 3>&-
 code=0
 timeout 60 "$exe" train "${run[@]}" --epochs 3000 --checkpoint-dir none --metrics "$dir/fifo" \
     >"$dir/out" 2>"$dir/err" || code=$?
-ended 1 "cannot write metrics: \(Broken pipe\|nobody\)"
+ended 1 "$dir/fifo: cannot write metrics: Broken pipe"
+wait "$pid" || fail "the reader of the FIFO: exit $?"
+pid=
+[ "$(wc -c <"$dir/ten")" = 10 ] || fail "a FIFO: not ten bytes: $(cat "$dir/ten")"
 
 # Files may not grow beyond 8 KiB (ulimit -f counts KiB in bash).
 code=0

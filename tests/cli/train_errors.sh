@@ -20,11 +20,11 @@ ckpt=$(readlink -f "$dir/good/latest")
 before=$(sha256sum "$dir"/good/*.h5)
 
 checks=0
-# refused CODE WORD COMMAND...: alone and on three ranks.
+# refused CODE WORD COMMAND...: alone and on three ranks, or on each number in $ranks.
 refused() {
     local want=$1 word=$2 code lines np
     shift 2
-    for np in 1 3; do
+    for np in ${ranks:-1 3}; do
         code=0
         if [ "$np" = 1 ]; then
             timeout 60 "$exe" "$@" >"$dir/out" 2>"$dir/err" || code=$?
@@ -49,7 +49,22 @@ refused 2 "'adagrad' is not one of" train --optimizer adagrad
 refused 2 "is not a number" train --lr fast
 refused 2 "one argument too many" train surplus
 refused 2 "needs CKPT" evaluate
-refused 2 "exchange" train "${small[@]}" --checkpoint-dir none --exchange telepathy
+
+# Exchanges: unknown names, the name of before, and those that these ranks cannot use. (mpi has no such.)
+none=("${small[@]}" --checkpoint-dir none)
+known="known: auto, local, mpi, tree, shared, hierarchical\$"
+refused 2 "error: 'telepathy' is not an exchange; $known" train "${none[@]}" --exchange telepathy
+refused 2 "error: 'Tree' is not an exchange; $known" train "${none[@]}" --exchange Tree
+refused 2 "error: 'tree,mpi' is not an exchange; $known" train "${none[@]}" --exchange tree,mpi
+MNIST_DIST_EXCHANGE=radio refused 2 "error: 'radio' is not an exchange; $known" train "${none[@]}"
+refused 2 "error: --exchange: the value is empty; give one\$" train "${none[@]}" --exchange ""
+refused 2 "'allreduce' is now called 'tree'; 'mpi' is the one that calls MPI_Allreduce\$" \
+    train "${none[@]}" --exchange allreduce
+ranks="2 3" refused 2 "exchange 'local' is for one process, not [23]: take 'auto'\$" \
+    train "${none[@]}" --exchange local
+ranks="2 3" MND_TEST_NODES=0,1 refused 2 \
+    "exchange 'shared' is for one node and these processes run on 2: take 'hierarchical' or 'auto'\$" \
+    train "${none[@]}" --exchange shared
 
 # Specs.
 refused 2 "layer 1 (nonsense)" train "${small[@]}" --checkpoint-dir none --model nonsense
@@ -112,5 +127,5 @@ fi
 refused 1 "NaN or infinite in epoch" train "${small[@]}" --optimizer sgd --lr 1e6 --momentum 0.99 \
     --epochs 5 --checkpoint-dir "$dir/nan"
 
-[ "$checks" -ge 50 ] || fail "only $checks refusals were checked"
+[ "$checks" -ge 70 ] || fail "only $checks refusals were checked"
 echo "$checks refusals checked"

@@ -28,7 +28,7 @@ static void pool(const mnd_conv *g, const float *full, float *y, uint8_t *arg) {
         }
 }
 
-/* The outputs of one image lie in the scratch memory behind what the convolution itself uses. */
+/* The outputs of one image lie in the scratch memory after what the convolution itself uses. */
 static float *full_outputs(const mnd_workers *workers, const mnd_conv *g) {
     return mnd_scratch(workers, 0) + (size_t)(g->oh * g->ow) * (size_t)(g->kh * g->kw * g->c);
 }
