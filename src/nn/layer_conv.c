@@ -28,7 +28,7 @@ static int outputs(int in, int k, int stride, bool same, int *pad) {
     return out;
 }
 
-static mnd_status read_shape(mnd_layer *layer, mnd_conv *shape) {
+mnd_status mnd_conv_plan(mnd_layer *layer, const mnd_plan *p) {
     mnd_status status = MND_OK;
     bool same = false;
     mnd_conv s = {.h = layer->in.dim[0], .w = layer->in.dim[1], .c = layer->in.dim[2], .stride = 1};
@@ -48,21 +48,14 @@ static mnd_status read_shape(mnd_layer *layer, mnd_conv *shape) {
     if (pixels * s.c > 1 << 29 || pixels * s.n > 1 << 30 || taps > 1 << 28)
         return mnd_layer_fail(layer, "the kernel is too large for its input of %d x %d x %d", s.h,
                               s.w, s.c);
-    *shape = s;
+    *(mnd_conv *)layer->self = s;
+    layer->out = (mnd_shape){.ndim = 3, .dim = {s.oh, s.ow, s.n}};
+    mnd_layer_params(layer, 4, (const int64_t[]){s.kh, s.kw, s.c, s.n});
+    layer->scratch = p->kernels->conv_scratch(&s);
+    layer->state_size = (size_t)mnd_tree_depth(p->max_seg) * sizeof(float) *
+                        (size_t)(s.kh * s.kw * s.c + 1) * (size_t)s.n;
 cleanup:
     return status;
-}
-
-mnd_status mnd_conv_plan(mnd_layer *layer, const mnd_plan *p) {
-    mnd_conv *const s = layer->self;
-    const mnd_status status = read_shape(layer, s);
-    if (status != MND_OK) return status;
-    layer->out = (mnd_shape){.ndim = 3, .dim = {s->oh, s->ow, s->n}};
-    mnd_layer_params(layer, 4, (const int64_t[]){s->kh, s->kw, s->c, s->n});
-    const size_t params = (size_t)(s->kh * s->kw * s->c + 1) * (size_t)s->n;
-    layer->scratch = p->kernels->conv_scratch(s);
-    layer->state_size = (size_t)mnd_tree_depth(p->max_seg) * params * sizeof(float);
-    return MND_OK;
 }
 
 void mnd_conv_forward(const mnd_layer *layer, const mnd_pass *pass, const float *x, float *y,
