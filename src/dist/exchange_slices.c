@@ -141,12 +141,12 @@ mnd_status mnd_exchange_update_reduced(mnd_exchange *ex, const mnd_tree_reduce *
     const double start = mnd_now();
     for (int q = 0; q < size; q++) {
         size_t first, count;
-        const float *part = mnd_tree_reduce_part(sum, q, &first, &count);
-        if (update->n_measure > 0) /* parts come together: the whole slice is measured first */
-            memcpy(ex->memory->sum + first, part, count * sizeof *part);
+        const float *slice = mnd_tree_reduce_slice(sum, q, &first, &count);
+        if (update->n_measure > 0) /* they are gathered, to be measured before any is updated */
+            memcpy(ex->memory->sum + first, slice, count * sizeof *slice);
         else if (count > 0)
             update->apply(update->context, ex->first + first, count, ex->param + ex->first + first,
-                          part);
+                          slice);
     }
     if (update->n_measure > 0) MND_TRY(mnd_exchange_update(ex, update, ex->memory->sum));
     ex->times.update += mnd_now() - start;

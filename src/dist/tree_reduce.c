@@ -10,11 +10,11 @@ struct mnd_tree_reduce {
     MPI_Comm handle; /* borrowed */
     int rank, size;
     size_t length;        /* of a subtree's gradient */
-    size_t first, count;  /* the part that is summed here */
-    float *received;      /* (subtrees of others, count rounded up): their parts */
-    const float **source; /* (n_subtree) this part of every gradient */
+    size_t first, count;  /* the slice that is summed here */
+    float *received;      /* (subtrees of others, count rounded up): slices of theirs */
+    const float **source; /* (n_subtree) this slice of every gradient */
     mnd_sum_plan sum;
-    float *gathered; /* of each process its part of the sum, then a cache line with its flags */
+    float *gathered; /* of each process its slice of the sum, then a cache line with its flags */
     int *counts, *displs; /* (size), (size + 1): what each process gives to `gathered` */
     MPI_Request *request; /* persistent: the receives and the sends */
     int n_request;
@@ -137,7 +137,7 @@ cleanup:
     return status;
 }
 
-const float *mnd_tree_reduce_part(const mnd_tree_reduce *x, int q, size_t *first, size_t *count) {
+const float *mnd_tree_reduce_slice(const mnd_tree_reduce *x, int q, size_t *first, size_t *count) {
     mnd_exchange_cut(x->length, x->size, q, first, count);
     return x->gathered + x->displs[q];
 }

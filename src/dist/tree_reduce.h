@@ -1,7 +1,7 @@
 /*
- * tree_reduce.h - the sum of gradients over the processes of a communicator, by messages: part q of
- * every subtree's gradient goes to process q, which adds them up in the tree of logical.h
- * (reduce-scatter); then all processes get all parts (allgather). MPI_Allreduce would add in an
+ * tree_reduce.h - the sum of gradients over the processes of a communicator, by messages: slice q
+ * of every subtree's gradient goes to process q, which adds them up in the tree of logical.h
+ * (reduce-scatter); then all processes get all slices (allgather). MPI_Allreduce would add in an
  * order of its own, which depends on the number of processes.
  */
 #ifndef MND_DIST_TREE_REDUCE_H
@@ -32,7 +32,7 @@ void mnd_tree_reduce_close(mnd_tree_reduce **x);
 
 /* Sums; the flags (at most 16 bits) of all processes are or-ed into *flags. Collective. */
 MND_CHECKED mnd_status mnd_tree_reduce_run(mnd_tree_reduce *x, uint32_t *flags);
-/* Part q of the last sum, which is elements [*first, *first + *count). */
-const float *mnd_tree_reduce_part(const mnd_tree_reduce *x, int q, size_t *first, size_t *count);
+/* Slice q of the last sum, which is elements [*first, *first + *count). */
+const float *mnd_tree_reduce_slice(const mnd_tree_reduce *x, int q, size_t *first, size_t *count);
 
 #endif

@@ -25,7 +25,7 @@
 
 enum { ADDRESSES = 4, MONITORS = 2 };
 
-/* In place of a phase: somebody has judged and ends the job; nobody else need. */
+/* In place of a phase: a rank has judged and ends the job; no other need. */
 enum { ENDING = MND_N_PHASES };
 
 static const uint32_t MAGIC = 0x6d6e6477; /* "mndw" */
@@ -222,16 +222,16 @@ static void end_launcher_later(void) {
 }
 
 /*
- * Whoever is silent is to blame; else whoever is long in a phase of its own; else, when all wait
+ * A silent rank is to blame; else one that is long in a phase of its own; else, when all wait
  * for one another, those that lag.
  */
-static void judge(mnd_watchdog *dog, double patience) {
+static void judge(mnd_watchdog *dog, double limit) {
     const double now = mnd_now();
     bool late = false;
     if (dog->ending) return;
     for (int r = 0; r < dog->size; r++)
         if (dog->seen[r].last.phase != MND_PHASE_DONE &&
-            (silence(dog, r, now) > patience || phase_age(dog, r, now) > patience))
+            (silence(dog, r, now) > limit || phase_age(dog, r, now) > limit))
             late = true;
     if (!late) return;
     beat end = own_beat(dog);
@@ -240,7 +240,7 @@ static void judge(mnd_watchdog *dog, double patience) {
         if (r != dog->rank) send_to(dog, r, &end);
 
     /* A silence of a few beats is not chance: whatever made the others wait, this is it. */
-    const double quiet = 4.0 * dog->interval < patience ? 4.0 * dog->interval : patience;
+    const double quiet = 4.0 * dog->interval < limit ? 4.0 * dog->interval : limit;
     int blamed = 0, waiting = 0;
     int64_t least = INT64_MAX;
     double longest = 0.0;
@@ -260,7 +260,7 @@ static void judge(mnd_watchdog *dog, double patience) {
     for (int r = 0; blamed == 0 && r < dog->size; r++) {
         const beat *b = &dog->seen[r].last;
         if (b->phase == MND_PHASE_DONE || b->phase == MND_PHASE_WAIT) continue;
-        if (phase_age(dog, r, now) > patience / 2.0)
+        if (phase_age(dog, r, now) > limit / 2.0)
             name(dog, r, now, "is stuck", phase_age(dog, r, now));
     }
     for (int r = 0; blamed == 0 && waiting == dog->size && r < dog->size; r++)
@@ -305,11 +305,10 @@ static void *watch(void *context) {
         } else if (dog->rank == 1) {
             judge(dog, dog->timeout + 4.0 * dog->interval);
         } else {
-            const double patience = dog->timeout + 8.0 * dog->interval;
+            const double limit = dog->timeout + 8.0 * dog->interval;
             bool heard = false;
             for (int r = 0; r < monitors; r++)
-                heard |=
-                    silence(dog, r, now) <= patience || dog->seen[r].last.phase == MND_PHASE_DONE;
+                heard |= silence(dog, r, now) <= limit || dog->seen[r].last.phase == MND_PHASE_DONE;
             if (!heard && !dog->ending) {
                 name(dog, 0, now, "gives no sign of life (stopped, dead or cut off)",
                      silence(dog, 0, now));

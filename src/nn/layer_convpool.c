@@ -8,6 +8,7 @@
 
 typedef struct convpool {
     mnd_conv shape;
+    bool relu;
     size_t arg; /* offset in the state: (rows, out) bytes, see mnd_kernels.convpool_forward */
 } convpool;
 
@@ -25,6 +26,11 @@ static mnd_status plan(mnd_layer *layer, const mnd_plan *p) {
     return MND_OK;
 }
 
+static mnd_status plan_relu(mnd_layer *layer, const mnd_plan *p) {
+    ((convpool *)layer->self)->relu = true;
+    return plan(layer, p);
+}
+
 static mnd_convolution convolution(const mnd_layer *layer, const mnd_pass *pass, const float *x) {
     const convpool *self = layer->self;
     return (mnd_convolution){.shape = &self->shape,
@@ -32,7 +38,7 @@ static mnd_convolution convolution(const mnd_layer *layer, const mnd_pass *pass,
                              .x = x,
                              .w = layer->array[0].value,
                              .bias = layer->array[1].value,
-                             .relu = layer->ops == &mnd_layer_convpool_relu,
+                             .relu = self->relu,
                              .y = layer->y,
                              .arg = (uint8_t *)layer->state + self->arg};
 }
@@ -59,6 +65,6 @@ const mnd_layer_ops mnd_layer_convpool = {.kind = "conv+maxpool",
                                           .backward = backward};
 const mnd_layer_ops mnd_layer_convpool_relu = {.kind = "conv+relu+maxpool",
                                                .self_size = sizeof(convpool),
-                                               .plan = plan,
+                                               .plan = plan_relu,
                                                .forward = forward,
                                                .backward = backward};

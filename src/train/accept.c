@@ -71,7 +71,7 @@ static mnd_status known_answer(mnd_comm *comm, const mnd_accept_request *q, tabl
     mnd_comm *node = NULL;
     char path[1024] = "";
     mnd_train_result result;
-    const mnd_train_observer nobody = {0};
+    const mnd_train_observer no_observer = {0};
     const int size = mnd_comm_size(comm);
     mnd_train_config c = {.model = SPEC,
                           .init = MND_INIT_GLOROT,
@@ -90,7 +90,7 @@ static mnd_status known_answer(mnd_comm *comm, const mnd_accept_request *q, tabl
     MND_TRY(mnd_comm_split_node(comm, &node));
     MND_TRY(draw(comm, node, path, sizeof path));
     c.data = path;
-    status = mnd_train(&c, comm, &nobody, &result);
+    status = mnd_train(&c, comm, &no_observer, &result);
     if (status == MND_MISMATCH) { /* bits that changed by themselves: all processes know */
         add(t, "known answer", false, "%s", mnd_error());
         status = MND_OK;

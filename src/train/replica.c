@@ -7,20 +7,20 @@
 #include "mnist_dist/optimizer.h"
 #include "mnist_dist/sha256.h"
 
-/* One piece of state that a process holds; count 0 for none. */
-typedef struct piece {
+/* A range of the parameters or of a slot that a process holds; count 0 for none. */
+typedef struct range {
     uint64_t first, count;
     char sha256[MND_SHA256_HEX];
-} piece;
+} range;
 
-enum { PIECES = 1 + MND_MAX_SLOTS }; /* parameters, then slots */
+enum { RANGES = 1 + MND_MAX_SLOTS }; /* parameters, then slots */
 
 typedef struct holdings {
     char host[MND_HOST_NAME];
-    piece piece[PIECES];
+    range range[RANGES];
 } holdings;
 
-static bool same_range(const piece *a, const piece *b) {
+static bool same_range(const range *a, const range *b) {
     return a->count > 0 && a->first == b->first && a->count == b->count;
 }
 
@@ -28,16 +28,16 @@ static bool same_range(const piece *a, const piece *b) {
 static void count_votes(const holdings *all, int size, int r, int p, int *holders, int *votes) {
     *holders = *votes = 0;
     for (int q = 0; q < size; q++) {
-        if (!same_range(&all[r].piece[p], &all[q].piece[p])) continue;
+        if (!same_range(&all[r].range[p], &all[q].range[p])) continue;
         ++*holders;
-        *votes += strcmp(all[r].piece[p].sha256, all[q].piece[p].sha256) == 0;
+        *votes += strcmp(all[r].range[p].sha256, all[q].range[p].sha256) == 0;
     }
 }
 
 static mnd_status compare(const holdings *all, int size, int64_t step) {
     char blamed[512] = "";
     size_t used = 0;
-    for (int p = 0; p < PIECES; p++)
+    for (int p = 0; p < RANGES; p++)
         for (int r = 0; r < size; r++) {
             int holders, votes;
             count_votes(all, size, r, p, &holders, &votes);
@@ -67,14 +67,14 @@ mnd_status mnd_replica_check(mnd_comm *comm, mnd_exchange *exchange, size_t n_pa
     snprintf(mine.host, sizeof mine.host, "%s", mnd_comm_host(comm));
     MND_NEW_AGREED(comm, all, size, "the replica check");
     if (mnd_exchange_writes_param(exchange)) {
-        mine.piece[0].count = n_param;
+        mine.range[0].count = n_param;
         status = mnd_sha256_buffer(mnd_exchange_param(exchange), n_param * sizeof(float),
-                                   mine.piece[0].sha256);
+                                   mine.range[0].sha256);
     }
     size_t first, count;
     mnd_exchange_slice(exchange, &first, &count);
     for (int s = 0; s < n_slot && status == MND_OK; s++) {
-        piece *k = &mine.piece[1 + s];
+        range *k = &mine.range[1 + s];
         k->first = first;
         k->count = count;
         status = mnd_sha256_buffer(mnd_exchange_slot(exchange, s) + first, count * sizeof(float),
