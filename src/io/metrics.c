@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "mnist_dist/folder.h"
 #include "mnist_dist/memory.h"
 
 struct mnd_metrics {
@@ -125,6 +126,7 @@ mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics 
     metrics->fd = -1;
     metrics->path = strdup(path);
     if (metrics->path == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", path);
+    MND_TRY(mnd_folder_make_parents(path));
     if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
     MND_TRY(open_file(metrics, resume_epoch < 0 ? O_TRUNC : 0));
     *out = metrics;
