@@ -11,6 +11,7 @@
 #include "mnist_dist/log.h"
 #include "mnist_dist/subnormal.h"
 #include "nearest.h"
+#include "options.h"
 
 static const struct {
     const char *name;
@@ -105,6 +106,8 @@ static void visit_all(void) {
 }
 
 static int refuse_command(const char *name) {
+    const mnd_status status = options_check_word("mnist_dist", name);
+    if (status != MND_OK) return command_exit(status);
     nearest found = {.word = name};
     for (int i = 0; i < N_COMMANDS; i++) nearest_offer(&found, command[i].name);
     if (!command_is_first()) return EXIT_USAGE;

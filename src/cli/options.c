@@ -46,6 +46,14 @@ static void print_help(const command_usage *usage, const option_row *row, int n_
     if (n_row > 0) printf("\nMNIST_DIST_<NAME> in the environment means the same as --<name>.\n");
 }
 
+mnd_status options_check_word(const char *from, const char *word) {
+    if (strchr(word, '\r') == NULL) return MND_OK;
+    return mnd_fail(MND_USAGE,
+                    "%s: '%s' has a carriage return, as scripts saved on Windows do; "
+                    "sed -i 's/\\r$//' SCRIPT removes them",
+                    from, word);
+}
+
 static bool is_choice(const char *choices, const char *value) {
     const size_t n = strlen(value);
     for (const char *p = choices; *p != '\0' && n > 0;) {
@@ -110,11 +118,6 @@ static mnd_status refuse_choice(const option_row *row, const char *from, const c
  * `value` is NULL for a flag on the command line.
  */
 static mnd_status set_value(const option_row *row, const char *from, const char *value) {
-    if (value != NULL && strchr(value, '\r') != NULL)
-        return mnd_fail(MND_USAGE,
-                        "%s: the value '%s' has a carriage return, as scripts saved on Windows do; "
-                        "sed -i 's/\\r$//' SCRIPT removes them",
-                        from, value);
     switch (row->type) {
     case OPTION_FLAG: return set_flag(row, from, value);
     case OPTION_INT: return set_int(row, from, value);
@@ -146,7 +149,8 @@ static mnd_status read_environment(const option_row *row, int n_row) {
         options_variable(&row[i], name, sizeof name);
         const char *value = getenv(name);
         if (value == NULL) continue;
-        const mnd_status status = set_value(&row[i], name, value);
+        mnd_status status = options_check_word(name, value);
+        if (status == MND_OK) status = set_value(&row[i], name, value);
         if (status != MND_OK) return status;
     }
     return MND_OK;
@@ -249,6 +253,8 @@ mnd_status options_parse(const command_usage *usage, const option_row *row, int 
     if (n_row > MAX_ROWS) return mnd_fail(MND_INTERNAL, "too many options");
     make_tables(row, n_row, &tables);
     mnd_status status = read_environment(row, n_row);
+    for (int i = 1; status == MND_OK && i < argc; i++)
+        status = options_check_word(usage->name, argv[i]);
     if (status != MND_OK) return status;
     optind = 0; /* for glibc: start again, also after an earlier call */
     opterr = 0;

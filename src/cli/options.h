@@ -63,6 +63,9 @@ MND_CHECKED mnd_status options_parse(const command_usage *usage, const option_ro
 typedef void (*options_visit_fn)(void *context, const option_row *row, int n_row);
 void options_visit(options_visit_fn visit, void *context);
 
+/* MND_USAGE for a word with a carriage return; `from` is where it comes from. */
+MND_CHECKED mnd_status options_check_word(const char *from, const char *word);
+
 /* The environment variable of an option, "MNIST_DIST_BATCH_SIZE"; cut to fit. */
 void options_variable(const option_row *row, char *out, size_t size);
 

@@ -32,6 +32,17 @@ code=0
 [ "$code" = 1 ] || fail "a folder without checkpoints: exit $code"
 grep -q "runs: has no valid checkpoint" err || fail "$(cat err)"
 
+# Ranks that read different files (hosts with copies of their own) must not mix them.
+mkdir w0 w1
+cp runs/a/ck/ckpt-00000012.h5 w0/c.h5
+cp "$ckpt" w1/c.h5
+code=0
+# shellcheck disable=SC2016 # each rank expands its own
+"$MPIEXEC" -n 2 sh -c 'cd "w${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" && exec "$@"' - \
+    "$exe" evaluate c.h5 --data "$dir/d.h5" >out 2>err || code=$?
+[ "$code" = 1 ] || fail "two checkpoints on two ranks: exit $code: $(cat out)"
+grep -q "c.h5 on .* is not the file that rank 0 reads" err || fail "$(cat err)"
+
 "$exe" evaluate runs/a/ck --data d.h5 --json >evaluate.json
 "$MPIEXEC" -n 2 "$exe" evaluate runs/a/ck --data d.h5 --json >evaluate2.json
 cmp evaluate.json evaluate2.json || fail "--json on two ranks: $(cat evaluate2.json)"

@@ -32,8 +32,10 @@ says 2 "'epochs=3' is one argument too many; did you mean --epochs\?" 1 "$exe" t
 says 2 "--frobnicate is not a valid option; see" 1 "$exe" train --frobnicate
 says 2 "'nevr' is not one of auto\|always\|never; did you mean never\?" 1 "$exe" train --progress nevr
 says 2 "'0,001' is not a number; write decimals with a point" 1 "$exe" train --lr 0,001
-says 2 "--batch-size: the value '64\?' has a carriage return" 1 "$exe" train --batch-size $'64\r'
-says 2 "MNIST_DIST_DATA: the value 's.h5\?' has a carriage return" 1 env MNIST_DIST_DATA=$'s.h5\r' "$exe" train
+says 2 "train: '64\?' has a carriage return" 1 "$exe" train --batch-size $'64\r'
+says 2 "mnist_dist: 'train\?' has a carriage return" 1 "$exe" $'train\r'
+says 2 "train: '\?' has a carriage return" 1 "$exe" train $'\r' # a line that ends in a backslash
+says 2 "MNIST_DIST_DATA: 's.h5\?' has a carriage return" 1 env MNIST_DIST_DATA=$'s.h5\r' "$exe" train
 says 1 "a .\[31mb.h5: No such file" 1 "$exe" show --data $'a\n\x1b[31mb.h5'
 
 # Variables: known to any command is known.
