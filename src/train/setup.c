@@ -206,6 +206,7 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     if (resumed) continue_epoch(r, from);
     MND_TRY(join(r));
     MND_TRY(mnd_run_fill_state(r, from));
+    ckpt.best_epoch = r->best_epoch; /* by --monitor, which may differ */
     status = mnd_run_prepare_saving(r, from, path, &missing);
     if (status == MND_OK) status = report(r, resumed ? path : NULL);
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));

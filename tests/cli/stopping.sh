@@ -63,6 +63,10 @@ says "^finished: no lower val_loss since epoch 10 \(--patience 2\)"
 says " 240 training, 60 validation and 200 test images"
 grep -q '"images":240,"validation":60,"monitor":"loss","patience":2' m1 || fail "the split is not in the metrics"
 
+loss=$(sed -n 's/.*"best_loss":\([0-9]*.[0-9]\{4\}\).*/\1/p' m1)
+"$exe" evaluate c1/best --data s.h5 --split validation | grep -q "Validation images 60, loss $loss" ||
+    fail "evaluate does not find the split"
+
 # The split is part of the run; a larger number goes on after a finished run.
 run=(train --data s.h5 --model mlp16 --lr 0.02 --batch-size 30 --progress never --checkpoint-dir c1 --resume auto)
 what="without the split" code=0
