@@ -117,19 +117,18 @@ static bool add_confusion(cJSON *object, int n, const int64_t *confusion) {
 }
 
 mnd_status answer_evaluate(const char *path, const mnd_checkpoint *ckpt, const char *data,
-                           mnd_split split, const mnd_dataset_info *info,
+                           const char *split, const mnd_dataset_info *info,
                            const mnd_evaluation *result) {
     cJSON *object = cJSON_CreateObject();
-    const bool good = object != NULL && add_text(object, "checkpoint", path) &&
-                      add_number(object, "epoch", (double)ckpt->epoch) &&
-                      add_number(object, "step", (double)ckpt->step) &&
-                      add_text(object, "model", ckpt->spec) && add_text(object, "data", data) &&
-                      add_text(object, "split", split == MND_TRAIN ? "train" : "test") &&
-                      add_number(object, "images", (double)result->count) &&
-                      add_number(object, "correct", (double)result->correct) &&
-                      add_ratio(object, "accuracy", result->correct, result->count) &&
-                      add_number(object, "loss", result->loss) &&
-                      add_classes(object, info, result->confusion) &&
-                      add_confusion(object, info->classes, result->confusion);
+    const bool good =
+        object != NULL && add_text(object, "checkpoint", path) &&
+        add_number(object, "epoch", (double)ckpt->epoch) &&
+        add_number(object, "step", (double)ckpt->step) && add_text(object, "model", ckpt->spec) &&
+        add_text(object, "data", data) && add_text(object, "split", split) &&
+        add_number(object, "images", (double)result->count) &&
+        add_number(object, "correct", (double)result->correct) &&
+        add_ratio(object, "accuracy", result->correct, result->count) &&
+        add_number(object, "loss", result->loss) && add_classes(object, info, result->confusion) &&
+        add_confusion(object, info->classes, result->confusion);
     return print_line(object, good);
 }

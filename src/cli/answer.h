@@ -38,7 +38,7 @@ MND_CHECKED mnd_status answer_predict(const answer *a);
  * Rows of confusion are the right classes. Precision and recall are null where they would be 0/0.
  */
 MND_CHECKED mnd_status answer_evaluate(const char *path, const mnd_checkpoint *ckpt,
-                                       const char *data, mnd_split split,
+                                       const char *data, const char *split,
                                        const mnd_dataset_info *info, const mnd_evaluation *result);
 
 #endif

@@ -71,8 +71,11 @@ static void show_setup(void *context, const mnd_train_setup *s) {
     (void)context;
     const mnd_train_config *c = s->config;
     display_summary(s->model);
-    printf("\nData: %s, %lld training and %lld test images of %d x %d", c->data,
-           (long long)s->data->count[MND_TRAIN], (long long)s->data->count[MND_TEST],
+    char validation[64] = "";
+    if (s->validation > 0)
+        snprintf(validation, sizeof validation, ", %lld validation", (long long)s->validation);
+    printf("\nData: %s, %lld training%s and %lld test images of %d x %d", c->data,
+           (long long)s->data->count[MND_TRAIN], validation, (long long)s->data->count[MND_TEST],
            s->data->height, s->data->width);
     if (s->data->channels > 1) printf(" x %d", s->data->channels);
     printf(", %d classes\n", s->data->classes);

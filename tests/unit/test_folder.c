@@ -83,6 +83,12 @@ static void test_find(void **state) {
     /* As on a file system without symbolic links, or after a copy that left the link out. */
     assert_int_equal(unlink(scratch("ck/latest")), 0);
     finds(scratch("ck/latest"), scratch("ck/ckpt-00000007.h5"));
+    s.ckpt.epoch = 2;
+    s.ckpt.best_epoch = 1;
+    s.ckpt.step_in_epoch = 0;
+    s.ckpt.step = 12;
+    assert_int_equal(mnd_checkpoint_write(scratch("best-of"), &s.ckpt, 0, NULL, 0), MND_OK);
+    finds(scratch("best-of/best"), scratch("best-of/ckpt-00000006.h5"));
     /* A damaged one is passed over, and said. */
     assert_int_equal(skipped, 0);
     assert_int_equal(truncate(scratch("ck/ckpt-00000007.h5"), 3000), 0);
