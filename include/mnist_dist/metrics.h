@@ -43,6 +43,8 @@ MND_CHECKED mnd_status mnd_metrics_go_back(const char *path, const mnd_metrics_p
  * again: "epoch" objects of epochs > resume_epoch and all "end" objects. (The changed file replaces
  * the old one atomically.) A last line that lacks only its newline is kept. MND_IO if the file
  * cannot be read or written.
+ * A path that leads to the file of standard output or standard error (/dev/stdout) is neither
+ * truncated nor changed: lines are added to what is printed there.
  */
 MND_CHECKED mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out);
 

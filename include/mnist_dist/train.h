@@ -117,10 +117,11 @@ typedef struct mnd_train_observer {
  * Trains. Returns the same status on every process: MND_OK; MND_STOPPED when a signal asked to stop
  * and the state is in a checkpoint; MND_NUMERIC when a loss or a parameter is not finite (the
  * last good checkpoint stays); otherwise what went wrong, with its explanation as mnd_error() on
- * every process. Catches SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while it runs (a second SIGINT ends
- * the process), and with keep_signals also after MND_OK and MND_STOPPED: launchers send a signal to
- * one process after the other, and one that gets it last, while all leave, is not to die of it.
- * After an error they are released, so that a process that cannot leave can be ended. Collective.
+ * every process. Catches SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 while it runs, each unless it
+ * is ignored (a second SIGINT ends the process), and with keep_signals also after MND_OK and
+ * MND_STOPPED: launchers send a signal to one process after the other, and one that gets it last,
+ * while all leave, is not to die of it. After an error they are released, so that a process that
+ * cannot leave can be ended. Collective.
  */
 MND_CHECKED mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
                                  const mnd_train_observer *observer, mnd_train_result *result);
