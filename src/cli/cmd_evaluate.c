@@ -14,12 +14,18 @@ typedef struct choices {
     int threads;
 } choices;
 
-/* Image size and number of classes must be those of the training data of the checkpoint. */
-static mnd_status check_data(const mnd_checkpoint *ckpt, const mnd_dataset_info *info,
+/*
+ * Image size must be that of the training data of the checkpoint. A test set of one's own may lack
+ * some of the classes.
+ */
+static mnd_status check_data(const mnd_checkpoint *ckpt, mnd_dataset *data, mnd_split split,
                              const choices *k) {
+    const mnd_dataset_info *info = mnd_dataset_about(data);
+    if (info->count[split] == 0)
+        return mnd_fail(MND_USAGE, "%s: holds no training images for --split train", k->data);
     if (ckpt->input[0] == info->height && ckpt->input[1] == info->width &&
-        ckpt->input[2] == info->channels && ckpt->classes == info->classes)
-        return MND_OK;
+        ckpt->input[2] == info->channels && ckpt->classes >= info->classes)
+        return mnd_dataset_widen(data, ckpt->classes);
     return mnd_fail(MND_MISMATCH,
                     "%s takes images of %d x %d x %d in %d classes; %s has %d x %d x %d "
                     "in %d",
@@ -39,8 +45,8 @@ static mnd_status evaluate(mnd_comm *comm, const choices *k) {
     const mnd_split split = strcmp(k->split, "train") == 0 ? MND_TRAIN : MND_TEST;
     mnd_blas_set_threads(k->threads);
     MND_TRY(mnd_comm_agree(comm, mnd_checkpoint_read(k->path, &ckpt), NULL));
-    MND_TRY(mnd_comm_agree(comm, mnd_dataset_open(k->data, &data), NULL));
-    MND_TRY(check_data(&ckpt, mnd_dataset_about(data), k));
+    MND_TRY(mnd_comm_agree(comm, mnd_dataset_open_any(k->data, &data), NULL));
+    MND_TRY(check_data(&ckpt, data, split, k));
     status =
         mnd_model_from_checkpoint(&ckpt, MND_EVALUATE_CHUNK, k->threads, plain, &model, &param);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
@@ -67,7 +73,8 @@ int cmd_evaluate(int argc, char **argv) {
     choices k = {.data = "data/mnist.h5", .split = "test", .products = "native"};
     int64_t threads = 1;
     const option_row rows[] = {
-        {"data", OPTION_TEXT, &k.data, "FILE", 0, 0, "HDF5 data file (data/mnist.h5)"},
+        {"data", OPTION_TEXT, &k.data, "FILE", 0, 0,
+         "HDF5 data file, also one with test images only (data/mnist.h5)"},
         {"split", OPTION_CHOICE, &k.split, "test|train", 0, 0, "which images (test)"},
         {"threads", OPTION_INT, &threads, "T", 1, 256, "threads of each process (1)"},
         {"products", OPTION_CHOICE, &k.products, "native|openblas", 0, 0,
