@@ -68,11 +68,11 @@ static hid_t access_list(void) {
 static const char *guess(const unsigned char *head, size_t n) {
     if (n == 0) return "is empty";
     if (n >= 2 && head[0] == 0x1f && head[1] == 0x8b)
-        return "is a gzip file, not HDF5; 'mnist_dist convert' makes HDF5 from IDX files";
+        return "is a gzip file, not HDF5; 'mnist_dist convert' makes HDF5 from IDX and CSV files";
     if (n >= 4 && head[0] == 0 && head[1] == 0 && head[2] == 0x08)
         return "is an IDX file, not HDF5; 'mnist_dist convert' makes HDF5 of its folder";
     if (n >= 4 && memcmp(head, "PK\3\4", 4) == 0)
-        return "is a zip or npz file, not HDF5; 'mnist_dist convert' makes HDF5 from IDX files";
+        return "is a zip or npz file, not HDF5; 'mnist_dist convert' makes HDF5 from npz files";
     if (n >= 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0) return NULL;
     return "is not an HDF5 file";
 }
@@ -230,6 +230,25 @@ static void copy_string(char *out, size_t size, const char *in, size_t n_in) {
     out[n] = '\0';
 }
 
+/* Reads `count` strings of variable length, as h5py writes them, into out[count][size]. */
+static bool read_variable(hid_t attribute, hid_t space, int count, char *out, size_t size) {
+    char **text = calloc((size_t)count, sizeof *text);
+    const hid_t file_type = H5Aget_type(attribute), type = H5Tcopy(H5T_C_S1);
+    bool done = false;
+    if (text != NULL && file_type >= 0 && type >= 0 && H5Tset_size(type, H5T_VARIABLE) >= 0 &&
+        H5Tset_cset(type, H5Tget_cset(file_type)) >= 0 && H5Aread(attribute, type, text) >= 0) {
+        for (int i = 0; i < count; i++)
+            copy_string(out + (size_t)i * size, size, text[i] != NULL ? text[i] : "",
+                        text[i] != NULL ? strlen(text[i]) : 0);
+        (void)H5Dvlen_reclaim(type, space, H5P_DEFAULT, text);
+        done = true;
+    }
+    if (type >= 0) (void)H5Tclose(type);
+    if (file_type >= 0) (void)H5Tclose(file_type);
+    free(text);
+    return done;
+}
+
 mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name, char *out, int max,
                                size_t size, int *n) {
     mnd_status status = MND_OK;
@@ -249,12 +268,19 @@ mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name,
     space = H5Aget_space(attribute);
     if (type < 0 || space < 0 || H5Tget_class(type) != H5T_STRING)
         MND_FAIL(MND_FORMAT, "%s: attribute '%s' holds no text", path, name);
-    if (H5Tis_variable_str(type) != 0) goto cleanup;
-    const size_t length = H5Tget_size(type);
+    const bool variable = H5Tis_variable_str(type) != 0;
+    const size_t length = variable ? 1 : H5Tget_size(type);
     const hssize_t count = H5Sget_simple_extent_npoints(space);
     if (count < 1 || count > max || length < 1 || length > LONGEST_STRING)
         MND_FAIL(MND_FORMAT, "%s: attribute '%s' holds %lld texts of %zu bytes", path, name,
                  (long long)count, length);
+    if (variable) {
+        if (!read_variable(attribute, space, (int)count, out, size))
+            MND_FAIL(MND_FORMAT, "%s: attribute '%s' cannot be read; make or fetch the file again",
+                     path, name);
+        *n = (int)count;
+        goto cleanup;
+    }
     buffer = malloc((size_t)count * length);
     if (buffer == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory to read attribute '%s'", path, name);
     if (H5Aread(attribute, type, buffer) < 0)

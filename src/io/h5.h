@@ -70,9 +70,9 @@ hid_t mnd_h5_plain_dcpl(void);
 MND_CHECKED mnd_status mnd_h5_write_strings(const char *path, hid_t object, const char *name,
                                             const char *text, int n, size_t size);
 /*
- * Reads up to `max` strings of fixed length into out[max][size]. They are cut to fit, terminated,
- * and control characters are replaced by '?'. *n = 0 if the attribute is missing or its strings
- * have variable length; MND_FORMAT if it is not text or has more than `max` strings.
+ * Reads up to `max` strings of fixed or variable length into out[max][size]. They are cut to fit,
+ * terminated, and control characters are replaced by '?'. *n = 0 if the attribute is missing;
+ * MND_FORMAT if it is not text or has more than `max` strings.
  */
 MND_CHECKED mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name,
                                            char *out, int max, size_t size, int *n);
