@@ -47,7 +47,7 @@ static bool fetch(int fd, uint64_t at, void *out, size_t n) {
 
 static size_t pad(size_t n, int version) { return version == 1 ? (n + 7) / 8 * 8 : n; }
 
-/* Looks for the attribute in one message. */
+/* Searches for the attribute in one message. */
 static void take_attribute(header *h, unsigned char *p, size_t size) {
     if (size < 9 || p[0] < 1 || p[0] > 3) return;
     const int version = p[0];
