@@ -230,25 +230,6 @@ static void copy_string(char *out, size_t size, const char *in, size_t n_in) {
     out[n] = '\0';
 }
 
-/* Reads `count` strings of variable length, as h5py writes them, into out[count][size]. */
-static bool read_variable(hid_t attribute, hid_t space, int count, char *out, size_t size) {
-    char **text = calloc((size_t)count, sizeof *text);
-    const hid_t file_type = H5Aget_type(attribute), type = H5Tcopy(H5T_C_S1);
-    bool done = false;
-    if (text != NULL && file_type >= 0 && type >= 0 && H5Tset_size(type, H5T_VARIABLE) >= 0 &&
-        H5Tset_cset(type, H5Tget_cset(file_type)) >= 0 && H5Aread(attribute, type, text) >= 0) {
-        for (int i = 0; i < count; i++)
-            copy_string(out + (size_t)i * size, size, text[i] != NULL ? text[i] : "",
-                        text[i] != NULL ? strlen(text[i]) : 0);
-        (void)H5Dvlen_reclaim(type, space, H5P_DEFAULT, text);
-        done = true;
-    }
-    if (type >= 0) (void)H5Tclose(type);
-    if (file_type >= 0) (void)H5Tclose(file_type);
-    free(text);
-    return done;
-}
-
 mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name, char *out, int max,
                                size_t size, int *n) {
     mnd_status status = MND_OK;
@@ -275,12 +256,22 @@ mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name,
         MND_FAIL(MND_FORMAT, "%s: attribute '%s' holds %lld texts of %zu bytes", path, name,
                  (long long)count, length);
     if (variable) {
-        if (!read_variable(attribute, space, (int)count, out, size))
-            MND_FAIL(MND_FORMAT, "%s: attribute '%s' cannot be read; make or fetch the file again",
-                     path, name);
-        *n = (int)count;
-        goto cleanup;
+        /* More than `size` bytes of each, so that copy_string sees what it has to cut. */
+        buffer = calloc((size_t)count, LONGEST_STRING);
+        if (buffer == NULL)
+            MND_FAIL(MND_NO_MEMORY, "%s: no memory to read attribute '%s'", path, name);
+        const int found =
+            mnd_h5_read_variable(descriptor(object), name, (int)count, buffer, LONGEST_STRING);
+        if (found < 0)
+            MND_FAIL(MND_FORMAT,
+                     "%s: attribute '%s' is damaged; store it with dtype='S31', or remove it", path,
+                     name);
+        *n = found > 0 ? (int)count : 0;
     }
+    for (int i = 0; variable && i < *n; i++)
+        copy_string(out + (size_t)i * size, size, buffer + (size_t)i * LONGEST_STRING,
+                    LONGEST_STRING);
+    if (variable) goto cleanup;
     buffer = malloc((size_t)count * length);
     if (buffer == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory to read attribute '%s'", path, name);
     if (H5Aread(attribute, type, buffer) < 0)
