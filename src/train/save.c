@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "mnist_dist/folder.h"
 #include "mnist_dist/kernels.h"
 #include "mnist_dist/memory.h"
 #include "run.h"
@@ -25,9 +25,8 @@ mnd_status mnd_run_lock_folder(mnd_run *r) {
 
 static mnd_status make_folder(mnd_run *r) {
     const char *dir = r->config->checkpoint_dir;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-        return mnd_fail(MND_IO, "%s: cannot create the checkpoint folder: %s", dir,
-                        strerror(errno));
+    const mnd_status made = mnd_folder_make(dir);
+    if (made != MND_OK) return made;
     if (access(dir, W_OK | X_OK) != 0)
         return mnd_fail(MND_IO, "%s: cannot write checkpoints there: %s", dir, strerror(errno));
     return mnd_run_lock_folder(r);
