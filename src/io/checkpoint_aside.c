@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "atomic_file.h"
 #include "mnist_dist/checkpoint.h"
 
 /* "ckpt-00000938.h5" or "latest" */
@@ -14,16 +14,6 @@ static int is_checkpoint(const struct dirent *entry) {
     const size_t n = strlen(name);
     return strcmp(name, "latest") == 0 ||
            (n > 8 && strncmp(name, "ckpt-", 5) == 0 && strcmp(name + n - 3, ".h5") == 0);
-}
-
-/* Creates the first of the folders "earlier-1", "earlier-2", ... that does not exist. */
-static mnd_status make_folder(const char *dir, char *made, size_t size) {
-    for (int k = 1;; k++) {
-        const int n = snprintf(made, size, "%s/earlier-%d", dir, k);
-        if (n < 0 || (size_t)n >= size) return mnd_fail(MND_RANGE, "%s: the path is too long", dir);
-        if (mkdir(made, 0777) == 0) return MND_OK;
-        if (errno != EEXIST) return mnd_fail(MND_IO, "%s: %s", made, strerror(errno));
-    }
 }
 
 static mnd_status move(const char *dir, const char *folder, const char *name) {
@@ -43,10 +33,14 @@ static mnd_status move(const char *dir, const char *folder, const char *name) {
 mnd_status mnd_checkpoint_set_aside(const char *dir, char *moved_to, size_t size) {
     mnd_status status = MND_OK;
     struct dirent **entry = NULL;
+    char earlier[4096];
     moved_to[0] = '\0';
     const int n = scandir(dir, &entry, is_checkpoint, versionsort);
     if (n < 0) return errno == ENOENT ? MND_OK : mnd_fail(MND_IO, "%s: %s", dir, strerror(errno));
-    if (n > 0) status = make_folder(dir, moved_to, size);
+    const int length = snprintf(earlier, sizeof earlier, "%s/", dir);
+    if (length < 0 || (size_t)length >= sizeof earlier)
+        status = mnd_fail(MND_RANGE, "%s: the path is too long", dir);
+    if (n > 0 && status == MND_OK) status = mnd_atomic_earlier_folder(earlier, moved_to, size);
     for (int i = 0; i < n; i++) {
         if (status == MND_OK) status = move(dir, moved_to, entry[i]->d_name);
         free(entry[i]);

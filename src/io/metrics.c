@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "metrics_lock.h"
 #include "mnist_dist/memory.h"
 
 struct mnd_metrics {
@@ -105,10 +106,9 @@ cleanup:
 
 /* --- opening and closing ---------------------------------------------------------------------- */
 
-static mnd_status open_file(mnd_metrics *metrics, int flags) {
+static mnd_status open_file(mnd_metrics *metrics) {
     /* Non-blocking, because opening a FIFO would wait for a reader. */
-    metrics->fd =
-        open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | flags, 0666);
+    metrics->fd = open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
     if (metrics->fd < 0 && errno == ENXIO)
         return mnd_fail(MND_IO, "%s: cannot write metrics: no process reads this FIFO",
                         metrics->path);
@@ -126,7 +126,14 @@ mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics 
     metrics->path = strdup(path);
     if (metrics->path == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", path);
     if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
-    MND_TRY(open_file(metrics, resume_epoch < 0 ? O_TRUNC : 0));
+    MND_TRY(open_file(metrics));
+    status = mnd_metrics_lock(path, metrics->fd, 0.0);
+    /* What is left of a lost job may still have the lock: mnd_metrics_check_free tells. */
+    if (resume_epoch >= 0) status = MND_OK;
+    if (status != MND_OK) goto cleanup;
+    /* Only now: the file of another run keeps its lines. A pipe or terminal cannot be cut. */
+    if (resume_epoch < 0 && ftruncate(metrics->fd, 0) != 0 && errno != EINVAL)
+        MND_FAIL(MND_IO, "%s: cannot write metrics: %s", path, strerror(errno));
     *out = metrics;
     metrics = NULL;
 cleanup:
@@ -227,7 +234,7 @@ static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) 
     if (S_ISREG(info.st_mode) && info.st_nlink == 0) {
         /* The file was removed. Creates it again, since no process could read the removed one. */
         close(metrics->fd);
-        const mnd_status status = open_file(metrics, 0);
+        const mnd_status status = open_file(metrics);
         if (status != MND_OK) return status;
         info.st_size = 0;
     }

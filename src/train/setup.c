@@ -13,7 +13,7 @@
 /* Opens the data and checks that all processes have opened the same. Collective. */
 static mnd_status open_data(mnd_run *r) {
     mnd_status status = mnd_dataset_open(r->config->data, &r->data);
-    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_run_agree(r, status));
     r->info = *mnd_dataset_about(r->data);
     r->input = (mnd_shape){.ndim = 3, .dim = {r->info.height, r->info.width, r->info.channels}};
     mnd_dataset_info first = r->info;
@@ -27,6 +27,7 @@ static mnd_status open_data(mnd_run *r) {
                      "%s on %s is not the file that rank 0 sees: give every host the same file",
                      r->config->data, mnd_comm_host(r->comm));
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_run_check_data(r));
 cleanup:
     return status;
 }
@@ -192,20 +193,21 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     r->steps_per_epoch =
         (r->info.count[MND_TRAIN] + r->config->batch_size - 1) / r->config->batch_size;
     plan_schedule(r);
-    MND_TRY(mnd_comm_agree(r->comm, mnd_run_lock_folder(r), NULL));
+    MND_TRY(mnd_run_agree(r, mnd_run_lock_folder(r)));
+    MND_TRY(mnd_run_agree(r, mnd_run_check_metrics(r)));
     MND_TRY(mnd_run_read_checkpoint(r, &ckpt, path, &resumed));
     if (resumed) MND_TRY(mnd_run_check_resume(r, &ckpt, path));
     const mnd_checkpoint *const from = resumed ? &ckpt : NULL;
     MND_TRY(divide(r, from));
     if (resumed) mnd_run_take_progress(r, from);
-    MND_TRY(mnd_comm_agree(r->comm, prepare(r), NULL));
+    MND_TRY(mnd_run_agree(r, prepare(r)));
     mnd_dataset_close(&r->data);
     if (resumed) continue_epoch(r, from);
     MND_TRY(join(r));
     MND_TRY(mnd_run_fill_state(r, from));
     status = mnd_run_prepare_saving(r, resumed);
     if (status == MND_OK) status = report(r, resumed ? path : NULL);
-    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_run_agree(r, status));
 cleanup:
     mnd_dataset_close(&r->data);
     mnd_checkpoint_free(&ckpt);
