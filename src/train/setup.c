@@ -174,12 +174,26 @@ static mnd_status admit(mnd_run *r) {
     /* Only where OpenBLAS does the products: its idle threads would cost address space. */
     const bool native = strcmp(mnd_arithmetic(c->plain), MND_ARITHMETIC) == 0;
     mnd_blas_set_threads(native ? 1 : c->threads);
+    char warning[1024];
     const mnd_doctor_request doctor = {.threads = c->threads, .plain = c->plain};
-    MND_TRY(mnd_doctor_admit(r->comm, &doctor));
+    MND_TRY(mnd_doctor_admit(r->comm, &doctor, warning, sizeof warning));
+    if (warning[0] != '\0') mnd_run_warn(r, "%s", warning);
     MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(r->rank, &r->fault), NULL));
     MND_TRY(mnd_watchdog_start(r->comm, c->stall_timeout, &r->dog));
     mnd_watchdog_phase(r->dog, MND_PHASE_DATA, 0);
 cleanup:
+    return status;
+}
+
+/* Whether the limits of hosts and control groups suffice. Collective. */
+static mnd_status check_limits(mnd_run *r) {
+    const mnd_train_config *c = r->config;
+    char warning[1024];
+    const mnd_doctor_request doctor = {
+        .model = c->model, .batch_size = c->batch_size, .threads = c->threads};
+    const mnd_status status =
+        mnd_doctor_admit_limits(r->comm, &doctor, &r->info, warning, sizeof warning);
+    if (status == MND_OK && warning[0] != '\0') mnd_run_warn(r, "%s", warning);
     return status;
 }
 
@@ -190,6 +204,7 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     bool resumed = false;
     MND_TRY(admit(r));
     MND_TRY(open_data(r));
+    MND_TRY(check_limits(r));
     r->steps_per_epoch =
         (r->info.count[MND_TRAIN] + r->config->batch_size - 1) / r->config->batch_size;
     plan_schedule(r);

@@ -68,11 +68,11 @@ MNIST_DIST_FAULT=hang:0:5 "$exe" train "${model[@]}" --checkpoint-dir none --met
 pid=$!
 wait_for 20 begun w.jsonl || fail "the first run does not start: $(cat scratch/first)"
 cp w.jsonl w.copy
-ls -R c >scratch/before
+find c >scratch/before
 train 1 --epochs 1 --checkpoint-dir c --metrics w.jsonl --stall-timeout 1
 says "w.jsonl: another run is writing its metrics there" err
 cmp w.jsonl w.copy || fail "the first run's metrics changed"
-ls -R c | cmp - scratch/before || fail "the refused run moved checkpoints"
+find c | cmp - scratch/before || fail "the refused run moved checkpoints"
 kill -KILL "$pid"
 wait "$pid" 2>/dev/null || true
 pid=
@@ -87,9 +87,6 @@ cp -r C b/C
 ranks2 1 --epochs 3 --checkpoint-dir C --resume auto
 says "error: rank 1 on host .*: C holds checkpoints here, but none on host .*, where rank 0" err
 [ ! -e a/C ] || fail "a new run was begun"
-mv b/C a/C
-ranks2 1 --epochs 3 --checkpoint-dir C --resume auto
-says "error: rank 1 on host .*: C/ckpt-00000024.h5: " err
 touch a/F
 ranks2 1 --epochs 1 --checkpoint-dir F
 says "error: rank 0 on host .*: F" err
@@ -108,7 +105,7 @@ with h5py.File(name, "w") as f:
             x[7, 3, 3] += change
         f["x_" + split], f["y_" + split] = x, y
 PY
-    model=(--data d.h5 --model flatten,dense:4 --batch-size 50 --progress never --metrics d.jsonl)
+    model=(--data d.h5 --model "flatten,dense:4" --batch-size 50 --progress never --metrics d.jsonl)
     put() { /usr/bin/python3 scratch/put.py "$@"; }
     put d.h5 600 0
     cp d.h5 same.h5
