@@ -45,8 +45,8 @@ typedef struct mnd_train_config {
     bool keep_signals;   /* the process ends with this run: see mnd_train */
 } mnd_train_config;
 
-/* Logical ranks where the user does not say: 8, or as many as processes if these are more; not more
-   than there are images. So one command gives the same weights on 1 to 8 processes. */
+/* Logical ranks where the user does not say: 8, or as many as images if these are fewer; at least
+   one per process. So one command gives the same weights on 1 to 8 processes. */
 #define MND_LOGICAL_RANKS 8
 int mnd_train_logical_ranks(int processes, int64_t images);
 
@@ -103,7 +103,7 @@ typedef struct mnd_train_observer {
 
 /*
  * Trains. Returns the same status on every process: MND_OK; MND_STOPPED when a signal asked to stop
- * and the state is in a checkpoint; MND_NUMERIC when loss or gradient stopped being finite (the
+ * and the state is in a checkpoint; MND_NUMERIC when a loss or a parameter is not finite (the
  * last good checkpoint stays); otherwise what went wrong, with its explanation as mnd_error() on
  * every process. Catches SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while it runs (a second SIGINT ends
  * the process), and with keep_signals also after MND_OK and MND_STOPPED: launchers send a signal to

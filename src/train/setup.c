@@ -171,7 +171,7 @@ static mnd_status report(mnd_run *r, const char *resumed_from) {
 static mnd_status admit(mnd_run *r) {
     mnd_status status = MND_OK;
     const mnd_train_config *c = r->config;
-    /* Only where OpenBLAS does the products: its idle threads would cost address space. */
+    /* OpenBLAS gets threads only where it does the products: idle ones cost address space. */
     const bool native = strcmp(mnd_arithmetic(c->plain), MND_ARITHMETIC) == 0;
     mnd_blas_set_threads(native ? 1 : c->threads);
     char warning[1024];
