@@ -35,7 +35,7 @@ mnd_status mnd_run_check_data(mnd_run *r) {
     mnd_status status = MND_OK;
     bool reads;
     char mine[MND_SHA256_HEX] = "", first[MND_SHA256_HEX];
-    MND_TRY(chosen(r, &reads));
+    MND_TRY(mnd_comm_agree(r->comm, chosen(r, &reads), NULL));
     if (reads)
         status = mnd_dataset_checksum(r->data, alive, r, mine);
     else

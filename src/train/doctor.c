@@ -484,7 +484,7 @@ mnd_status mnd_doctor(mnd_comm *comm, const mnd_doctor_request *request, bool qu
     mnd_facts mine, *all = NULL;
     *n_finding = 0;
     mnd_doctor_examine(comm, request, quick, &mine);
-    if (!quick) MND_TRY(mnd_transport_probe(comm, &mine.copy_error));
+    if (!quick) MND_TRY(mnd_comm_agree(comm, mnd_transport_probe(comm, &mine.copy_error), NULL));
     MND_TRY(gather(comm, &mine, &all));
     *n_finding = mnd_doctor_judge(all, mnd_comm_size(comm), request, quick, finding);
 cleanup:

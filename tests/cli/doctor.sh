@@ -55,6 +55,7 @@ limit() { # limit MAX CURRENT CPUS
     echo "$2" >"$dir/groups/memory.current"
     echo "$3" >"$dir/groups/cpu.max"
 }
+# shellcheck disable=SC2016 # for the inner shell
 limited=(unshare --mount --propagation private bash -c
     'mount --bind "$0" /sys/fs/cgroup && exec "$@"' "$dir/groups")
 if [ "$(id -u)" = 0 ] && grep -q ^0:: /proc/self/cgroup && "${limited[@]}" true 2>/dev/null; then
