@@ -10,12 +10,33 @@
 #ifndef MNIST_DIST_METRICS_H
 #define MNIST_DIST_METRICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mnist_dist/checkpoint.h"
 #include "mnist_dist/status.h"
 
 typedef struct mnd_metrics mnd_metrics; /* opaque */
+
+/* A point of a run: that of the checkpoint from which it goes on. */
+typedef struct mnd_metrics_point {
+    int64_t epoch, step; /* finished */
+    const mnd_epoch_record *history;
+    int64_t n_history;
+    bool branch; /* the user goes back to this point */
+} mnd_metrics_point;
+
+/*
+ * Takes the file back to `point`, for a run that goes on from there, before mnd_metrics_open: the
+ * lines of later epochs and steps are removed, with the "start" line before them. If an epoch of
+ * the file has other results than in the history, the file is of another run, and all lines are
+ * removed. The whole file is first copied to FILE.earlier-<k>, k = 1, 2, ..., whose name `copy`
+ * gets. Does nothing if there is nothing to remove, and without `branch` also if there are but
+ * epochs for which no checkpoint was written, as a killed run leaves them; then `copy` is "".
+ */
+MND_CHECKED mnd_status mnd_metrics_go_back(const char *path, const mnd_metrics_point *point,
+                                           char *copy, size_t size);
 
 /*
  * Opens `path`. If `resume_epoch` < 0 the file is truncated. Otherwise its lines are kept, except
@@ -25,6 +46,8 @@ typedef struct mnd_metrics mnd_metrics; /* opaque */
  * cannot be read or written. While it is open, a regular file is locked (flock): MND_IO for a new
  * run if another one writes to it; a resumed run goes on, because the lock may be that of processes
  * that hang at a lost node.
+ * A path that leads to the file of standard output or standard error (/dev/stdout) is neither
+ * truncated nor changed: lines are added to what is printed there.
  */
 MND_CHECKED mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out);
 

@@ -1,5 +1,6 @@
 /* main.c - calls the subcommand. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,9 +8,12 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "environment.h"
 #include "mnist_dist/launch.h"
 #include "mnist_dist/log.h"
 #include "mnist_dist/subnormal.h"
+#include "nearest.h"
+#include "options.h"
 
 static const struct {
     const char *name;
@@ -47,6 +51,12 @@ mnd_status command_join(mnd_status status, mnd_comm **comm) {
     return mnd_comm_agree(*comm, status, NULL);
 }
 
+void command_skipped(void *context, const char *path, const char *why) {
+    (void)context;
+    (void)path; /* `why` begins with it */
+    if (command_is_first()) mnd_log(MND_LOG_WARNING, "passed over: %s", why);
+}
+
 int command_exit(mnd_status status) {
     if (status == MND_OK) return EXIT_DONE;
     if (command_is_first())
@@ -72,10 +82,23 @@ static void print_help(void) {
         "(start again with --resume auto to continue).\n");
 }
 
+/*
+ * The program may have been started with closed standard input, output or error. The next file that
+ * is opened, data or a checkpoint, would then get that number, and all that is printed. Hence a
+ * place that cannot be read or written takes the number; each attempt fails as on a closed file.
+ */
+static void occupy_closed_files(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/", O_PATH) != fd) _exit(EXIT_FAILED);
+}
+
 /* If results could not be written to stdout (a full disk), the command has failed. */
 static int finish_output(int code) {
     errno = 0;
     if ((fflush(stdout) == 0 && ferror(stdout) == 0) || code != EXIT_DONE) return code;
+    if (errno == EBADF)
+        return command_exit(mnd_fail(MND_IO, "standard output is closed, so the results are lost; "
+                                             "if they are not needed, start with >/dev/null"));
     return command_exit(mnd_fail(MND_IO, "cannot write to standard output: %s",
                                  strerror(errno != 0 ? errno : EIO)));
 }
@@ -94,7 +117,28 @@ static void keep_openblas_small(char **argv) {
     (void)execv("/proc/self/exe", argv); /* if that fails, continue without */
 }
 
+/* For environment_check: every command gives its options to options_visit and returns. */
+static void visit_all(void) {
+    static char name[] = "";
+    for (int i = 0; i < N_COMMANDS; i++) (void)command[i].run(1, (char *[]){name, NULL});
+}
+
+static int refuse_command(const char *name) {
+    const mnd_status status = options_check_word("mnist_dist", name);
+    if (status != MND_OK) return command_exit(status);
+    nearest found = {.word = name};
+    for (int i = 0; i < N_COMMANDS; i++) nearest_offer(&found, command[i].name);
+    if (!command_is_first()) return EXIT_USAGE;
+    if (found.best != NULL)
+        mnd_log(MND_LOG_ERROR, "'%s' is not a command; did you mean %s? See 'mnist_dist --help'",
+                name, found.best);
+    else
+        mnd_log(MND_LOG_ERROR, "'%s' is not a command; see 'mnist_dist --help'", name);
+    return EXIT_USAGE;
+}
+
 int main(int argc, char **argv) {
+    occupy_closed_files();
     keep_openblas_small(argv);
     (void)mnd_flush_subnormals();
     const char *name = argc > 1 ? argv[1] : "";
@@ -113,9 +157,9 @@ int main(int argc, char **argv) {
         name = train;
         argv[0] = train;
     }
+    if (command_is_first()) environment_check(visit_all);
     for (int i = 0; i < N_COMMANDS; i++)
         if (strcmp(name, command[i].name) == 0)
             return finish_output(command[i].run(argc - skip, argv + skip));
-    mnd_log(MND_LOG_ERROR, "'%s' is not a command; see 'mnist_dist --help'", name);
-    return EXIT_USAGE;
+    return refuse_command(name);
 }

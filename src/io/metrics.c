@@ -14,11 +14,13 @@
 
 #include "atomic_file.h"
 #include "metrics_lock.h"
+#include "mnist_dist/folder.h"
 #include "mnist_dist/memory.h"
 
 struct mnd_metrics {
     char *path; /* owned */
     int fd;
+    bool shared; /* fd is standard output's or standard error's, and so is the file */
     int64_t last_epoch;
     cJSON *object; /* the line being built, owned; NULL between lines */
     cJSON *inner; /* the object that gets the next member: `object` or one nested in it; borrowed */
@@ -117,6 +119,35 @@ static mnd_status open_file(mnd_metrics *metrics) {
     return MND_OK;
 }
 
+/*
+ * --metrics /dev/stdout with output that goes to a file, or the name of that file. To open it again
+ * would give a second position in it: one writer would overwrite the other, and to truncate or
+ * replace it would lose what others have written. Hence the same open file is used, which also
+ * works for sockets. -1: the path is neither standard output nor standard error.
+ */
+static int standard_file(const char *path) {
+    struct stat wanted, have;
+    if (stat(path, &wanted) != 0) return -1;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        const int mode = fcntl(fd, F_GETFL);
+        if (mode < 0 || (mode & O_PATH) != 0 || (mode & O_ACCMODE) == O_RDONLY) continue;
+        if (fstat(fd, &have) == 0 && have.st_dev == wanted.st_dev && have.st_ino == wanted.st_ino)
+            return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    }
+    return -1;
+}
+
+/* Locks the file, and empties it for a new run: only then, another run's file keeps its lines. */
+static mnd_status take_file(mnd_metrics *metrics, bool is_new) {
+    const mnd_status status = mnd_metrics_lock(metrics->path, metrics->fd, 0.0);
+    /* What is left of a lost job may still have the lock: mnd_metrics_check_free tells. */
+    if (!is_new) return MND_OK;
+    /* A pipe or terminal cannot be cut. */
+    if (status == MND_OK && ftruncate(metrics->fd, 0) != 0 && errno != EINVAL)
+        return mnd_fail(MND_IO, "%s: cannot write metrics: %s", metrics->path, strerror(errno));
+    return status;
+}
+
 mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out) {
     mnd_status status = MND_OK;
     *out = NULL;
@@ -125,15 +156,14 @@ mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics 
     metrics->fd = -1;
     metrics->path = strdup(path);
     if (metrics->path == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", path);
-    if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
-    MND_TRY(open_file(metrics));
-    status = mnd_metrics_lock(path, metrics->fd, 0.0);
-    /* What is left of a lost job may still have the lock: mnd_metrics_check_free tells. */
-    if (resume_epoch >= 0) status = MND_OK;
-    if (status != MND_OK) goto cleanup;
-    /* Only now: the file of another run keeps its lines. A pipe or terminal cannot be cut. */
-    if (resume_epoch < 0 && ftruncate(metrics->fd, 0) != 0 && errno != EINVAL)
-        MND_FAIL(MND_IO, "%s: cannot write metrics: %s", path, strerror(errno));
+    metrics->fd = standard_file(path);
+    metrics->shared = metrics->fd >= 0;
+    if (!metrics->shared) {
+        MND_TRY(mnd_folder_make_parents(path));
+        if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
+        MND_TRY(open_file(metrics));
+        MND_TRY(take_file(metrics, resume_epoch < 0));
+    }
     *out = metrics;
     metrics = NULL;
 cleanup:
@@ -231,7 +261,7 @@ static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) 
     struct stat info;
     if (fstat(metrics->fd, &info) != 0)
         return mnd_fail(MND_IO, "%s: %s", metrics->path, strerror(errno));
-    if (S_ISREG(info.st_mode) && info.st_nlink == 0) {
+    if (S_ISREG(info.st_mode) && info.st_nlink == 0 && !metrics->shared) {
         /* The file was removed. Creates it again, since no process could read the removed one. */
         close(metrics->fd);
         const mnd_status status = open_file(metrics);
@@ -243,8 +273,8 @@ static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) 
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             const int bad = errno;
-            const bool incomplete =
-                done > 0 && (!S_ISREG(info.st_mode) || ftruncate(metrics->fd, info.st_size) != 0);
+            const bool incomplete = done > 0 && (metrics->shared || !S_ISREG(info.st_mode) ||
+                                                 ftruncate(metrics->fd, info.st_size) != 0);
             return mnd_fail(MND_IO, "%s: cannot write metrics: %s%s", metrics->path, strerror(bad),
                             incomplete ? "; its last line is incomplete" : "");
         }

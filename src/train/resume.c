@@ -90,7 +90,10 @@ mnd_status mnd_run_read_checkpoint(mnd_run *r, mnd_checkpoint *ckpt, char path[4
     if (strcmp(resume, "auto") == 0 || strcmp(resume, "required") == 0) {
         status = read_newest(r, ckpt, path);
     } else {
-        snprintf(path, 4096, "%s", resume);
+        path[0] = '\0';
+        if (r->rank == 0) status = mnd_checkpoint_find(resume, note_skipped, r, path, 4096);
+        MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+        MND_TRY(mnd_comm_bcast(r->comm, path, 4096, 0));
         status = mnd_checkpoint_read(path, ckpt);
     }
     MND_TRY(mnd_run_agree(r, status));
@@ -121,6 +124,8 @@ static void warn_of_changes(const mnd_run *r, const mnd_checkpoint *k, const cha
                      "%s has no checksum of its data (an earlier version wrote it): whether %s "
                      "still holds the same is not known",
                      path, c->data);
+    if (strcmp(k->monitor, c->monitor == MND_MONITOR_LOSS ? "loss" : "") != 0)
+        mnd_run_warn(r, "--monitor differs from that of %s: its best epoch is chosen anew", path);
     if (strcmp(k->blas, mnd_arithmetic(c->plain)) != 0)
         mnd_run_warn(r,
                      "%s was computed with '%s', this run uses '%s': the bits will differ from an "
@@ -145,6 +150,8 @@ mnd_status mnd_run_check_resume(const mnd_run *r, const mnd_checkpoint *k, const
         snprintf(option, sizeof option, "--seed %llu", (unsigned long long)k->seed);
     else if (k->batch_size != c->batch_size)
         snprintf(option, sizeof option, "--batch-size %lld", (long long)k->batch_size);
+    else if (k->validation != r->held_out)
+        snprintf(option, sizeof option, "--validation %lld", (long long)k->validation);
     else if (strcmp(k->optimizer, c->optimizer.ops->name) != 0)
         snprintf(option, sizeof option, "--optimizer %s", k->optimizer);
     if (option[0] != '\0')
@@ -171,7 +178,7 @@ mnd_status mnd_run_check_resume(const mnd_run *r, const mnd_checkpoint *k, const
 
 void mnd_run_take_progress(mnd_run *r, const mnd_checkpoint *k) {
     r->epoch = k->epoch;
-    r->step = k->step;
+    r->step = r->first_step = k->step;
     r->step_in_epoch = k->step_in_epoch;
     r->best_accuracy = k->best_accuracy;
     r->best_epoch = k->best_epoch;

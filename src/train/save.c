@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "mnist_dist/folder.h"
 #include "mnist_dist/kernels.h"
 #include "mnist_dist/memory.h"
 #include "run.h"
@@ -28,9 +28,8 @@ mnd_status mnd_run_lock_folder(mnd_run *r) {
 
 static mnd_status make_folder(mnd_run *r) {
     const char *dir = r->config->checkpoint_dir;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-        return mnd_fail(MND_IO, "%s: cannot create the checkpoint folder: %s", dir,
-                        strerror(errno));
+    const mnd_status made = mnd_folder_make(dir);
+    if (made != MND_OK) return made;
     if (access(dir, W_OK | X_OK) != 0)
         return mnd_fail(MND_IO, "%s: cannot write checkpoints there: %s", dir, strerror(errno));
     return mnd_run_lock_folder(r);
@@ -62,22 +61,63 @@ static mnd_status describe(mnd_run *r) {
     k->logical_ranks = r->logical;
     k->batch_size = c->batch_size;
     k->planned_epochs = c->epochs;
+    if (c->monitor == MND_MONITOR_LOSS) snprintf(k->monitor, sizeof k->monitor, "loss");
+    k->patience = c->patience;
+    k->target_accuracy = c->target_accuracy > 1.0 ? 0.0 : c->target_accuracy;
+    k->validation = r->held_out;
 cleanup:
     return status;
 }
 
-mnd_status mnd_run_prepare_saving(mnd_run *r, bool resumed) {
+void mnd_run_best_checkpoint(const mnd_run *r, char *path, size_t size) {
+    const char *dir = r->config->checkpoint_dir;
+    const int64_t step = r->best_epoch * r->steps_per_epoch;
+    path[0] = '\0';
+    if (dir == NULL || step == 0 || step == r->step) return;
+    const int n = snprintf(path, size, "%s/ckpt-%08lld.h5", dir, (long long)step);
+    if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) path[0] = '\0';
+}
+
+/* A run that went back, or was started by a version that did not keep it, may lack it. */
+static void warn_of_lost_best(mnd_run *r) {
+    char best[4096];
+    mnd_run_best_checkpoint(r, best, sizeof best);
+    const int64_t step = r->best_epoch * r->steps_per_epoch;
+    if (step == 0 || step == r->step || best[0] != '\0') return;
+    mnd_run_warn(r,
+                 "%s does not have the checkpoint of the best epoch so far, %lld: the link 'best' "
+                 "returns with the next better epoch",
+                 r->config->checkpoint_dir, (long long)r->best_epoch);
+}
+
+mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from, const char *path,
+                                  bool *missing) {
     mnd_status status = MND_OK;
-    if (r->config->checkpoint_dir == NULL || r->rank != 0) return MND_OK;
+    const char *dir = r->config->checkpoint_dir;
+    bool here = true;
+    *missing = false;
+    if (dir == NULL || r->rank != 0) return MND_OK;
     MND_TRY(make_folder(r));
     MND_TRY(describe(r));
-    if (resumed) return MND_OK;
-    MND_TRY(mnd_checkpoint_set_aside(r->config->checkpoint_dir, r->aside, sizeof r->aside));
-    if (r->aside[0] != '\0')
+    if (from == NULL)
+        MND_TRY(mnd_checkpoint_set_aside(dir, -1, r->aside, sizeof r->aside));
+    else
+        MND_TRY(mnd_checkpoint_go_back(dir, path, from, &here, r->aside, sizeof r->aside));
+    *missing = !here;
+    if (here && from != NULL)
+        snprintf(r->result->checkpoint, sizeof r->result->checkpoint, "%s", path);
+    if (from != NULL) warn_of_lost_best(r);
+    if (r->aside[0] == '\0') return MND_OK;
+    if (from == NULL)
         mnd_run_warn(r,
                      "a new run: the checkpoints of an earlier one were moved to %s (--resume auto "
                      "goes on instead)",
                      r->aside);
+    else
+        mnd_run_warn(r,
+                     "the run goes on from step %lld: the %scheckpoints of %s were moved to %s; "
+                     "--resume auto will continue from here",
+                     (long long)from->step, here ? "newer " : "", dir, r->aside);
 cleanup:
     return status;
 }

@@ -32,7 +32,7 @@ cleanup:
     return status;
 }
 
-static void plan_schedule(mnd_run *r) {
+static mnd_status plan_schedule(mnd_run *r) {
     const mnd_train_config *c = r->config;
     const double steps = (double)r->steps_per_epoch;
     r->schedule = (mnd_schedule){.kind = c->schedule,
@@ -43,6 +43,12 @@ static void plan_schedule(mnd_run *r) {
                                  .total = r->steps_per_epoch * c->epochs,
                                  .final_fraction = c->final_fraction};
     mnd_schedule_text(&r->schedule, r->schedule_text, sizeof r->schedule_text);
+    if (c->schedule == MND_STEP && r->schedule.period < 1)
+        return mnd_fail(MND_USAGE,
+                        "--step-epochs %g is less than a step, of which an epoch has %lld: give at "
+                        "least %.2g",
+                        c->step_epochs, (long long)r->steps_per_epoch, 1.0 / steps);
+    return MND_OK;
 }
 
 int mnd_train_logical_ranks(int processes, int64_t images) {
@@ -107,7 +113,7 @@ static mnd_status prepare(mnd_run *r) {
                                   .n = r->n_logical,
                                   .one_segment = !mnd_exchange_fixed_order(c->exchange)};
     MND_TRY(mnd_loader_open(&plan, r->data, &r->loader));
-    MND_TRY(mnd_evaluator_create(r->comm, r->data, MND_TEST, &r->evaluator));
+    MND_TRY(mnd_run_open_evaluators(r));
     const int rows = r->loader.max_rows;
     const mnd_model_options options = {.max_rows =
                                            rows > MND_EVALUATE_CHUNK ? rows : MND_EVALUATE_CHUNK,
@@ -147,6 +153,7 @@ cleanup:
 static void continue_epoch(mnd_run *r, const mnd_checkpoint *ckpt) {
     r->n_history = ckpt->n_history < r->history_room ? ckpt->n_history : r->history_room;
     memcpy(r->history, ckpt->history, (size_t)r->n_history * sizeof *r->history);
+    mnd_run_take_best(r);
     memcpy(r->loss_sum, ckpt->loss_sum + r->first, (size_t)r->n_logical * sizeof *r->loss_sum);
     memcpy(r->correct, ckpt->correct + r->first, (size_t)r->n_logical * sizeof *r->correct);
 }
@@ -161,6 +168,7 @@ static mnd_status report(mnd_run *r, const char *resumed_from) {
                                    .nodes = mnd_comm_nodes(r->comm),
                                    .exchange = mnd_exchange_name(r->exchange),
                                    .steps_per_epoch = r->steps_per_epoch,
+                                   .validation = r->held_out,
                                    .resumed_epoch = r->epoch,
                                    .resumed_step = r->step,
                                    .resumed_from = resumed_from};
@@ -201,13 +209,14 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     mnd_status status = MND_OK;
     mnd_checkpoint ckpt = {0};
     char path[4096];
-    bool resumed = false;
+    bool resumed = false, missing = false;
     MND_TRY(admit(r));
     MND_TRY(open_data(r));
     MND_TRY(check_limits(r));
+    MND_TRY(mnd_run_hold_out(r));
     r->steps_per_epoch =
         (r->info.count[MND_TRAIN] + r->config->batch_size - 1) / r->config->batch_size;
-    plan_schedule(r);
+    MND_TRY(plan_schedule(r));
     MND_TRY(mnd_run_agree(r, mnd_run_lock_folder(r)));
     MND_TRY(mnd_run_agree(r, mnd_run_check_metrics(r)));
     MND_TRY(mnd_run_read_checkpoint(r, &ckpt, path, &resumed));
@@ -220,9 +229,13 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     if (resumed) continue_epoch(r, from);
     MND_TRY(join(r));
     MND_TRY(mnd_run_fill_state(r, from));
-    status = mnd_run_prepare_saving(r, resumed);
+    ckpt.best_epoch = r->best_epoch; /* by --monitor, which may differ */
+    status = mnd_run_prepare_saving(r, from, path, &missing);
     if (status == MND_OK) status = report(r, resumed ? path : NULL);
     MND_TRY(mnd_run_agree(r, status));
+    MND_TRY(mnd_comm_bcast(r->comm, &missing, sizeof missing, 0));
+    /* Without it, --resume auto would not find this run before its next checkpoint. */
+    if (missing) MND_TRY(mnd_run_save(r));
 cleanup:
     mnd_dataset_close(&r->data);
     mnd_checkpoint_free(&ckpt);
@@ -233,6 +246,7 @@ void mnd_run_free(mnd_run *r) {
     mnd_metrics_close(&r->metrics);
     if (r->folder_lock >= 0) close(r->folder_lock);
     mnd_evaluator_destroy(&r->evaluator);
+    mnd_evaluator_destroy(&r->test);
     mnd_loader_free(&r->loader);
     mnd_model_destroy(&r->model);
     mnd_exchange_destroy(&r->exchange);
