@@ -19,8 +19,8 @@
 typedef struct mnd_comm mnd_comm; /* opaque */
 
 /*
- * Joins the other processes if a launcher started this one (mpirun, mpiexec, srun: known by the
- * environment that PMIx, PMI and Hydra set); otherwise makes a world of one without starting MPI at
+ * Joins the other processes if a launcher started this one (mpirun, mpiexec, srun: see launch.h);
+ * otherwise makes a world of one without starting MPI at
  * all, which takes microseconds. Collective.
  */
 MND_CHECKED mnd_status mnd_comm_start(mnd_comm **out);

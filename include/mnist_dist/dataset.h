@@ -9,8 +9,9 @@
  * `source_sha256` (one string per source file) and `data_sha256` (of the bytes of x_train, y_train,
  * x_test and y_test in this order). The attributes are optional, so that a file written by h5py,
  * for instance, can be read: then the number of classes is the largest label + 1, or the number of
- * class names if that is larger, and there is no checksum (""). Strings may have fixed or variable
- * length. A file for mnd_dataset_open_any may lack x_train and y_train.
+ * class names if that is larger, and data_sha256 is "" (a training run computes it:
+ * mnd_dataset_checksum). Strings may have fixed or variable length. A file for
+ * mnd_dataset_open_any may lack x_train and y_train.
  *
  * No function here is collective: every process opens the file read-only, without HDF5's file
  * locking (network file systems often refuse it), and reads its own rows by an independent
@@ -68,6 +69,14 @@ const mnd_dataset_info *mnd_dataset_about(const mnd_dataset *data);
  */
 MND_CHECKED mnd_status mnd_dataset_read(mnd_dataset *data, mnd_split split, int64_t first,
                                         int64_t count, uint8_t *images, uint8_t *labels);
+
+/*
+ * The SHA-256 of the bytes of x_train, y_train, x_test and y_test in this order, of any data file.
+ * Reads the whole file, 1 MB at a time, and calls `alive` (may be NULL) after each read. MND_FORMAT
+ * if the file has a data_sha256 and it differs, otherwise as mnd_dataset_read.
+ */
+MND_CHECKED mnd_status mnd_dataset_checksum(mnd_dataset *data, void (*alive)(void *context),
+                                            void *context, char hex[MND_SHA256_HEX]);
 
 /*
  * Reads the whole file and compares it with data_sha256 (about 0.1 s for MNIST); MND_OK at once if

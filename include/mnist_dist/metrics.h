@@ -11,6 +11,7 @@
 #define MNIST_DIST_METRICS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "mnist_dist/checkpoint.h"
@@ -42,11 +43,27 @@ MND_CHECKED mnd_status mnd_metrics_go_back(const char *path, const mnd_metrics_p
  * lines that are not a JSON object (incomplete after a crash) and those that a resumed run writes
  * again: "epoch" objects of epochs > resume_epoch and all "end" objects. (The changed file replaces
  * the old one atomically.) A last line that lacks only its newline is kept. MND_IO if the file
- * cannot be read or written.
+ * cannot be read or written. While it is open, a regular file is locked (flock): MND_IO for a new
+ * run if another one writes to it; a resumed run goes on, because the lock may be that of processes
+ * that hang at a lost node.
  * A path that leads to the file of standard output or standard error (/dev/stdout) is neither
  * truncated nor changed: lines are added to what is printed there.
  */
 MND_CHECKED mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out);
+
+/*
+ * MND_IO if another run still writes its metrics to this file after `timeout` seconds. Changes
+ * nothing; a run asks before it touches anything.
+ */
+MND_CHECKED mnd_status mnd_metrics_check_free(const char *path, double timeout);
+
+/*
+ * For a new run: moves a file that is not empty to `folder` if that is not "" and possible, else to
+ * a new folder earlier-1, earlier-2, ... beside it, and says where in moved_to ("" if there was
+ * nothing to move). Pipes, terminals and the files of standard streams stay.
+ */
+MND_CHECKED mnd_status mnd_metrics_set_aside(const char *path, const char *folder, char *moved_to,
+                                             size_t size);
 
 /* The largest epoch for which the kept file has an "epoch" object; 0 for none. */
 int64_t mnd_metrics_last_epoch(const mnd_metrics *metrics);

@@ -39,7 +39,7 @@ typedef struct mnd_train_config {
     const char *checkpoint_dir; /* NULL: no checkpoints */
     int64_t checkpoint_every;   /* steps, besides each epoch's end; 0: epochs only */
     int keep;                   /* checkpoints to keep; 0: all */
-    const char *resume;         /* NULL, "auto" or a file */
+    const char *resume;         /* NULL, "auto", "required" or a file */
     double stall_timeout;       /* seconds until the watchdog ends a stuck job; 0: off */
     int64_t check_every; /* steps between replica checks, besides each epoch's end; 0: epochs */
     const char *metrics; /* JSONL file, or NULL */

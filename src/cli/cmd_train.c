@@ -173,8 +173,9 @@ static const option_row rows[] = {
      "also every N steps (0: each epoch's end only)"},
     {"keep", OPTION_INT, &given.keep, "K", 0, 1 << 30,
      "newest checkpoints to keep besides the best, 0 all (3)"},
-    {"resume", OPTION_TEXT, &config.resume, "auto|FILE", 0, 0,
-     "continue from the newest valid checkpoint, if there is one, or go back to FILE or folder"},
+    {"resume", OPTION_TEXT, &config.resume, "auto|required|FILE", 0, 0,
+     "continue from the newest valid checkpoint (auto: if there is one), or go back to FILE or "
+     "folder"},
     {"stall-timeout", OPTION_REAL, &config.stall_timeout, "SECONDS", 0, 1e7,
      "end the job if a process makes no progress for so long, and name it; 0 is off (300)"},
     {"check-every", OPTION_INT, &config.check_every, "N", 0, 9e15,

@@ -91,6 +91,8 @@ static void show_setup(void *context, const mnd_train_setup *s) {
     if (s->resumed_from != NULL)
         printf("Resumed from %s: epoch %lld, step %lld\n", s->resumed_from,
                (long long)s->resumed_epoch, (long long)s->resumed_step);
+    else if (c->resume != NULL)
+        printf("Nothing to resume in %s: a new run\n", c->checkpoint_dir);
     printf("\n");
     fflush(stdout);
 }

@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "environment.h"
+#include "mnist_dist/launch.h"
 #include "mnist_dist/log.h"
 #include "mnist_dist/subnormal.h"
 #include "nearest.h"
@@ -30,6 +31,9 @@ static int is_first = -1; /* whether this is rank 0; -1: communication has not s
 int command_is_first(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
     if (is_first >= 0) return is_first;
+    mnd_launch launch;
+    mnd_launch_examine(&launch);
+    if (!launch.joins) return 1; /* ranks of another launch */
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *rank = getenv(names[i]);
         if (rank != NULL) return strcmp(rank, "0") == 0;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "dist.h"
+#include "mnist_dist/launch.h"
 
 struct mnd_comm {
     MPI_Comm handle; /* MPI_COMM_NULL: a world of one without MPI */
@@ -32,21 +33,6 @@ mnd_status mnd_mpi_check(int code, const char *call) {
     if (MPI_Error_string(code, text, &n) != MPI_SUCCESS)
         snprintf(text, sizeof text, "error %d", code);
     return mnd_fail(MND_COMM, "%.*s failed: %s", (int)strcspn(call, "("), call, text);
-}
-
-/*
- * Seen with Open MPI 4.1 and mpirun: OMPI_COMM_WORLD_SIZE and PMIX_RANK; MPICH 4.0 and its mpirun,
- * or srun --mpi=pmi2: PMI_RANK and PMI_SIZE (and PMI_FD); srun --mpi=pmix: PMIX_RANK. The others
- * are of MVAPICH and Hydra's PMI by port. A bare SLURM_PROCID is no sign: without a PMI, MPI_Init
- * would only make singletons.
- */
-static bool launched(void) {
-    static const char *const sign[] = {
-        "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "PMI_FD", "PMI_PORT",
-        "MV2_COMM_WORLD_SIZE"};
-    for (size_t i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (getenv(sign[i]) != NULL) return true;
-    return false;
 }
 
 static void library_name(char *out, size_t size) {
@@ -143,7 +129,9 @@ mnd_status mnd_comm_start(mnd_comm **out) {
     mnd_status status = MND_OK;
     mnd_comm *comm = NULL;
     MND_TRY(comm_new(&comm));
-    if (launched()) {
+    mnd_launch launch;
+    mnd_launch_examine(&launch);
+    if (launch.joins) {
         /* Threads compute; only the main thread calls MPI. */
         int provided = 0;
         MND_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Length of the folder part of path, slash included; 0 if path has no folder part. */
@@ -94,6 +95,20 @@ mnd_status mnd_atomic_link(const char *target, const char *path) {
         return mnd_fail(MND_IO, "%s: cannot link to %s: %s", path, target, strerror(bad));
     }
     return mnd_atomic_sync_folder(path);
+}
+
+mnd_status mnd_atomic_earlier_folder(const char *prefix, char *made, size_t size) {
+    char path[4096];
+    for (int k = 1;; k++) {
+        const int n = snprintf(path, sizeof path, "%searlier-%d", prefix, k);
+        if (n < 0 || (size_t)n >= sizeof path || (size_t)n >= size)
+            return mnd_fail(MND_RANGE, "%s: the path is too long", prefix);
+        if (mkdir(path, 0777) == 0) {
+            memcpy(made, path, (size_t)n + 1);
+            return MND_OK;
+        }
+        if (errno != EEXIST) return mnd_fail(MND_IO, "%s: %s", path, strerror(errno));
+    }
 }
 
 void mnd_atomic_clean(const char *folder, bool (*ours)(const char *name)) {

@@ -23,6 +23,11 @@ MND_CHECKED mnd_status mnd_atomic_sync_folder(const char *path);
 /* Writes `bytes` bytes to path through a temporary file. After MND_IO the old file is unchanged. */
 MND_CHECKED mnd_status mnd_atomic_write(const char *path, const void *data, size_t bytes);
 /*
+ * Creates the first of the folders "PREFIXearlier-1", "PREFIXearlier-2", ... that does not exist;
+ * `made` gets its path, and may be the same buffer as `prefix`.
+ */
+MND_CHECKED mnd_status mnd_atomic_earlier_folder(const char *prefix, char *made, size_t size);
+/*
  * Makes path a symbolic link to `target`, replacing a link or file of that name. Does nothing and
  * returns MND_OK on a file system without symbolic links.
  */

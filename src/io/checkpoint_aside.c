@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "atomic_file.h"
 #include "checkpoint_folder.h"
 #include "checkpoint_image.h"
 
@@ -19,16 +19,6 @@ static int is_checkpoint(const struct dirent *entry) {
     const size_t n = strlen(name);
     return strcmp(name, "latest") == 0 || strcmp(name, "best") == 0 ||
            (n > 8 && strncmp(name, "ckpt-", 5) == 0 && strcmp(name + n - 3, ".h5") == 0);
-}
-
-/* Creates the first of the folders "earlier-1", "earlier-2", ... that does not exist. */
-static mnd_status make_folder(const char *dir, char *made, size_t size) {
-    for (int k = 1;; k++) {
-        const int n = snprintf(made, size, "%s/earlier-%d", dir, k);
-        if (n < 0 || (size_t)n >= size) return mnd_fail(MND_RANGE, "%s: the path is too long", dir);
-        if (mkdir(made, 0777) == 0) return MND_OK;
-        if (errno != EEXIST) return mnd_fail(MND_IO, "%s: %s", made, strerror(errno));
-    }
 }
 
 static mnd_status move(const char *dir, const char *folder, const char *name) {
@@ -48,16 +38,20 @@ static mnd_status move(const char *dir, const char *folder, const char *name) {
 mnd_status mnd_checkpoint_set_aside(const char *dir, int64_t after, char *moved_to, size_t size) {
     mnd_status status = MND_OK;
     struct dirent **entry = NULL;
+    char earlier[4096];
     moved_to[0] = '\0';
     const int n = scandir(dir, &entry, is_checkpoint, versionsort);
     if (n < 0) return errno == ENOENT ? MND_OK : mnd_fail(MND_IO, "%s: %s", dir, strerror(errno));
+    const int length = snprintf(earlier, sizeof earlier, "%s/", dir);
+    if (length < 0 || (size_t)length >= sizeof earlier)
+        status = mnd_fail(MND_RANGE, "%s: the path is too long", dir);
     for (int links = 0; links < 2; links++)
         for (int i = 0; i < n && status == MND_OK; i++) {
             const char *name = entry[i]->d_name;
             const bool link = strncmp(name, "ckpt-", 5) != 0;
             if (link != (links == 1)) continue;
             if (after >= 0 && mnd_ckpt_name_step(name) <= after) continue;
-            if (moved_to[0] == '\0') status = make_folder(dir, moved_to, size);
+            if (moved_to[0] == '\0') status = mnd_atomic_earlier_folder(earlier, moved_to, size);
             if (status == MND_OK) status = move(dir, moved_to, name);
         }
     for (int i = 0; i < n; i++) free(entry[i]);

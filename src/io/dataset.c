@@ -347,12 +347,11 @@ static int64_t rows_at_a_time(const mnd_dataset_info *info) {
     return rows < 1 ? 1 : rows;
 }
 
-mnd_status mnd_dataset_verify(mnd_dataset *data) {
+mnd_status mnd_dataset_checksum(mnd_dataset *data, void (*alive)(void *context), void *context,
+                                char hex[MND_SHA256_HEX]) {
     mnd_status status = MND_OK;
     mnd_sha256 *hash = NULL;
     uint8_t *buffer = NULL;
-    char hex[MND_SHA256_HEX];
-    if (data->info.data_sha256[0] == '\0') return MND_OK;
     MND_TRY(mnd_sha256_create(&hash));
     const int64_t size = mnd_dataset_image_size(&data->info), rows = rows_at_a_time(&data->info);
     const int64_t capacity = rows * size > MND_DATASET_CHUNK ? rows * size : MND_DATASET_CHUNK;
@@ -367,18 +366,25 @@ mnd_status mnd_dataset_verify(mnd_dataset *data) {
                 MND_TRY(mnd_dataset_read(data, (mnd_split)s, row, n, labels ? NULL : buffer,
                                          labels ? buffer : NULL));
                 mnd_sha256_update(hash, buffer, (size_t)(labels ? n : n * size));
+                if (alive != NULL) alive(context);
             }
         }
     MND_TRY(mnd_sha256_finish(hash, hex));
-    if (strcmp(hex, data->info.data_sha256) != 0)
+    if (data->info.data_sha256[0] != '\0' && strcmp(hex, data->info.data_sha256) != 0)
         MND_FAIL(MND_FORMAT,
-                 "%s: damaged: its images and labels do not have the checksum %.12s...; "
-                 "make or fetch it again",
+                 "%s: damaged, or changed after it was made: its images and labels do not have the "
+                 "checksum %.12s...; make or fetch it again (or, if the change is meant, remove "
+                 "the file's attribute data_sha256)",
                  data->path, data->info.data_sha256);
 cleanup:
     free(buffer);
     mnd_sha256_destroy(&hash);
     return status;
+}
+
+mnd_status mnd_dataset_verify(mnd_dataset *data) {
+    char hex[MND_SHA256_HEX];
+    return data->info.data_sha256[0] == '\0' ? MND_OK : mnd_dataset_checksum(data, NULL, NULL, hex);
 }
 
 void mnd_dataset_close(mnd_dataset **data) {

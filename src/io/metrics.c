@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "metrics_lock.h"
 #include "mnist_dist/folder.h"
 #include "mnist_dist/memory.h"
 #include "standard_file.h"
@@ -108,16 +109,26 @@ cleanup:
 
 /* --- opening and closing ---------------------------------------------------------------------- */
 
-static mnd_status open_file(mnd_metrics *metrics, int flags) {
+static mnd_status open_file(mnd_metrics *metrics) {
     /* Non-blocking, because opening a FIFO would wait for a reader. */
-    metrics->fd =
-        open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | flags, 0666);
+    metrics->fd = open(metrics->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
     if (metrics->fd < 0 && errno == ENXIO)
         return mnd_fail(MND_IO, "%s: cannot write metrics: no process reads this FIFO",
                         metrics->path);
     if (metrics->fd < 0 || fcntl(metrics->fd, F_SETFL, O_APPEND) != 0)
         return mnd_fail(MND_IO, "%s: cannot write metrics: %s", metrics->path, strerror(errno));
     return MND_OK;
+}
+
+/* Locks the file, and empties it for a new run: only then, another run's file keeps its lines. */
+static mnd_status take_file(mnd_metrics *metrics, bool is_new) {
+    const mnd_status status = mnd_metrics_lock(metrics->path, metrics->fd, 0.0);
+    /* What is left of a lost job may still have the lock: mnd_metrics_check_free tells. */
+    if (!is_new) return MND_OK;
+    /* A pipe or terminal cannot be cut. */
+    if (status == MND_OK && ftruncate(metrics->fd, 0) != 0 && errno != EINVAL)
+        return mnd_fail(MND_IO, "%s: cannot write metrics: %s", metrics->path, strerror(errno));
+    return status;
 }
 
 mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out) {
@@ -133,7 +144,8 @@ mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics 
     if (!metrics->shared) {
         MND_TRY(mnd_folder_make_parents(path));
         if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
-        MND_TRY(open_file(metrics, resume_epoch < 0 ? O_TRUNC : 0));
+        MND_TRY(open_file(metrics));
+        MND_TRY(take_file(metrics, resume_epoch < 0));
     }
     *out = metrics;
     metrics = NULL;
@@ -235,7 +247,7 @@ static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) 
     if (S_ISREG(info.st_mode) && info.st_nlink == 0 && !metrics->shared) {
         /* The file was removed. Creates it again, since no process could read the removed one. */
         close(metrics->fd);
-        const mnd_status status = open_file(metrics, 0);
+        const mnd_status status = open_file(metrics);
         if (status != MND_OK) return status;
         info.st_size = 0;
     }

@@ -10,13 +10,15 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "limits.h"
 #include "mnist_dist/dataset.h"
 #include "mnist_dist/folder.h"
 #include "mnist_dist/kernels.h"
+#include "mnist_dist/launch.h"
 #include "mnist_dist/memory.h"
-#include "mnist_dist/model.h"
 #include "mnist_dist/timer.h"
 #include "mnist_dist/train.h"
+#include "transport.h"
 
 /* -------------------------------------------------------------------------------------- examine */
 
@@ -36,30 +38,12 @@ static bool file_line(const char *path, const char *key, char *out, size_t size)
     return found;
 }
 
-static int number_of(const char *name) {
-    const char *text = getenv(name);
-    const int n = text != NULL ? atoi(text) : 0;
-    return n > 0 ? n : 0;
-}
-
 /* Who started this process, and how many of its kind. */
 static void examine_launch(mnd_facts *f) {
-    f->meant = number_of("OMPI_COMM_WORLD_SIZE");
-    if (f->meant > 0) {
-        snprintf(f->launcher, sizeof f->launcher, "Open MPI");
-        return;
-    }
-    /* Inside a step of srun every task has its number; a batch script by itself is no step. */
-    if (getenv("SLURM_STEP_NUM_TASKS") != NULL && getenv("SLURM_PROCID") != NULL) {
-        snprintf(f->launcher, sizeof f->launcher, "slurm");
-        f->meant = number_of("SLURM_STEP_NUM_TASKS");
-        return;
-    }
-    f->meant = number_of("PMI_SIZE");
-    if (f->meant > 0)
-        snprintf(f->launcher, sizeof f->launcher, "PMI");
-    else if ((f->meant = number_of("SLURM_NTASKS")) > 0)
-        snprintf(f->launcher, sizeof f->launcher, "batch");
+    mnd_launch launch;
+    mnd_launch_examine(&launch);
+    memcpy(f->launcher, launch.launcher, sizeof f->launcher);
+    f->meant = launch.meant;
 }
 
 static void examine_machine(mnd_facts *f) {
@@ -72,22 +56,28 @@ static void examine_machine(mnd_facts *f) {
         for (int c = 0; c < MND_DOCTOR_CPUS && c < CPU_SETSIZE; c++)
             if (CPU_ISSET((size_t)c, &set)) f->cpus[c / 64] |= UINT64_C(1) << (c % 64);
     f->online = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    double quota = 0.0, period = 0.0;
-    if (file_line("/sys/fs/cgroup/cpu.max", "", text, sizeof text) &&
-        sscanf(text, "%lf %lf", &quota, &period) == 2 && period > 0.0)
-        f->cpu_quota = quota / period;
     long long value;
     f->memory_free = -1;
     if (file_line("/proc/meminfo", "MemAvailable:", text, sizeof text) &&
         sscanf(text, "%lld", &value) == 1)
         f->memory_free = value * 1024;
-    long long used;
-    char now[64];
-    if (file_line("/sys/fs/cgroup/memory.max", "", text, sizeof text) &&
-        sscanf(text, "%lld", &value) == 1 &&
-        file_line("/sys/fs/cgroup/memory.current", "", now, sizeof now) &&
-        sscanf(now, "%lld", &used) == 1 && (f->memory_free < 0 || value - used < f->memory_free))
-        f->memory_free = value - used;
+    if (f->memory_free >= 0 && file_line("/proc/meminfo", "SwapFree:", text, sizeof text) &&
+        sscanf(text, "%lld", &value) == 1)
+        f->memory_free += value * 1024;
+    mnd_limits limits;
+    mnd_limits_read("/sys/fs/cgroup", "/proc/self/cgroup", &limits);
+    f->cpu_quota = limits.cpus;
+    f->group_limit = limits.memory;
+    f->group_free = limits.memory_free;
+    f->group = limits.group;
+    memcpy(f->group_path, limits.where, sizeof f->group_path);
+}
+
+static void examine_need(const mnd_doctor_request *q, const mnd_dataset_info *info, int size,
+                         mnd_facts *f) {
+    const mnd_memory_need need = mnd_memory_needed(q->model, info, q->batch_size, size);
+    f->memory_least = need.least;
+    f->memory_need = need.about;
 }
 
 static void examine_data(mnd_comm *comm, const mnd_doctor_request *q, mnd_facts *f) {
@@ -105,26 +95,7 @@ static void examine_data(mnd_comm *comm, const mnd_doctor_request *q, mnd_facts 
         if (flock(fd, LOCK_SH | LOCK_NB) != 0) f->data_locked = errno == EWOULDBLOCK ? 1 : 2;
         close(fd);
     }
-    const mnd_shape input = {.ndim = 3, .dim = {info->height, info->width, info->channels}};
-    const int64_t size = mnd_comm_size(comm);
-    const int64_t rows = (q->batch_size + size - 1) / size;
-    const mnd_model_options options = {.max_rows = 0, .max_seg = 1, .threads = 1};
-    mnd_model *model = NULL;
-    if (q->model != NULL &&
-        mnd_model_create(q->model, &input, info->classes, &options, &model) == MND_OK) {
-        /* Twice the activations of all layers, parameters four times (gradient, two slots), shard.
-         */
-        int64_t activations = (int64_t)mnd_shape_size(&input);
-        for (int i = 0; i < mnd_model_n_layer(model); i++) {
-            const mnd_layer_info layer = mnd_model_layer(model, i);
-            activations += (int64_t)mnd_shape_size(&layer.out);
-        }
-        f->memory_need = 2 * 4 * activations * (rows > 250 ? rows : 250) +
-                         4 * 4 * (int64_t)mnd_model_n_param(model) +
-                         (int64_t)mnd_shape_size(&input) *
-                             (info->count[MND_TRAIN] + info->count[MND_TEST]) / size;
-    }
-    mnd_model_destroy(&model);
+    if (q->model != NULL) examine_need(q, info, mnd_comm_size(comm), f);
     mnd_dataset_close(&data);
 }
 
@@ -170,6 +141,9 @@ void mnd_doctor_examine(mnd_comm *comm, const mnd_doctor_request *q, bool quick,
     snprintf(f->library, sizeof f->library, "%s", mnd_comm_library(comm));
     f->size = mnd_comm_size(comm);
     f->threads = q->threads;
+    f->ptrace_scope = mnd_transport_scope();
+    const char *copies = getenv("OMPI_MCA_btl_vader_single_copy_mechanism");
+    f->copies_off = copies != NULL && strcmp(copies, "none") == 0;
     if (mnd_sha256_file("/proc/self/exe", f->binary) != MND_OK) f->binary[0] = '\0';
     examine_launch(f);
     examine_machine(f);
@@ -199,32 +173,43 @@ static mnd_finding *add(report *r, mnd_severity severity, const char *check) {
 #define FOUND(severity, check, ...) SAY(add(r, severity, check)->text, __VA_ARGS__)
 #define MEND(...) SAY(r->last->mend, __VA_ARGS__)
 
-static void judge_launch(report *r, const mnd_facts *f, int n) {
-    const bool batch = strcmp(f->launcher, "batch") == 0;
-    if (f->meant > 1 && n == 1 && f->size == 1) {
-        if (strcmp(f->launcher, "slurm") == 0) {
-            FOUND(MND_FATAL, "launch",
-                  "srun started %d tasks, but each is a world of its own: they would all train "
-                  "the same model and write over one another (MPI library: %s)",
-                  f->meant, f->library);
-            MEND("srun --mpi=pmix -n %d mnist_dist ... (Open MPI; with MPICH --mpi=pmi2); "
-                 "'srun --mpi=list' shows what this Slurm can do",
-                 f->meant);
-        } else if (batch) {
-            FOUND(MND_WORRYING, "launch",
-                  "Slurm gave this job %d tasks, but the program runs once, without a launcher",
-                  f->meant);
-            MEND("srun --mpi=pmix mnist_dist ...   or   mpirun mnist_dist ...");
-        } else {
-            FOUND(MND_FATAL, "launch",
-                  "%s started %d processes, but each is a world of its own: the program is "
-                  "linked with another MPI (%s)",
-                  f->launcher, f->meant, f->library);
-            MEND("use the mpirun of the MPI it was built with: mpirun.openmpi or mpirun.mpich");
-        }
-        return;
+/* One process, where a launcher speaks of several. */
+static void judge_alone(report *r, const mnd_facts *f) {
+    if (strcmp(f->launcher, "slurm") == 0) {
+        FOUND(MND_FATAL, "launch",
+              "srun started %d tasks, but each is a world of its own: they would all train the "
+              "same model and write over one another (MPI library: %s)",
+              f->meant, f->library);
+        MEND("srun --mpi=pmix -n %d mnist_dist ... (Open MPI; with MPICH --mpi=pmi2); 'srun "
+             "--mpi=list' shows what this Slurm can do",
+             f->meant);
+    } else if (strcmp(f->launcher, "batch") == 0 || strcmp(f->launcher, "shell") == 0) {
+        FOUND(MND_WORRYING, "launch",
+              "Slurm gave this %s %d tasks, but the program runs once, without a launcher",
+              strcmp(f->launcher, "batch") == 0 ? "job" : "shell", f->meant);
+        MEND("srun --mpi=pmix mnist_dist ...   or   mpirun mnist_dist ...");
+    } else if (strcmp(f->launcher, "stale") == 0) {
+        FOUND(MND_WORRYING, "launch",
+              "the environment has variables of an MPI launch of %d processes that did not start "
+              "this one: it runs alone",
+              f->meant);
+        MEND("mpirun -np %d mnist_dist ...   or, for one process, a new shell without the "
+             "variables OMPI_*, PMIX_* and PMI_*",
+             f->meant);
+    } else {
+        FOUND(MND_FATAL, "launch",
+              "%s started %d processes, but each is a world of its own: the program is linked "
+              "with another MPI (%s)",
+              f->launcher, f->meant, f->library);
+        MEND("use the mpirun of the MPI it was built with: mpirun.openmpi or mpirun.mpich");
     }
-    FOUND(MND_HEALTHY, "launch", "%d process%s, MPI: %s", n, n == 1 ? "" : "es", f->library);
+}
+
+static void judge_launch(report *r, const mnd_facts *f, int n) {
+    if (f->meant > 1 && n == 1 && f->size == 1)
+        judge_alone(r, f);
+    else
+        FOUND(MND_HEALTHY, "launch", "%d process%s, MPI: %s", n, n == 1 ? "" : "es", f->library);
 }
 
 static int count_cpus(const uint64_t *cpus) {
@@ -255,27 +240,42 @@ static void judge_cpus(report *r, const mnd_facts *facts, int n) {
     FOUND(MND_HEALTHY, "binding", "no two processes are bound to the same CPU");
 }
 
+/* The processes of a host, seen from rank a. */
+typedef struct host_cpus {
+    int ranks, wanted; /* processes, and their threads */
+    int cpus;          /* that they may run on */
+    double allowed;    /* the same, or less by the quota of the control group */
+    bool first;        /* no rank before a is on this host */
+} host_cpus;
+
+static host_cpus cpus_of_host(const mnd_facts *facts, int n, int a) {
+    uint64_t all[MND_DOCTOR_CPUS / 64] = {0};
+    host_cpus h = {.first = true};
+    for (int b = 0; b < n; b++) {
+        if (strcmp(facts[a].host, facts[b].host) != 0) continue;
+        if (b < a) h.first = false;
+        h.ranks++;
+        h.wanted += facts[b].threads;
+        for (int i = 0; i < MND_DOCTOR_CPUS / 64; i++) all[i] |= facts[b].cpus[i];
+    }
+    h.cpus = count_cpus(all);
+    h.allowed = h.cpus;
+    if (facts[a].cpu_quota > 0.0 && facts[a].cpu_quota < h.allowed) h.allowed = facts[a].cpu_quota;
+    return h;
+}
+
 static void judge_threads(report *r, const mnd_facts *facts, int n) {
     for (int a = 0; a < n; a++) {
-        uint64_t all[MND_DOCTOR_CPUS / 64] = {0};
-        int wanted = 0, ranks = 0;
-        bool first = true;
-        for (int b = 0; b < n; b++) {
-            if (strcmp(facts[a].host, facts[b].host) != 0) continue;
-            if (b < a) first = false;
-            ranks++;
-            wanted += facts[b].threads;
-            for (int i = 0; i < MND_DOCTOR_CPUS / 64; i++) all[i] |= facts[b].cpus[i];
-        }
-        if (!first) continue;
-        double cpus = count_cpus(all);
-        if (facts[a].cpu_quota > 0.0 && facts[a].cpu_quota < cpus) cpus = facts[a].cpu_quota;
-        if (cpus <= 0.0 || (double)wanted <= cpus) continue;
+        const host_cpus h = cpus_of_host(facts, n, a);
+        if (!h.first || h.allowed <= 0.0 || (double)h.wanted <= h.allowed) continue;
         FOUND(MND_WORRYING, "threads",
-              "host %s: %d processes with %d threads each want %d CPUs; they may use %g",
-              facts[a].host, ranks, facts[a].threads, wanted, cpus);
-        MEND("mpirun -np %d ... --threads 1   (--logical-ranks %d keeps the result the same)",
-             (int)cpus > 0 ? (int)cpus : 1, mnd_train_logical_ranks(n, INT64_MAX));
+              "host %s: %d processes with %d threads each want %d CPUs; they may use %g%s",
+              facts[a].host, h.ranks, facts[a].threads, h.wanted, h.allowed,
+              h.allowed < h.cpus ? " (the limit of their control group)" : "");
+        MEND("mpirun -np %d ... --threads 1   (--logical-ranks %d keeps the result the same)%s",
+             (int)h.allowed > 0 ? (int)h.allowed : 1, mnd_train_logical_ranks(n, INT64_MAX),
+             h.allowed < h.cpus ? ", or a higher limit: sbatch --cpus-per-task, docker run --cpus"
+                                : "");
         return;
     }
     FOUND(MND_HEALTHY, "threads", "processes times threads fit the CPUs");
@@ -357,26 +357,82 @@ static void judge_data(report *r, const mnd_facts *facts, int n, const mnd_docto
     }
 }
 
+/* What the ranks of one host, or of one control group, need together. */
+typedef struct memory_sum {
+    int64_t least, about;
+    int ranks;
+} memory_sum;
+
+static memory_sum memory_of(const mnd_facts *facts, int n, int a, bool of_group) {
+    memory_sum sum = {0};
+    for (int b = 0; b < n; b++) {
+        if (strcmp(facts[a].host, facts[b].host) != 0 ||
+            (of_group && facts[a].group != facts[b].group))
+            continue;
+        sum.least += facts[b].memory_least;
+        sum.about += facts[b].memory_need;
+        sum.ranks++;
+    }
+    return sum;
+}
+
+static long long megabytes(int64_t bytes) { return (long long)(bytes >> 20); }
+
+/* Whether the memory is too little, of the host or of rank a's control group; then says so. */
+static bool lacks_memory(report *r, const mnd_facts *facts, int n, int a, bool of_group) {
+    const mnd_facts *f = &facts[a];
+    const memory_sum need = memory_of(facts, n, a, of_group);
+    const int64_t left = of_group ? f->group_free : f->memory_free;
+    if (left < 0 || need.about <= left) return false;
+    const int64_t sensible = (need.about + (of_group ? f->group_limit - left : 0)) / 4 * 5;
+    const mnd_severity severity = need.least > left ? MND_FATAL : MND_WORRYING;
+    if (of_group)
+        FOUND(severity, "memory",
+              "host %s: %d process%s about %lld MB (at least %lld MB); of the %lld MB that "
+              "the control group %s allows, %lld MB are free: the kernel would kill %s (code "
+              "137)",
+              f->host, need.ranks, need.ranks == 1 ? " needs" : "es need", megabytes(need.about),
+              megabytes(need.least), megabytes(f->group_limit), f->group_path, megabytes(left),
+              need.ranks == 1 ? "it" : "them");
+    else
+        FOUND(severity, "memory",
+              "host %s: %d processes need about %lld MB (at least %lld MB), %lld MB are free",
+              f->host, need.ranks, megabytes(need.about), megabytes(need.least), megabytes(left));
+    MEND(
+        "more memory (sbatch --mem=%lldM%s), fewer processes a node (sbatch --ntasks-per-node=%d), "
+        "more nodes, or a smaller --batch-size",
+        megabytes(sensible), of_group ? "; docker run --memory; systemd-run -p MemoryMax=" : "",
+        need.ranks > 1 ? need.ranks / 2 : 1);
+    return true;
+}
+
 static void judge_memory(report *r, const mnd_facts *facts, int n) {
-    for (int a = 0; a < n; a++) {
-        int64_t need = 0;
-        int ranks = 0;
-        for (int b = 0; b < n; b++)
-            if (strcmp(facts[a].host, facts[b].host) == 0) {
-                need += facts[b].memory_need;
-                ranks++;
-            }
-        if (facts[a].memory_free < 0 || need <= facts[a].memory_free) continue;
-        FOUND(MND_FATAL, "memory", "host %s: %d processes need about %lld MB, %lld MB are free",
-              facts[a].host, ranks, (long long)(need >> 20),
-              (long long)(facts[a].memory_free >> 20));
-        MEND("fewer processes a node (sbatch --ntasks-per-node=%d), more memory (--mem=%lldM), or "
-             "a smaller --batch-size",
-             ranks > 1 ? ranks / 2 : 1, (long long)(need >> 20) * 5 / 4);
+    for (int a = 0; a < n; a++)
+        if (lacks_memory(r, facts, n, a, true) || lacks_memory(r, facts, n, a, false)) return;
+    FOUND(MND_HEALTHY, "memory", "enough: about %lld MB a process",
+          megabytes(facts[0].memory_need));
+}
+
+/* Open MPI up to version 4 takes the direct copy without a test, and complains at each message. */
+static void judge_transport(report *r, const mnd_facts *facts, int n) {
+    int bad = -1;
+    for (int a = n - 1; a >= 0; a--)
+        if (facts[a].copy_error != 0 && !facts[a].copies_off) bad = a;
+    if (bad < 0 || strncmp(facts[bad].library, "Open MPI", 8) != 0) {
+        FOUND(MND_HEALTHY, "transport", "messages within a node need no other setting");
         return;
     }
-    FOUND(MND_HEALTHY, "memory", "enough: about %lld MB a process",
-          (long long)(facts[0].memory_need >> 20));
+    const mnd_facts *f = &facts[bad];
+    char scope[64] = "";
+    if (f->ptrace_scope > 0)
+        snprintf(scope, sizeof scope, "; kernel.yama.ptrace_scope is %d", (int)f->ptrace_scope);
+    FOUND(MND_WORRYING, "transport",
+          "host %s: the kernel refuses copies between processes (process_vm_readv: %s%s): Open MPI "
+          "then prints 'Read -1, expected ..., errno = %d' for each long message",
+          f->host, strerror(f->copy_error), scope, (int)f->copy_error);
+    MEND("export OMPI_MCA_btl_vader_single_copy_mechanism=none   (Open MPI 5: OMPI_MCA_smsc=^cma), "
+         "or allow it: docker run --cap-add=SYS_PTRACE%s",
+         f->ptrace_scope > 0 ? ", sysctl kernel.yama.ptrace_scope=0" : "");
 }
 
 /* More than this to write and sync 4 MB, and checkpoints hold the run up. */
@@ -405,34 +461,79 @@ int mnd_doctor_judge(const mnd_facts *facts, int n, const mnd_doctor_request *q,
     judge_threads(&r, facts, n);
     judge_same(&r, facts, n);
     if (quick) return r.n;
+    if (n > 1) judge_transport(&r, facts, n);
     if (q->data != NULL) judge_data(&r, facts, n, q);
     if (q->data != NULL && q->model != NULL) judge_memory(&r, facts, n);
     if (q->checkpoint_dir != NULL) judge_folder(&r, &facts[0], q);
     return r.n;
 }
 
+/* The facts of all processes, in *all (mnd_free). Collective. */
+static mnd_status gather(mnd_comm *comm, const mnd_facts *mine, mnd_facts **all) {
+    mnd_status status = MND_OK;
+    MND_NEW_AGREED(comm, *all, mnd_comm_size(comm), "the doctor");
+    status = mnd_comm_allgather(comm, mine, sizeof *mine, *all);
+cleanup:
+    return status;
+}
+
 mnd_status mnd_doctor(mnd_comm *comm, const mnd_doctor_request *request, bool quick,
                       mnd_finding finding[MND_MAX_FINDINGS], int *n_finding) {
     mnd_status status = MND_OK;
-    mnd_facts mine, *all;
+    mnd_facts mine, *all = NULL;
     *n_finding = 0;
-    const int size = mnd_comm_size(comm);
     mnd_doctor_examine(comm, request, quick, &mine);
-    MND_NEW_AGREED(comm, all, size, "the doctor");
-    MND_TRY(mnd_comm_allgather(comm, &mine, sizeof mine, all));
-    *n_finding = mnd_doctor_judge(all, size, request, quick, finding);
+    if (!quick) MND_TRY(mnd_comm_agree(comm, mnd_transport_probe(comm, &mine.copy_error), NULL));
+    MND_TRY(gather(comm, &mine, &all));
+    *n_finding = mnd_doctor_judge(all, mnd_comm_size(comm), request, quick, finding);
 cleanup:
     mnd_free(all);
     return status;
 }
 
-mnd_status mnd_doctor_admit(mnd_comm *comm, const mnd_doctor_request *request) {
+/* A fatal finding is an error; a warning is kept. */
+static mnd_status pass_on(const mnd_finding *f, mnd_status code, char *warning, size_t size) {
+    if (f->severity == MND_FATAL) return mnd_fail(code, "%s; mend it with: %s", f->text, f->mend);
+    if (f->severity == MND_WORRYING)
+        snprintf(warning, size, "%s; mend it with: %s", f->text, f->mend);
+    return MND_OK;
+}
+
+mnd_status mnd_doctor_admit(mnd_comm *comm, const mnd_doctor_request *request, char *warning,
+                            size_t size) {
     mnd_finding finding[MND_MAX_FINDINGS];
     int n;
+    warning[0] = '\0';
     mnd_status status = mnd_doctor(comm, request, true, finding, &n);
     for (int i = 0; i < n && status == MND_OK; i++)
-        if (finding[i].severity == MND_FATAL)
-            status =
-                mnd_fail(MND_MISMATCH, "%s; mend it with: %s", finding[i].text, finding[i].mend);
+        if (finding[i].severity == MND_FATAL || strcmp(finding[i].check, "launch") == 0)
+            status = pass_on(&finding[i], MND_MISMATCH, warning, size);
+    return status;
+}
+
+mnd_status mnd_doctor_admit_limits(mnd_comm *comm, const mnd_doctor_request *request,
+                                   const mnd_dataset_info *data, char *warning, size_t size) {
+    mnd_status status = MND_OK;
+    mnd_finding finding[MND_MAX_FINDINGS];
+    report r = {.finding = finding};
+    mnd_facts mine = {.size = mnd_comm_size(comm), .threads = request->threads}, *all = NULL;
+    warning[0] = '\0';
+    snprintf(mine.host, sizeof mine.host, "%s", mnd_comm_host(comm));
+    examine_machine(&mine);
+    examine_need(request, data, mine.size, &mine);
+    MND_TRY(gather(comm, &mine, &all));
+    /* Some more threads than CPUs are usual on small machines; a quota punishes waiting as well. */
+    for (int a = 0; a < mine.size; a++) {
+        const host_cpus h = cpus_of_host(all, mine.size, a);
+        if (h.first && h.allowed < h.cpus && h.wanted >= 2.0 * h.allowed) {
+            judge_threads(&r, all, mine.size);
+            MND_TRY(pass_on(r.last, MND_MISMATCH, warning, size));
+            break;
+        }
+    }
+    judge_memory(&r, all, mine.size);
+    MND_TRY(pass_on(r.last, MND_NO_MEMORY, warning, size));
+cleanup:
+    mnd_free(all);
     return status;
 }

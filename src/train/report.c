@@ -1,4 +1,6 @@
 /* report.c - what a run tells: metrics lines, progress, its result. */
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "mnist_dist/kernels.h"
@@ -36,6 +38,13 @@ static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
     mnd_metrics_text(m, "mpi", mnd_comm_library(r->comm));
     mnd_metrics_text(m, "data", c->data);
     mnd_metrics_text(m, "data_sha256", r->info.data_sha256);
+    if (c->resume != NULL) {
+        mnd_metrics_text(m, "resume", c->resume);
+        if (setup->resumed_from != NULL)
+            mnd_metrics_text(m, "resumed_from", setup->resumed_from);
+        else
+            mnd_metrics_real(m, "resumed_from", NAN); /* null: nothing was found */
+    }
     mnd_status status = mnd_metrics_end(m);
     if (status != MND_OK || setup->resumed_from == NULL) return status;
     mnd_metrics_begin(m, "resume");
@@ -45,17 +54,22 @@ static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
     return mnd_metrics_end(m);
 }
 
+/* A number that cannot lie outside [0, most], whatever happened: null then. */
+static void add_within(mnd_metrics *m, const char *key, double value, double most) {
+    mnd_metrics_real(m, key, value >= 0.0 && value <= most ? value : NAN);
+}
+
 static mnd_status write_epoch(mnd_metrics *m, const mnd_train_epoch *e) {
     mnd_metrics_begin(m, "epoch");
     mnd_metrics_int(m, "epoch", (int64_t)e->record.epoch);
     mnd_metrics_int(m, "step", e->step);
     mnd_metrics_real(m, "loss", e->record.loss);
-    mnd_metrics_real(m, "accuracy", e->record.accuracy);
+    add_within(m, "accuracy", e->record.accuracy, 1.0);
     mnd_metrics_real(m, "val_loss", e->record.val_loss);
-    mnd_metrics_real(m, "val_accuracy", e->record.val_accuracy);
-    mnd_metrics_real(m, "seconds", e->record.seconds);
-    mnd_metrics_real(m, "evaluate_seconds", e->evaluate_seconds);
-    mnd_metrics_real(m, "images_per_second", e->images_per_second);
+    add_within(m, "val_accuracy", e->record.val_accuracy, 1.0);
+    add_within(m, "seconds", e->record.seconds, DBL_MAX);
+    add_within(m, "evaluate_seconds", e->evaluate_seconds, DBL_MAX);
+    add_within(m, "images_per_second", e->images_per_second, DBL_MAX);
     mnd_metrics_real(m, "lr", e->lr);
     mnd_metrics_enter(m, "time");
     mnd_metrics_real(m, "data", e->time.data);
@@ -68,6 +82,15 @@ static mnd_status write_epoch(mnd_metrics *m, const mnd_train_epoch *e) {
     return mnd_metrics_end(m);
 }
 
+mnd_status mnd_run_check_metrics(mnd_run *r) {
+    const mnd_train_config *c = r->config;
+    if (r->rank != 0 || c->metrics == NULL) return MND_OK;
+    const mnd_status status = mnd_metrics_check_free(c->metrics, mnd_run_lock_timeout(r));
+    if (status == MND_OK || c->resume == NULL) return status;
+    mnd_run_warn(r, "%s", mnd_error()); /* as for the checkpoint folder */
+    return MND_OK;
+}
+
 /* Sets the lines of another branch aside. */
 static mnd_status go_back(mnd_run *r) {
     char copy[4096];
@@ -75,7 +98,8 @@ static mnd_status go_back(mnd_run *r) {
                                      .step = r->step,
                                      .history = r->history,
                                      .n_history = r->n_history,
-                                     .branch = strcmp(r->config->resume, "auto") != 0};
+                                     .branch = strcmp(r->config->resume, "auto") != 0 &&
+                                               strcmp(r->config->resume, "required") != 0};
     const char *path = r->config->metrics;
     const mnd_status status = mnd_metrics_go_back(path, &point, copy, sizeof copy);
     if (status == MND_OK && copy[0] != '\0')
@@ -84,13 +108,28 @@ static mnd_status go_back(mnd_run *r) {
     return status;
 }
 
+/* Opens the metrics file: of a new run, or of one that goes on. */
+static mnd_status open_metrics(mnd_run *r, bool resumed) {
+    mnd_status status = MND_OK;
+    const char *path = r->config->metrics;
+    char moved[4096];
+    if (resumed) {
+        MND_TRY(go_back(r));
+        return mnd_metrics_open(path, r->epoch, &r->metrics);
+    }
+    MND_TRY(mnd_metrics_set_aside(path, r->aside, moved, sizeof moved));
+    if (moved[0] != '\0')
+        mnd_run_warn(r, "a new run: the metrics of an earlier one were moved to %s", moved);
+    status = mnd_metrics_open(path, -1, &r->metrics);
+cleanup:
+    return status;
+}
+
 mnd_status mnd_run_report_start(mnd_run *r, const mnd_train_setup *setup) {
     mnd_status status = MND_OK;
     if (r->rank != 0) return MND_OK;
     if (r->config->metrics != NULL) {
-        const bool resumed = setup->resumed_from != NULL;
-        if (resumed) MND_TRY(go_back(r));
-        MND_TRY(mnd_metrics_open(r->config->metrics, resumed ? r->epoch : -1, &r->metrics));
+        MND_TRY(open_metrics(r, setup->resumed_from != NULL));
         /* Epochs that the checkpoint knows but the file has lost. */
         for (int64_t i = mnd_metrics_last_epoch(r->metrics); i < r->n_history; i++)
             MND_TRY(write_epoch(

@@ -1,5 +1,8 @@
 /* resume.c - goes on from a checkpoint, or starts from the seed. */
+#include <dirent.h>
+#include <fnmatch.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mnist_dist/kernels.h"
@@ -12,11 +15,55 @@ static void note_skipped(void *context, const char *path, const char *why) {
     mnd_run_warn(context, "passed over: %s", why);
 }
 
+/* "ckpt-00000938.h5" */
+static int is_checkpoint(const struct dirent *entry) {
+    return fnmatch("ckpt-*.h5", entry->d_name, 0) == 0;
+}
+
+static bool sees_checkpoints(const char *dir) {
+    struct dirent **entry = NULL;
+    const int n = scandir(dir, &entry, is_checkpoint, NULL);
+    for (int i = 0; i < n; i++) free(entry[i]);
+    free(entry);
+    return n > 0;
+}
+
+/*
+ * Rank 0 found no checkpoint: a new run, if that was allowed and no other host has the checkpoints
+ * in a folder that rank 0's host cannot see. Collective.
+ */
+static mnd_status nothing_found(mnd_run *r) {
+    mnd_status status = MND_OK;
+    const char *dir = r->config->checkpoint_dir;
+    struct {
+        int sees;
+        char host[MND_HOST_NAME];
+    } first = {.sees = sees_checkpoints(dir)};
+    const int sees = first.sees;
+    snprintf(first.host, sizeof first.host, "%s", mnd_comm_host(r->comm));
+    MND_TRY(mnd_comm_bcast(r->comm, &first, sizeof first, 0));
+    if (sees && !first.sees)
+        status = mnd_fail(MND_NOT_FOUND,
+                          "%s holds checkpoints here, but none on host %s, where rank 0 reads and "
+                          "writes them: put the folder on a file system that every host sees, or "
+                          "start rank 0 on %s",
+                          dir, first.host, mnd_comm_host(r->comm));
+    else if (strcmp(r->config->resume, "required") == 0)
+        status = mnd_fail(MND_NOT_FOUND,
+                          "--resume required: host %s has no valid checkpoint in %s: give the "
+                          "--checkpoint-dir of the run that is to go on, or --resume auto to begin "
+                          "a new one",
+                          first.host, dir);
+cleanup:
+    return status;
+}
+
 /* The newest valid checkpoint of the folder; path is "" if there is none. Collective. */
 static mnd_status read_newest(mnd_run *r, mnd_checkpoint *ckpt, char path[4096]) {
     mnd_status status = MND_OK;
     const char *dir = r->config->checkpoint_dir;
-    if (dir == NULL) return mnd_fail(MND_USAGE, "--resume auto needs --checkpoint-dir");
+    if (dir == NULL)
+        return mnd_fail(MND_USAGE, "--resume %s needs --checkpoint-dir", r->config->resume);
     path[0] = '\0';
     if (r->rank == 0) {
         status = mnd_checkpoint_read_latest(dir, note_skipped, r, ckpt, path, 4096);
@@ -27,7 +74,10 @@ static mnd_status read_newest(mnd_run *r, mnd_checkpoint *ckpt, char path[4096])
     }
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));
     MND_TRY(mnd_comm_bcast(r->comm, path, 4096, 0));
-    if (r->rank != 0 && path[0] != '\0') status = mnd_checkpoint_read(path, ckpt);
+    if (path[0] == '\0')
+        status = nothing_found(r);
+    else if (r->rank != 0)
+        status = mnd_checkpoint_read(path, ckpt);
 cleanup:
     return status;
 }
@@ -37,7 +87,7 @@ mnd_status mnd_run_read_checkpoint(mnd_run *r, mnd_checkpoint *ckpt, char path[4
     mnd_status status = MND_OK;
     *found = false;
     if (resume == NULL) return MND_OK;
-    if (strcmp(resume, "auto") == 0) {
+    if (strcmp(resume, "auto") == 0 || strcmp(resume, "required") == 0) {
         status = read_newest(r, ckpt, path);
     } else {
         path[0] = '\0';
@@ -46,7 +96,7 @@ mnd_status mnd_run_read_checkpoint(mnd_run *r, mnd_checkpoint *ckpt, char path[4
         MND_TRY(mnd_comm_bcast(r->comm, path, 4096, 0));
         status = mnd_checkpoint_read(path, ckpt);
     }
-    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_run_agree(r, status));
     if (path[0] == '\0') return MND_OK;
     *found = true;
     char first[MND_SHA256_HEX];
@@ -69,6 +119,11 @@ static void warn_of_changes(const mnd_run *r, const mnd_checkpoint *k, const cha
                      "learning rate, schedule, clipping or optimizer settings differ from those of "
                      "%s: the run goes on with the new ones",
                      path);
+    if (k->data_sha256[0] == '\0')
+        mnd_run_warn(r,
+                     "%s has no checksum of its data (an earlier version wrote it): whether %s "
+                     "still holds the same is not known",
+                     path, c->data);
     if (strcmp(k->monitor, c->monitor == MND_MONITOR_LOSS ? "loss" : "") != 0)
         mnd_run_warn(r, "--monitor differs from that of %s: its best epoch is chosen anew", path);
     if (strcmp(k->blas, mnd_arithmetic(c->plain)) != 0)
@@ -106,8 +161,17 @@ mnd_status mnd_run_check_resume(const mnd_run *r, const mnd_checkpoint *k, const
         return mnd_fail(MND_MISMATCH,
                         "%s has %d logical ranks: leave --logical-ranks out, or start afresh", path,
                         k->logical_ranks);
-    if (strcmp(k->data_sha256, r->info.data_sha256) != 0)
-        return mnd_fail(MND_MISMATCH, "%s was trained on other data than %s holds", path, c->data);
+    if (k->data_sha256[0] != '\0' && strcmp(k->data_sha256, r->info.data_sha256) != 0)
+        return mnd_fail(MND_MISMATCH,
+                        "%s was trained on other data than %s holds: give the data of then, or "
+                        "start afresh without --resume",
+                        path, c->data);
+    if (k->step_in_epoch > r->steps_per_epoch ||
+        k->step - k->step_in_epoch != k->epoch * r->steps_per_epoch)
+        return mnd_fail(MND_MISMATCH,
+                        "%s was trained on another number of images than %s holds: give the data "
+                        "of then, or start afresh without --resume",
+                        path, c->data);
     warn_of_changes(r, k, path);
     return MND_OK;
 }

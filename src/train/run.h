@@ -59,6 +59,7 @@ typedef struct mnd_run {
 
     /* Rank 0. */
     mnd_metrics *metrics; /* NULL: none */
+    char aside[4096];     /* where the checkpoints of an earlier run were moved; "" nowhere */
     int folder_lock;      /* keeps other runs out of the checkpoint folder while open; or -1 */
     mnd_checkpoint saved; /* filled once, then only its figures change */
     float *slot_all[MND_MAX_SLOTS]; /* whole slots, owned */
@@ -70,6 +71,17 @@ void mnd_run_warn(const mnd_run *r, const char *format, ...) MND_PRINTF(2, 3);
 /* Data, model, exchange, state and files, from the start or from a checkpoint. Collective. */
 MND_CHECKED mnd_status mnd_run_set_up(mnd_run *r);
 void mnd_run_free(mnd_run *r);
+
+/*
+ * data_check.c. mnd_comm_agree; where only some processes failed, the error line begins with the
+ * rank and the host of one that did. Collective.
+ */
+MND_CHECKED mnd_status mnd_run_agree(const mnd_run *r, mnd_status mine);
+/*
+ * Sets info.data_sha256 to the checksum of the content, read by one process of each node:
+ * MND_MISMATCH names a host whose file holds other data. Collective.
+ */
+MND_CHECKED mnd_status mnd_run_check_data(mnd_run *r);
 
 /*
  * resume.c. Picks and reads the checkpoint that config->resume names: rank 0 chooses, every process
@@ -85,7 +97,9 @@ void mnd_run_take_progress(mnd_run *r, const mnd_checkpoint *ckpt);
 /* Parameters and optimizer state: from the seed, or from ckpt if it is not NULL. Collective. */
 MND_CHECKED mnd_status mnd_run_fill_state(mnd_run *r, const mnd_checkpoint *ckpt);
 
-/* save.c. Takes the checkpoint folder for this run, on rank 0, if it exists already. */
+/* save.c. Seconds to wait for a run that was just killed. */
+double mnd_run_lock_timeout(const mnd_run *r);
+/* Takes the checkpoint folder for this run, on rank 0, if it exists already. */
 MND_CHECKED mnd_status mnd_run_lock_folder(mnd_run *r);
 /*
  * Makes the folder and everything that never changes in a checkpoint, on rank 0. Checkpoints that
@@ -115,7 +129,10 @@ MND_CHECKED mnd_status mnd_run_test(mnd_run *r);
 /* loop.c. Trains all epochs that are left. Collective. */
 MND_CHECKED mnd_status mnd_run_epochs(mnd_run *r);
 
-/* report.c. Opens the metrics file and writes the first lines, on rank 0; tells the observer. */
+/* report.c. On rank 0: an error if another run writes to the metrics file, a warning at a resume.
+ */
+MND_CHECKED mnd_status mnd_run_check_metrics(mnd_run *r);
+/* Opens the metrics file and writes the first lines, on rank 0; tells the observer. */
 MND_CHECKED mnd_status mnd_run_report_start(mnd_run *r, const mnd_train_setup *setup);
 void mnd_run_report_progress(const mnd_run *r, double begin, int64_t first_step);
 /* The record of the finished epoch; `seconds` it took, `steps` of it in this start. Collective. */

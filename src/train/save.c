@@ -10,13 +10,16 @@
 #include "run.h"
 #include "snapshot.h"
 
+double mnd_run_lock_timeout(const mnd_run *r) {
+    const double stall = r->config->stall_timeout;
+    return stall > 0.0 && stall < 10.0 ? stall / 2.0 : 5.0;
+}
+
 mnd_status mnd_run_lock_folder(mnd_run *r) {
     const mnd_train_config *c = r->config;
     if (r->rank != 0 || c->checkpoint_dir == NULL || r->folder_lock >= 0) return MND_OK;
-    /* A run that was just killed may take a moment to go. */
-    const double timeout =
-        c->stall_timeout > 0.0 && c->stall_timeout < 10.0 ? c->stall_timeout / 2.0 : 5.0;
-    const mnd_status status = mnd_checkpoint_lock(c->checkpoint_dir, timeout, &r->folder_lock);
+    const mnd_status status =
+        mnd_checkpoint_lock(c->checkpoint_dir, mnd_run_lock_timeout(r), &r->folder_lock);
     if (status != MND_IO || c->resume == NULL) return status;
     /* Slurm requeues a job while what is left of it may still run on a node that was lost. */
     mnd_run_warn(r, "%s", mnd_error());
@@ -91,31 +94,30 @@ mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from, const 
                                   bool *missing) {
     mnd_status status = MND_OK;
     const char *dir = r->config->checkpoint_dir;
-    char aside[4096] = "";
     bool here = true;
     *missing = false;
     if (dir == NULL || r->rank != 0) return MND_OK;
     MND_TRY(make_folder(r));
     MND_TRY(describe(r));
     if (from == NULL)
-        MND_TRY(mnd_checkpoint_set_aside(dir, -1, aside, sizeof aside));
+        MND_TRY(mnd_checkpoint_set_aside(dir, -1, r->aside, sizeof r->aside));
     else
-        MND_TRY(mnd_checkpoint_go_back(dir, path, from, &here, aside, sizeof aside));
+        MND_TRY(mnd_checkpoint_go_back(dir, path, from, &here, r->aside, sizeof r->aside));
     *missing = !here;
     if (here && from != NULL)
         snprintf(r->result->checkpoint, sizeof r->result->checkpoint, "%s", path);
     if (from != NULL) warn_of_lost_best(r);
-    if (aside[0] == '\0') return MND_OK;
+    if (r->aside[0] == '\0') return MND_OK;
     if (from == NULL)
         mnd_run_warn(r,
                      "a new run: the checkpoints of an earlier one were moved to %s (--resume auto "
                      "goes on instead)",
-                     aside);
+                     r->aside);
     else
         mnd_run_warn(r,
                      "the run goes on from step %lld: the %scheckpoints of %s were moved to %s; "
                      "--resume auto will continue from here",
-                     (long long)from->step, here ? "newer " : "", dir, aside);
+                     (long long)from->step, here ? "newer " : "", dir, r->aside);
 cleanup:
     return status;
 }

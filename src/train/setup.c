@@ -13,7 +13,7 @@
 /* Opens the data and checks that all processes have opened the same. Collective. */
 static mnd_status open_data(mnd_run *r) {
     mnd_status status = mnd_dataset_open(r->config->data, &r->data);
-    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_run_agree(r, status));
     r->info = *mnd_dataset_about(r->data);
     r->input = (mnd_shape){.ndim = 3, .dim = {r->info.height, r->info.width, r->info.channels}};
     mnd_dataset_info first = r->info;
@@ -27,6 +27,7 @@ static mnd_status open_data(mnd_run *r) {
                      "%s on %s is not the file that rank 0 sees: give every host the same file",
                      r->config->data, mnd_comm_host(r->comm));
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_run_check_data(r));
 cleanup:
     return status;
 }
@@ -181,12 +182,26 @@ static mnd_status admit(mnd_run *r) {
     /* OpenBLAS gets threads only where it does the products: idle ones cost address space. */
     const bool native = strcmp(mnd_arithmetic(c->plain), MND_ARITHMETIC) == 0;
     mnd_blas_set_threads(native ? 1 : c->threads);
+    char warning[1024];
     const mnd_doctor_request doctor = {.threads = c->threads, .plain = c->plain};
-    MND_TRY(mnd_doctor_admit(r->comm, &doctor));
+    MND_TRY(mnd_doctor_admit(r->comm, &doctor, warning, sizeof warning));
+    if (warning[0] != '\0') mnd_run_warn(r, "%s", warning);
     MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(r->rank, &r->fault), NULL));
     MND_TRY(mnd_watchdog_start(r->comm, c->stall_timeout, &r->dog));
     mnd_watchdog_phase(r->dog, MND_PHASE_DATA, 0);
 cleanup:
+    return status;
+}
+
+/* Whether the limits of hosts and control groups suffice. Collective. */
+static mnd_status check_limits(mnd_run *r) {
+    const mnd_train_config *c = r->config;
+    char warning[1024];
+    const mnd_doctor_request doctor = {
+        .model = c->model, .batch_size = c->batch_size, .threads = c->threads};
+    const mnd_status status =
+        mnd_doctor_admit_limits(r->comm, &doctor, &r->info, warning, sizeof warning);
+    if (status == MND_OK && warning[0] != '\0') mnd_run_warn(r, "%s", warning);
     return status;
 }
 
@@ -197,17 +212,19 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     bool resumed = false, missing = false;
     MND_TRY(admit(r));
     MND_TRY(open_data(r));
+    MND_TRY(check_limits(r));
     MND_TRY(mnd_run_hold_out(r));
     r->steps_per_epoch =
         (r->info.count[MND_TRAIN] + r->config->batch_size - 1) / r->config->batch_size;
     MND_TRY(plan_schedule(r));
-    MND_TRY(mnd_comm_agree(r->comm, mnd_run_lock_folder(r), NULL));
+    MND_TRY(mnd_run_agree(r, mnd_run_lock_folder(r)));
+    MND_TRY(mnd_run_agree(r, mnd_run_check_metrics(r)));
     MND_TRY(mnd_run_read_checkpoint(r, &ckpt, path, &resumed));
     if (resumed) MND_TRY(mnd_run_check_resume(r, &ckpt, path));
     const mnd_checkpoint *const from = resumed ? &ckpt : NULL;
     MND_TRY(divide(r, from));
     if (resumed) mnd_run_take_progress(r, from);
-    MND_TRY(mnd_comm_agree(r->comm, prepare(r), NULL));
+    MND_TRY(mnd_run_agree(r, prepare(r)));
     mnd_dataset_close(&r->data);
     if (resumed) continue_epoch(r, from);
     MND_TRY(join(r));
@@ -215,7 +232,7 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     ckpt.best_epoch = r->best_epoch; /* by --monitor, which may differ */
     status = mnd_run_prepare_saving(r, from, path, &missing);
     if (status == MND_OK) status = report(r, resumed ? path : NULL);
-    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_run_agree(r, status));
     MND_TRY(mnd_comm_bcast(r->comm, &missing, sizeof missing, 0));
     /* Without it, --resume auto would not find this run before its next checkpoint. */
     if (missing) MND_TRY(mnd_run_save(r));

@@ -133,6 +133,17 @@ static void writer_refuses_what_does_not_fit(void **state) {
 
 /* --- files by other programs --- */
 
+static void count_call(void *context) { (*(int *)context)++; }
+
+/* What the writer says of the same content. */
+static void own_checksum(char hex[MND_SHA256_HEX]) {
+    mnd_dataset *data = NULL;
+    write_set(scratch("own.h5"), 1, 1);
+    assert_int_equal(mnd_dataset_open(scratch("own.h5"), &data), MND_OK);
+    memcpy(hex, mnd_dataset_about(data)->data_sha256, MND_SHA256_HEX);
+    mnd_dataset_close(&data);
+}
+
 static void takes_files_of_other_programs(void **state) {
     (void)state;
     const char *path = make_foreign("foreign.h5", -1, NULL);
@@ -142,6 +153,13 @@ static void takes_files_of_other_programs(void **state) {
     assert_string_equal(mnd_dataset_about(data)->data_sha256, "");
     assert_string_equal(mnd_dataset_about(data)->class_name[3], "3");
     assert_int_equal(mnd_dataset_verify(data), MND_OK); /* nothing to compare with */
+    /* The checksum of the content is that of the same data in a file of this program. */
+    char hex[MND_SHA256_HEX], own[MND_SHA256_HEX];
+    int calls = 0;
+    assert_int_equal(mnd_dataset_checksum(data, count_call, &calls, hex), MND_OK);
+    assert_true(calls >= 4);
+    own_checksum(own);
+    assert_string_equal(hex, own);
     mnd_dataset_close(&data);
     /* Control characters are replaced, and texts that do not fit are cut. */
     static const char names[5][8] = {

@@ -1,6 +1,7 @@
 /* The doctor's judgement on launches that this machine does not have, from facts made up. */
 #include "test.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,6 +29,8 @@ static void healthy(mnd_facts facts[N]) {
         f->cpus[0] = UINT64_C(3) << (2 * (i % 2));
         f->memory_free = INT64_C(1) << 30;
         f->memory_need = INT64_C(1) << 20;
+        f->group_limit = f->group_free = -1;
+        f->ptrace_scope = -1;
         f->folder_seconds = 0.01;
     }
 }
@@ -76,6 +79,10 @@ static void singletons(void **state) {
     expect(facts, 1, "launch", MND_FATAL, "another MPI", "mpirun.mpich");
     snprintf(facts[0].launcher, sizeof facts[0].launcher, "batch");
     expect(facts, 1, "launch", MND_WORRYING, "without a launcher", "srun --mpi=pmix");
+    snprintf(facts[0].launcher, sizeof facts[0].launcher, "shell");
+    expect(facts, 1, "launch", MND_WORRYING, "this shell 8 tasks", "srun --mpi=pmix");
+    snprintf(facts[0].launcher, sizeof facts[0].launcher, "stale");
+    expect(facts, 1, "launch", MND_WORRYING, "did not start this one", "PMIX_*");
 }
 
 static void one_core_for_two(void **state) {
@@ -147,8 +154,40 @@ static void too_little_memory(void **state) {
     healthy(facts);
     facts[2].memory_free = facts[3].memory_free = 100 << 20;
     facts[2].memory_need = facts[3].memory_need = 60 << 20;
-    expect(facts, N, "memory", MND_FATAL, "host node1: 2 processes need about 120 MB, 100 MB",
+    expect(facts, N, "memory", MND_WORRYING, "at least 0 MB", "--ntasks-per-node=1");
+    facts[2].memory_least = facts[3].memory_least = 51 << 20;
+    expect(facts, N, "memory", MND_FATAL,
+           "host node1: 2 processes need about 120 MB (at least 102 MB), 100 MB",
            "--ntasks-per-node=1");
+    /* A control group of both, then one of each: then each has the whole limit. */
+    healthy(facts);
+    for (int i = 2; i < N; i++) {
+        facts[i].group_limit = 200 << 20;
+        facts[i].group_free = 100 << 20;
+        facts[i].group = 7;
+        snprintf(facts[i].group_path, sizeof facts[i].group_path, "/job_7");
+        facts[i].memory_need = facts[i].memory_least = 60 << 20;
+    }
+    expect(facts, N, "memory", MND_FATAL, "of the 200 MB that the control group /job_7 allows",
+           "sbatch --mem=275M");
+    facts[3].group = 8;
+    expect(facts, N, "memory", MND_HEALTHY, "enough", "");
+}
+
+static void refused_copies(void **state) {
+    (void)state;
+    mnd_facts facts[N];
+    healthy(facts);
+    facts[1].copy_error = EPERM;
+    expect(facts, N, "transport", MND_WORRYING, "host node0: the kernel refuses copies",
+           "OMPI_MCA_btl_vader_single_copy_mechanism=none");
+    facts[1].ptrace_scope = 2;
+    expect(facts, N, "transport", MND_WORRYING, "ptrace_scope is 2", "ptrace_scope=0");
+    facts[1].copies_off = 1;
+    expect(facts, N, "transport", MND_HEALTHY, "no other setting", "");
+    facts[1].copies_off = 0;
+    snprintf(facts[1].library, sizeof facts[1].library, "MPICH 4.0");
+    expect(facts, N, "transport", MND_HEALTHY, "no other setting", "");
 }
 
 int main(void) {
@@ -156,7 +195,7 @@ int main(void) {
         cmocka_unit_test(all_is_well),       cmocka_unit_test(singletons),
         cmocka_unit_test(one_core_for_two),  cmocka_unit_test(too_many_threads),
         cmocka_unit_test(differences),       cmocka_unit_test(files),
-        cmocka_unit_test(too_little_memory),
+        cmocka_unit_test(too_little_memory), cmocka_unit_test(refused_copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

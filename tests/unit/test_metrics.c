@@ -149,6 +149,42 @@ static void text_is_always_utf8(void **state) {
     }
 }
 
+/* Another run's file is neither moved nor cut; an earlier run's file is moved. */
+static void other_runs_lose_nothing(void **state) {
+    (void)state;
+    mnd_metrics *m = NULL, *second = NULL;
+    char moved[700], expected[700];
+    put_file("", 0);
+    assert_int_equal(mnd_metrics_set_aside(path, "", moved, sizeof moved), MND_OK);
+    assert_string_equal(moved, "");
+    assert_int_equal(mnd_metrics_open(path, -1, &m), MND_OK);
+    add_epoch(m, 1);
+    assert_int_equal(mnd_metrics_check_free(path, 0.0), MND_IO);
+    assert_int_equal(mnd_metrics_set_aside(path, folder, moved, sizeof moved), MND_IO);
+    assert_non_null(strstr(mnd_error(), "another run"));
+    assert_int_equal(mnd_metrics_open(path, -1, &second), MND_IO);
+    assert_null(second);
+    assert_non_null(strstr(get_file(), "\"epoch\":1"));
+    mnd_metrics_close(&m);
+    assert_int_equal(mnd_metrics_check_free(path, 0.0), MND_OK);
+    /* A folder that does not exist, or has such a file: a new one beside the file. */
+    for (int k = 1; k <= 2; k++) {
+        put_file("{}\n", 3);
+        assert_int_equal(
+            mnd_metrics_set_aside(path, k == 1 ? "/nonexistent" : folder, moved, sizeof moved),
+            MND_OK);
+        snprintf(expected, sizeof expected, "%s/earlier-%d/m.jsonl", folder, k);
+        assert_string_equal(moved, expected);
+        assert_int_equal(access(path, F_OK), -1);
+    }
+    for (int k = 1; k <= 2; k++) {
+        snprintf(expected, sizeof expected, "%s/earlier-%d/m.jsonl", folder, k);
+        assert_int_equal(unlink(expected), 0);
+        *strrchr(expected, '/') = '\0';
+        assert_int_equal(rmdir(expected), 0);
+    }
+}
+
 static void resume_keeps_lines_that_are_not_written_again(void **state) {
     (void)state;
     static const struct {
@@ -373,6 +409,7 @@ int main(void) {
         IN_FOLDER(writes_objects_in_order),
         IN_FOLDER(numbers_read_back_exactly),
         IN_FOLDER(text_is_always_utf8),
+        IN_FOLDER(other_runs_lose_nothing),
         IN_FOLDER(resume_keeps_lines_that_are_not_written_again),
         IN_FOLDER(going_back_keeps_a_copy),
         IN_FOLDER(zeros_left_by_a_crash_are_removed),
