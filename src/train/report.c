@@ -85,7 +85,9 @@ static mnd_status write_epoch(mnd_metrics *m, const mnd_train_epoch *e) {
 mnd_status mnd_run_check_metrics(mnd_run *r) {
     const mnd_train_config *c = r->config;
     if (r->rank != 0 || c->metrics == NULL) return MND_OK;
-    const mnd_status status = mnd_metrics_check_free(c->metrics, mnd_run_lock_timeout(r));
+    /* Who goes on may have to wait for the run before; a new run is not to wait for another one. */
+    const double timeout = c->resume != NULL ? mnd_run_lock_timeout(r) : 0.5;
+    const mnd_status status = mnd_metrics_check_free(c->metrics, timeout);
     if (status == MND_OK || c->resume == NULL) return status;
     mnd_run_warn(r, "%s", mnd_error()); /* as for the checkpoint folder */
     return MND_OK;
