@@ -43,6 +43,7 @@
 #ifndef MNIST_DIST_CHECKPOINT_H
 #define MNIST_DIST_CHECKPOINT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "mnist_dist/picture.h"
@@ -97,11 +98,18 @@ typedef struct mnd_checkpoint {
     int64_t planned_epochs; /* --epochs at the time of writing */
     char schedule[128];     /* the learning-rate schedule, as text */
     char data_sha256[MND_SHA256_HEX];
-    double best_accuracy; /* the highest val_accuracy so far; -1 before the first epoch ends */
-    int64_t best_epoch;
-    double train_seconds; /* time spent in training so far, including earlier starts */
-    double *loss_sum;     /* (logical_ranks) */
-    int64_t *correct;     /* (logical_ranks) */
+    double best_accuracy; /* val_accuracy of the best epoch; -1 before the first epoch ends */
+    int64_t best_epoch;   /* by `monitor`, the first of equals; 0 before the first epoch ends */
+    /* Zero or empty also where the file does not say. */
+    char monitor[16];       /* "loss": the best epoch has the lowest val_loss; "": the highest
+                               val_accuracy */
+    int64_t patience;       /* --patience: epochs without a better one that end the run; 0: none */
+    double target_accuracy; /* val_accuracy that ends the run; 0: none */
+    int64_t validation;     /* training images held out, the last ones; 0: val_* are of the test
+                               images */
+    double train_seconds;   /* time spent in training so far, including earlier starts */
+    double *loss_sum;       /* (logical_ranks) */
+    int64_t *correct;       /* (logical_ranks) */
     int64_t n_history;
     mnd_epoch_record *history; /* (n_history) */
 } mnd_checkpoint;
@@ -109,8 +117,9 @@ typedef struct mnd_checkpoint {
 /*
  * Writes DIR/ckpt-<step, 8 digits>.h5: temporary file in DIR, fsync, rename, fsync of DIR; then
  * makes the relative symbolic link DIR/latest point to it (also atomically; on a file system
- * without symbolic links there is no `latest`); then removes all ckpt-*.h5 except the `keep` with
- * the highest steps (0 keeps all; the new file is never removed). Creates DIR, but not its parents,
+ * without symbolic links there is no `latest`), and DIR/best to the file of the best epoch, if the
+ * folder has it; then removes all ckpt-*.h5 except the `keep` with the highest steps (0 keeps all;
+ * the new file and that of the best epoch are never removed). Creates DIR, but not its parents,
  * and removes temporary files left there by processes that no longer run. If writing fails,
  * earlier checkpoints stay as they are. `path` (may be NULL) gets the name of the new file. MND_IO
  * if it cannot be written; MND_RANGE or MND_NUMERIC for a content that mnd_checkpoint_read would
@@ -140,11 +149,26 @@ MND_CHECKED mnd_status mnd_checkpoint_read_latest(const char *dir,
                                                   size_t path_size);
 
 /*
- * Moves the ckpt-*.h5 and `latest` of DIR to DIR/earlier-<k>, where k is the first of 1, 2, ... for
- * which this folder does not exist, so that the checkpoints of two runs never mix. `moved_to` gets
- * the name of the folder, "" if there was nothing to move.
+ * Moves the ckpt-*.h5 of steps > `after` from DIR to DIR/earlier-<k>, where k is the first of 1, 2,
+ * ... for which this folder does not exist, so that the checkpoints of two runs never mix. With
+ * after < 0 all of them, and `latest` and `best`. `moved_to` gets the name of the folder, "" if
+ * there was nothing to move.
  */
-MND_CHECKED mnd_status mnd_checkpoint_set_aside(const char *dir, char *moved_to, size_t size);
+MND_CHECKED mnd_status mnd_checkpoint_set_aside(const char *dir, int64_t after, char *moved_to,
+                                                size_t size);
+
+/*
+ * A run goes on in DIR from `ckpt`, which was read from `path`: sets all checkpoints of DIR aside
+ * that are not ancestors of it. *here tells whether DIR has a file of this step with the same
+ * content. Then these are the checkpoints of later steps, and `latest` and `best` become those of
+ * `ckpt`; otherwise they are all, and the caller writes the first checkpoint of DIR.
+ */
+MND_CHECKED mnd_status mnd_checkpoint_go_back(const char *dir, const char *path,
+                                              const mnd_checkpoint *ckpt, bool *here,
+                                              char *moved_to, size_t size);
+
+/* The step of the checkpoint at the end of the best epoch; -1 before there is one. */
+int64_t mnd_checkpoint_best_step(const mnd_checkpoint *ckpt);
 
 /*
  * Locks DIR for this process until the file descriptor *lock is closed or the process ends. If

@@ -25,6 +25,9 @@ typedef struct mnd_evaluator mnd_evaluator; /* this process' chunks; opaque */
 /* Reads this process' chunks of the split. Not collective, but all processes must make one. */
 MND_CHECKED mnd_status mnd_evaluator_create(mnd_comm *comm, mnd_dataset *data, mnd_split split,
                                             mnd_evaluator **out);
+/* The same for rows [first, first + count) of the split. */
+MND_CHECKED mnd_status mnd_evaluator_create_rows(mnd_comm *comm, mnd_dataset *data, mnd_split split,
+                                                 int64_t first, int64_t count, mnd_evaluator **out);
 /* NULL-safe; sets *evaluator to NULL. */
 void mnd_evaluator_destroy(mnd_evaluator **evaluator);
 

@@ -1,8 +1,8 @@
 /*
  * exchange.h - from the gradients of all processes to new parameters, by one of several algorithms.
  *
- * An exchange owns the memory that its algorithm may share: parameters, gradient buffers and
- * optimizer slots. A step sums the gradient over all logical ranks and calls the caller's update on
+ * An exchange owns parameters and gradient buffers, which its algorithm may share, and optimizer
+ * slots. A step sums the gradient over all logical ranks and calls the caller's update on
  * the parameters that this process is to update; when it returns, the parameters are new on every
  * process. All algorithms but "mpi" sum in the fixed tree of logical.h and give the same bits on
  * any number of processes.

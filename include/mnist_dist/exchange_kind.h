@@ -46,8 +46,8 @@ struct mnd_exchange_ops {
     const char *name;
     bool any_order; /* sums in an order of its own: see mnd_exchange_fixed_order */
     mnd_status (*open)(mnd_exchange *ex);
-    void (*close)(
-        mnd_exchange *ex); /* frees self; called only if that is set, even by a failed open */
+    /* Frees self. Called whenever self is set, also after an open that failed. */
+    void (*close)(mnd_exchange *ex);
     /* NULL: every process has parameters of its own. */
     mnd_status (*publish)(mnd_exchange *ex);
     mnd_status (*step)(mnd_exchange *ex, const mnd_update *update, uint32_t flags,

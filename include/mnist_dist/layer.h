@@ -27,7 +27,7 @@ typedef struct mnd_args {
     char word[MND_LAYER_ARGS][MND_LAYER_WORD];
 } mnd_args;
 
-/* An array of the model. It is saved, resumed and compared. */
+/* An array of the model. It is saved and resumed, and copies of it are compared. */
 typedef struct mnd_array {
     /* Declared by plan. */
     const char *name; /* "kernel" */

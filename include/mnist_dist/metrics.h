@@ -10,11 +10,32 @@
 #ifndef MNIST_DIST_METRICS_H
 #define MNIST_DIST_METRICS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "mnist_dist/checkpoint.h"
 #include "mnist_dist/status.h"
 
 typedef struct mnd_metrics mnd_metrics; /* opaque */
+
+/* A point of a run: that of the checkpoint from which it goes on. */
+typedef struct mnd_metrics_point {
+    int64_t epoch, step; /* finished */
+    const mnd_epoch_record *history;
+    int64_t n_history;
+    bool branch; /* the user goes back to this point */
+} mnd_metrics_point;
+
+/*
+ * Takes the file back to `point`, for a run that goes on from there, before mnd_metrics_open: the
+ * lines of later epochs and steps are removed, with the "start" line before them. If an epoch of
+ * the file has other results than in the history, the file is of another run, and all lines are
+ * removed. The whole file is first copied to FILE.earlier-<k>, k = 1, 2, ..., whose name `copy`
+ * gets. Does nothing if there is nothing to remove, and without `branch` also if there are but
+ * epochs for which no checkpoint was written, as a killed run leaves them; then `copy` is "".
+ */
+MND_CHECKED mnd_status mnd_metrics_go_back(const char *path, const mnd_metrics_point *point,
+                                           char *copy, size_t size);
 
 /*
  * Opens `path`. If `resume_epoch` < 0 the file is truncated. Otherwise its lines are kept, except
@@ -22,6 +43,8 @@ typedef struct mnd_metrics mnd_metrics; /* opaque */
  * again: "epoch" objects of epochs > resume_epoch and all "end" objects. (The changed file replaces
  * the old one atomically.) A last line that lacks only its newline is kept. MND_IO if the file
  * cannot be read or written.
+ * A path that leads to the file of standard output or standard error (/dev/stdout) is neither
+ * truncated nor changed: lines are added to what is printed there.
  */
 MND_CHECKED mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out);
 

@@ -145,7 +145,7 @@ typedef struct mnd_batch {
  * Forward pass, loss, backward pass: writes the gradient of `scale` * (sum of the samples' losses),
  * one buffer per subtree. loss_sum (n_seg) gets the sum of losses of each segment, correct (n_seg)
  * its number of right answers (the first largest output is the answer). Allocates nothing. With the
- * fast kernels a row's bits depend on its values, the parameters and its segment alone.
+ * fast kernels the bits of a row depend on no other row, those of a segment on no other segment.
  */
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct);

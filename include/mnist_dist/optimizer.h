@@ -17,7 +17,7 @@
 
 enum { MND_MAX_SLOTS = 2, MND_MAX_SETTINGS = 6, MND_MAX_FACTORS = 8 };
 
-/* A number that a user may set: --NAME on the command line. */
+/* A number with a default; some have an option in cmd_train.c (--momentum, --epsilon, ...). */
 typedef struct mnd_setting {
     const char *name; /* "weight_decay" */
     double value;     /* default */

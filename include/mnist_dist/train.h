@@ -14,6 +14,9 @@
 #include "mnist_dist/optimizer.h"
 #include "mnist_dist/schedule.h"
 
+/* By what epochs are compared: the highest val_accuracy or the lowest val_loss is the best. */
+typedef enum mnd_monitor { MND_MONITOR_ACCURACY, MND_MONITOR_LOSS } mnd_monitor;
+
 /* All strings are borrowed for the time of the call. */
 typedef struct mnd_train_config {
     const char *data;  /* HDF5 file */
@@ -40,13 +43,16 @@ typedef struct mnd_train_config {
     double stall_timeout;       /* seconds until the watchdog ends a stuck job; 0: off */
     int64_t check_every; /* steps between replica checks, besides each epoch's end; 0: epochs */
     const char *metrics; /* JSONL file, or NULL */
-    double
-        target_accuracy; /* stop after the epoch that reaches it on the test images; > 1: never */
-    bool keep_signals;   /* the process ends with this run: see mnd_train */
+    double validation;   /* training images held out for val_*, the last ones: below 1 a fraction of
+                            all, otherwise how many; 0: none, val_* are of the test images */
+    mnd_monitor monitor; /* which epoch is the best */
+    int64_t patience;    /* stop after so many epochs in a row without a better one; 0: never */
+    double target_accuracy; /* stop after the epoch whose val_accuracy reaches it; > 1: never */
+    bool keep_signals;      /* the process ends with this run: see mnd_train */
 } mnd_train_config;
 
-/* Logical ranks where the user does not say: 8, or as many as processes if these are more; not more
-   than there are images. So one command gives the same weights on 1 to 8 processes. */
+/* Logical ranks where the user does not say: 8, or as many as images if these are fewer; at least
+   one per process. So one command gives the same weights on 1 to 8 processes. */
 #define MND_LOGICAL_RANKS 8
 int mnd_train_logical_ranks(int processes, int64_t images);
 
@@ -59,6 +65,7 @@ typedef struct mnd_train_setup {
     int logical_ranks, threads, nodes;
     const char *exchange;
     int64_t steps_per_epoch;
+    int64_t validation;                  /* training images held out; `data` counts the others */
     int64_t resumed_epoch, resumed_step; /* where the run goes on; 0, 0 from the start */
     const char *resumed_from;            /* file, or NULL */
 } mnd_train_setup;
@@ -81,15 +88,20 @@ typedef struct mnd_train_epoch {
     int64_t epochs, step;
     double images_per_second, evaluate_seconds, lr;
     mnd_time_split time;
-    bool best; /* the best val_accuracy so far */
+    bool best; /* the best so far: see mnd_train_config.monitor */
 } mnd_train_epoch;
 
 typedef struct mnd_train_result {
-    double test_accuracy, test_loss, best_accuracy;
+    double test_accuracy, test_loss;
+    double best_accuracy, best_loss; /* val_* of the best epoch; -1 if there is none */
     int64_t best_epoch, epochs, steps;
-    double seconds; /* this start */
+    int64_t validation; /* images held out; 0: val_* are of the test images */
+    double seconds;     /* this start */
     char weights_sha256[MND_SHA256_HEX];
-    char checkpoint[4096]; /* the last one written, "" for none */
+    char checkpoint[4096];      /* of the weights at the end, "" for none */
+    char best_checkpoint[4096]; /* of the best epoch; "" if that is the last, or there is none */
+    char finished[128];         /* why the run ended before its last epoch, or was at its end before
+                                   it started; "" otherwise */
 } mnd_train_result;
 
 /* Called on rank 0 only. Any may be NULL. `warning` gets whole sentences. */
@@ -103,12 +115,13 @@ typedef struct mnd_train_observer {
 
 /*
  * Trains. Returns the same status on every process: MND_OK; MND_STOPPED when a signal asked to stop
- * and the state is in a checkpoint; MND_NUMERIC when loss or gradient stopped being finite (the
+ * and the state is in a checkpoint; MND_NUMERIC when a loss or a parameter is not finite (the
  * last good checkpoint stays); otherwise what went wrong, with its explanation as mnd_error() on
- * every process. Catches SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while it runs (a second SIGINT ends
- * the process), and with keep_signals also after MND_OK and MND_STOPPED: launchers send a signal to
- * one process after the other, and one that gets it last, while all leave, is not to die of it.
- * After an error they are released, so that a process that cannot leave can be ended. Collective.
+ * every process. Catches SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 while it runs, each unless it
+ * is ignored (a second SIGINT ends the process), and with keep_signals also after MND_OK and
+ * MND_STOPPED: launchers send a signal to one process after the other, and one that gets it last,
+ * while all leave, is not to die of it. After an error they are released, so that a process that
+ * cannot leave can be ended. Collective.
  */
 MND_CHECKED mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
                                  const mnd_train_observer *observer, mnd_train_result *result);

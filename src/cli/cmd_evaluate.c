@@ -27,6 +27,24 @@ static mnd_status check_data(const mnd_checkpoint *ckpt, const mnd_dataset_info 
                     info->height, info->width, info->channels, info->classes);
 }
 
+/* The evaluator of the split, and what to call its images. Not collective. */
+static mnd_status open_split(mnd_comm *comm, mnd_dataset *data, const mnd_checkpoint *ckpt,
+                             const choices *k, const char **name, mnd_evaluator **out) {
+    const int64_t images = mnd_dataset_about(data)->count[MND_TRAIN];
+    *name = "Test";
+    if (strcmp(k->split, "test") == 0) return mnd_evaluator_create(comm, data, MND_TEST, out);
+    *name = "Training";
+    if (strcmp(k->split, "train") == 0) return mnd_evaluator_create(comm, data, MND_TRAIN, out);
+    *name = "Validation";
+    if (ckpt->validation < 1 || ckpt->validation >= images)
+        return mnd_fail(MND_USAGE,
+                        "%s was trained with --validation %lld: %s has no such images, give "
+                        "--split test or train",
+                        k->path, (long long)ckpt->validation, k->data);
+    return mnd_evaluator_create_rows(comm, data, MND_TRAIN, images - ckpt->validation,
+                                     ckpt->validation, out);
+}
+
 static mnd_status evaluate(mnd_comm *comm, const choices *k) {
     mnd_status status = MND_OK;
     mnd_checkpoint ckpt = {0};
@@ -36,7 +54,7 @@ static mnd_status evaluate(mnd_comm *comm, const choices *k) {
     float *param = NULL;
     mnd_evaluation result;
     const bool plain = strcmp(k->products, "openblas") == 0;
-    const mnd_split split = strcmp(k->split, "train") == 0 ? MND_TRAIN : MND_TEST;
+    const char *name;
     mnd_blas_set_threads(k->threads);
     MND_TRY(mnd_comm_agree(comm, mnd_checkpoint_read(k->path, &ckpt), NULL));
     MND_TRY(mnd_comm_agree(comm, mnd_dataset_open(k->data, &data), NULL));
@@ -44,14 +62,14 @@ static mnd_status evaluate(mnd_comm *comm, const choices *k) {
     status =
         mnd_model_from_checkpoint(&ckpt, MND_EVALUATE_CHUNK, k->threads, plain, &model, &param);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
-    status = mnd_evaluator_create(comm, data, split, &evaluator);
+    status = open_split(comm, data, &ckpt, k, &name, &evaluator);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
     MND_TRY(mnd_evaluate(evaluator, model, &result));
     if (mnd_comm_rank(comm) == 0) {
         printf("%s: epoch %lld, %s\n", k->path, (long long)ckpt.epoch, ckpt.spec);
-        printf("%s images %lld, loss %.6f, accuracy %.4f (%lld right)\n",
-               split == MND_TRAIN ? "Training" : "Test", (long long)result.count, result.loss,
-               (double)result.correct / (double)result.count, (long long)result.correct);
+        printf("%s images %lld, loss %.6f, accuracy %.4f (%lld right)\n", name,
+               (long long)result.count, result.loss, (double)result.correct / (double)result.count,
+               (long long)result.correct);
         display_confusion(result.confusion, mnd_dataset_about(data));
     }
 cleanup:
@@ -68,7 +86,8 @@ int cmd_evaluate(int argc, char **argv) {
     int64_t threads = 1;
     const option_row rows[] = {
         {"data", OPTION_TEXT, &k.data, "FILE", 0, 0, "HDF5 data file (data/mnist.h5)"},
-        {"split", OPTION_CHOICE, &k.split, "test|train", 0, 0, "which images (test)"},
+        {"split", OPTION_CHOICE, &k.split, "test|train|validation", 0, 0,
+         "which images; validation: the training images held out by --validation (test)"},
         {"threads", OPTION_INT, &threads, "T", 1, 256, "threads of each process (1)"},
         {"products", OPTION_CHOICE, &k.products, "native|openblas", 0, 0,
          "own kernels, or the plain reference by OpenBLAS (native)"},

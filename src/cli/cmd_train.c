@@ -1,5 +1,5 @@
 /* cmd_train.c - trains a model. */
-#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,7 +12,7 @@
 /* Options that are not stored in mnd_train_config directly. -1: the default depends on the
  * optimizer. */
 typedef struct choices {
-    const char *optimizer, *schedule, *init, *products, *progress;
+    const char *optimizer, *schedule, *init, *products, *progress, *monitor;
     double lr, momentum, weight_decay, epsilon;
     int64_t seed, logical_ranks, threads, keep;
     bool textbook;
@@ -38,6 +38,11 @@ static mnd_status settle(const choices *k, mnd_train_config *c) {
     c->init = strcmp(k->init, "he") == 0 ? MND_INIT_HE : MND_INIT_GLOROT;
     c->plain = k->textbook || strcmp(k->products, "openblas") == 0;
     if (k->textbook) c->exchange = "mpi";
+    c->monitor = strcmp(k->monitor, "loss") == 0 ? MND_MONITOR_LOSS : MND_MONITOR_ACCURACY;
+    if (c->validation >= 1.0 && c->validation != floor(c->validation))
+        return mnd_fail(MND_USAGE,
+                        "--validation %g: give a number of images, or a fraction below 1",
+                        c->validation);
     c->seed = (uint64_t)k->seed;
     c->logical_ranks = (int)k->logical_ranks;
     c->threads = (int)k->threads;
@@ -46,13 +51,6 @@ static mnd_status settle(const choices *k, mnd_train_config *c) {
         c->checkpoint_dir = NULL;
     if (c->resume != NULL && strcmp(c->resume, "none") == 0) c->resume = NULL;
     return MND_OK;
-}
-
-static void print_result(const mnd_train_result *r) {
-    printf("\nTest accuracy %.4f, test loss %.4f; best %.4f in epoch %lld; %.2f s\n",
-           r->test_accuracy, r->test_loss, r->best_accuracy, (long long)r->best_epoch, r->seconds);
-    printf("weights_sha256 %s\n", r->weights_sha256);
-    if (r->checkpoint[0] != '\0') printf("checkpoint %s\n", r->checkpoint);
 }
 
 /*
@@ -77,6 +75,7 @@ static choices given = {.optimizer = "adam",
                         .init = "glorot",
                         .products = "native",
                         .progress = "auto",
+                        .monitor = "accuracy",
                         .lr = -1.0,
                         .momentum = -1.0,
                         .weight_decay = -1.0,
@@ -112,7 +111,13 @@ static const option_row rows[] = {
      "global: over all processes together (128)"},
     {"epochs", OPTION_INT, &config.epochs, "N", 1, 1000000, "(10)"},
     {"target-accuracy", OPTION_REAL, &config.target_accuracy, "X", 0, 2,
-     "stop after the epoch that reaches it on the test images"},
+     "stop after the epoch whose val_accuracy reaches it"},
+    {"patience", OPTION_INT, &config.patience, "N", 0, 1000000,
+     "stop after N epochs in a row without a better one; 0: never (0)"},
+    {"monitor", OPTION_CHOICE, &given.monitor, "loss|accuracy", 0, 0,
+     "the best epoch has the lowest val_loss, or the highest val_accuracy (accuracy)"},
+    {"validation", OPTION_REAL, &config.validation, "N|FRACTION", 0, INT32_MAX,
+     "hold out the last N training images for val_*; 0: the test images serve (0)"},
     {"seed", OPTION_INT, &given.seed, "N", 0, 9e15, "(1)"},
     {"logical-ranks", OPTION_INT, &given.logical_ranks, "V", 0, MND_MAX_LOGICAL,
      "the bits of the run depend on V, not on the number of processes (8, or the processes)"},
@@ -127,9 +132,10 @@ static const option_row rows[] = {
      "where checkpoints go, 'none' for none (checkpoints)"},
     {"checkpoint-every", OPTION_INT, &config.checkpoint_every, "N", 0, 9e15,
      "also every N steps (0: each epoch's end only)"},
-    {"keep", OPTION_INT, &given.keep, "K", 0, 1 << 30, "newest checkpoints to keep, 0 all (3)"},
+    {"keep", OPTION_INT, &given.keep, "K", 0, 1 << 30,
+     "newest checkpoints to keep besides the best, 0 all (3)"},
     {"resume", OPTION_TEXT, &config.resume, "auto|FILE", 0, 0,
-     "continue from the newest valid checkpoint, if there is one, or from FILE"},
+     "continue from the newest valid checkpoint, if there is one, or go back to FILE"},
     {"stall-timeout", OPTION_REAL, &config.stall_timeout, "SECONDS", 0, 1e7,
      "end the job if a process makes no progress for so long, and name it; 0 is off (300)"},
     {"check-every", OPTION_INT, &config.check_every, "N", 0, 9e15,
@@ -138,6 +144,18 @@ static const option_row rows[] = {
     {"progress", OPTION_CHOICE, &given.progress, "auto|always|never", 0, 0,
      "the live line on stderr (auto: on a terminal)"},
 };
+
+static void print_result(const mnd_train_result *r) {
+    const bool loss = config.monitor == MND_MONITOR_LOSS;
+    const char *what = loss ? "val_loss " : r->validation > 0 ? "val_accuracy " : "";
+    printf("\nTest accuracy %.4f, test loss %.4f; best %s%.4f in epoch %lld; %.2f s\n",
+           r->test_accuracy, r->test_loss, what, loss ? r->best_loss : r->best_accuracy,
+           (long long)r->best_epoch, r->seconds);
+    if (r->finished[0] != '\0') printf("finished: %s\n", r->finished);
+    printf("weights_sha256 %s\n", r->weights_sha256);
+    if (r->checkpoint[0] != '\0') printf("checkpoint %s\n", r->checkpoint);
+    if (r->best_checkpoint[0] != '\0') printf("best checkpoint %s\n", r->best_checkpoint);
+}
 
 static const command_usage usage = {
     .name = "train",

@@ -71,8 +71,11 @@ static void show_setup(void *context, const mnd_train_setup *s) {
     (void)context;
     const mnd_train_config *c = s->config;
     display_summary(s->model);
-    printf("\nData: %s, %lld training and %lld test images of %d x %d, %d classes\n", c->data,
-           (long long)s->data->count[MND_TRAIN], (long long)s->data->count[MND_TEST],
+    char validation[64] = "";
+    if (s->validation > 0)
+        snprintf(validation, sizeof validation, ", %lld validation", (long long)s->validation);
+    printf("\nData: %s, %lld training%s and %lld test images of %d x %d, %d classes\n", c->data,
+           (long long)s->data->count[MND_TRAIN], validation, (long long)s->data->count[MND_TEST],
            s->data->height, s->data->width, s->data->classes);
     printf("Run: %d process%s on %d host%s, %d thread%s each, %d logical rank%s, exchange %s, %s\n",
            mnd_comm_size(s->comm), mnd_comm_size(s->comm) == 1 ? "" : "es", s->nodes,

@@ -1,5 +1,6 @@
 /* main.c - calls the subcommand. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,10 +69,23 @@ static void print_help(void) {
         "(start again with --resume auto to continue).\n");
 }
 
+/*
+ * The program may have been started with closed standard input, output or error. The next file that
+ * is opened, data or a checkpoint, would then get that number, and all that is printed. Hence a
+ * place that cannot be read or written takes the number; each attempt fails as on a closed file.
+ */
+static void occupy_closed_files(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/", O_PATH) != fd) _exit(EXIT_FAILED);
+}
+
 /* If results could not be written to stdout (a full disk), the command has failed. */
 static int finish_output(int code) {
     errno = 0;
     if ((fflush(stdout) == 0 && ferror(stdout) == 0) || code != EXIT_DONE) return code;
+    if (errno == EBADF)
+        return command_exit(mnd_fail(MND_IO, "standard output is closed, so the results are lost; "
+                                             "if they are not needed, start with >/dev/null"));
     return command_exit(mnd_fail(MND_IO, "cannot write to standard output: %s",
                                  strerror(errno != 0 ? errno : EIO)));
 }
@@ -91,6 +105,7 @@ static void keep_openblas_small(char **argv) {
 }
 
 int main(int argc, char **argv) {
+    occupy_closed_files();
     keep_openblas_small(argv);
     (void)mnd_flush_subnormals();
     const char *name = argc > 1 ? argv[1] : "";

@@ -139,7 +139,8 @@ static mnd_status check_same(const mnd_exchange *ex) {
     mnd_status status = MND_OK;
     const mnd_exchange_options *o = &ex->options;
     char first[128], mine[sizeof first];
-    snprintf(mine, sizeof mine, "'%.40s', %d logical ranks, %zu parameters, %d slots, %d measures",
+    snprintf(mine, sizeof mine,
+             "'%.40s', %d logical ranks, %zu parameters, %d slots, %d numbers a block",
              ex->ops->name, o->logical, o->n_param, o->n_slot, o->n_value);
     memcpy(first, mine, sizeof first);
     MND_TRY(mnd_comm_bcast(ex->comm, first, sizeof first, 0));
@@ -219,6 +220,6 @@ const mnd_update mnd_update_keep_sum = {.apply = keep_sum};
 mnd_status mnd_exchange_step(mnd_exchange *ex, const mnd_update *update, uint32_t flags,
                              uint32_t *all_flags) {
     if (update->n_measure > 0 && update->n_value > ex->options.n_value)
-        return mnd_fail(MND_INTERNAL, "exchange: more measures than it was opened for");
+        return mnd_fail(MND_INTERNAL, "exchange: more numbers per block than it was opened for");
     return ex->ops->step(ex, update, flags & 0xffff, all_flags);
 }

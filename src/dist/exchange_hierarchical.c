@@ -19,7 +19,7 @@
 #include "mnist_dist/node.h"
 #include "mnist_dist/timer.h"
 
-/* Where a rank runs: its node (numbered by its first rank) and its rank there. */
+/* Where a rank runs: the first rank of its node, its rank there, and the node's number. */
 typedef struct place {
     int leader, local, node;
 } place;
@@ -46,7 +46,7 @@ typedef struct hierarchical {
     int n_all;
     int *subtree;      /* (n_all + 1), boundaries */
     int *owner;        /* (n_all) which of the counterparts has it */
-    const float **row; /* (n_all) */
+    const float **row; /* (n_all) its gradient in ex's slice; NULL if another node has it */
 } hierarchical;
 
 static bool active(const hierarchical *x) { return x->local < x->slices; }
@@ -236,7 +236,7 @@ static mnd_status hierarchical_step(mnd_exchange *ex, const mnd_update *update, 
     else if (update->n_measure > 0)
         MND_TRY(mnd_exchange_update(ex, update, NULL));
     const double updated = mnd_now();
-    /* Processes of a node without a slice learn of other nodes' flags here. */
+    /* Processes that have no slice learn of other nodes' flags here. */
     *all_flags = mnd_node_barrier(x->node, flags);
     ex->times.exchange += mnd_now() - updated;
 cleanup:

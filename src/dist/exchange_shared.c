@@ -24,7 +24,7 @@ typedef struct shared {
     float *outbox; /* gradient buffers in private memory, for streaming; NULL: never streams */
     bool streaming, trials; /* streams now; may change that between steps */
     uint32_t n_step;
-    double end, best[2];      /* when the last step ended; shortest step of a trial, by streaming */
+    double end, best[2];      /* when the last step ended; shortest trial step, [streaming] */
     const mnd_update *update; /* of the current step */
 } shared;
 
@@ -99,7 +99,7 @@ static void choose_streaming(mnd_exchange *ex) {
     set_streaming(ex, mnd_node_barrier(x->node, mine) != 0);
 }
 
-/* What other processes sum of this process' gradients, to where they read it. */
+/* Copies to the window what other processes sum: this process' gradients but for its own slice. */
 static void stream_gradients(const mnd_exchange *ex) {
     const shared *x = ex->self;
     const size_t end = ex->first + ex->count;
@@ -147,7 +147,7 @@ static mnd_status shared_open(mnd_exchange *ex) {
     memset(ex->param + ex->first, 0, ex->count * sizeof(float));
     memset(ex->grad, 0, rows * row);
     mnd_node_barrier(x->node, 0);
-    const char *forced = getenv("MND_TEST_STREAM");
+    const char *forced = getenv("MND_TEST_STREAM"); /* by tests: "0", "1" (always), "trials" */
     const bool always = forced != NULL && strcmp(forced, "1") == 0;
     x->trials = forced != NULL ? strcmp(forced, "trials") == 0 : !mnd_node_crowded(x->node);
     if (CAN_STREAM && ex->size > 1 && (x->trials || always)) {

@@ -103,7 +103,7 @@ void mnd_exchange_free_memory(mnd_exchange *ex) {
 
 /* ------------------------------------------------------------------------------ measures */
 
-/* Numbers of the blocks of `count` parameters. */
+/* How many numbers a measure has for `count` parameters: u->n_value for each block. */
 static size_t n_value(size_t count, const mnd_update *u) {
     return (count + MND_EXCHANGE_BLOCK - 1) / MND_EXCHANGE_BLOCK * (size_t)u->n_value;
 }

@@ -62,7 +62,7 @@ cleanup:
     return status;
 }
 
-/* Every process begins with another partner. The tag is the row's number at its sender. */
+/* Every process begins with another partner. The tag counts the sender's subtrees (rows). */
 static mnd_status connect(mnd_tree_reduce *x, const mnd_tree_rows *rows) {
     mnd_status status = MND_OK;
     for (int k = 1; k < x->size && x->count > 0; k++) {

@@ -1,11 +1,7 @@
 #include "mnist_dist/watchdog.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -14,16 +10,21 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "datagram.h"
 #include "mnist_dist/log.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/timer.h"
 
-enum { ADDRESSES = 4, MONITORS = 2 };
+enum { MONITORS = 2 };
+
+/* Seconds. The most that other processes get to wake up after this one did; see forgive. */
+static const double MOST_GRACE = 30.0;
+/* Seconds after which a process that cannot be heard is reported while the run goes on. */
+static const double UNHEARD = 30.0;
 
 /* In place of a phase: a rank has judged and ends the job; no other need. */
 enum { ENDING = MND_N_PHASES };
@@ -34,10 +35,7 @@ static const uint32_t MAGIC = 0x6d6e6477; /* "mndw" */
 typedef struct peer {
     char host[MND_HOST_NAME];
     int64_t pid;
-    uint32_t address[ADDRESSES]; /* IPv4, network order */
-    int32_t n_address;
-    uint16_t port; /* network order */
-    uint16_t unused;
+    mnd_endpoint endpoint;
 } peer;
 
 /* One datagram. Sender and receiver may be of different builds only by mistake: see MAGIC, token.
@@ -53,24 +51,40 @@ typedef struct beat {
 
 /* What a monitor knows of a process. */
 typedef struct seen {
-    double heard; /* when the last beat came */
+    double heard;         /* when the last beat came; before the first, when this thread began */
+    bool ever;            /* whether one came */
+    struct in6_addr from; /* where the last one came from */
     beat last;
 } seen;
 
+/*
+ * All times are of mnd_now, moved forward by the time for which this process was stopped since
+ * then, so that their distance from now is time for which it ran.
+ */
 struct mnd_watchdog {
     mnd_comm *comm; /* borrowed; only for mnd_comm_abort */
     int rank, size;
     double timeout, interval;
     uint64_t token;
-    int socket, wake; /* wake: an eventfd that ends the thread's pause */
-    peer *peer;       /* (size), owned */
-    seen *seen;       /* (size), owned; used by the thread only */
+    mnd_datagram_socket socket;
+    int wake;   /* an eventfd that ends the thread's pause */
+    peer *peer; /* (size), owned */
     pthread_t thread;
     bool running;
-    bool ending; /* the thread's: another has judged */
+
+    /* The thread's. */
+    seen *seen;            /* (size), owned */
+    double begin, now;     /* when the thread began; when its present turn began */
+    double grace_end;      /* no judgement before */
+    long long grace_step;  /* the step at which that was granted last */
+    bool ending;           /* another has judged */
+    bool reported_unheard; /* see report_unheard */
+
+    /* The main thread writes, both read. */
     atomic_int phase;
     atomic_llong step;
-    _Atomic double since;
+    _Atomic double since;    /* in this phase */
+    _Atomic double together; /* when all processes last took part in something collective */
     atomic_bool stop;
 };
 
@@ -80,70 +94,54 @@ static const char *const phase_text[MND_N_PHASES] = {
 #undef PHASE_TEXT
 };
 
+static double lesser(double a, double b) { return a < b ? a : b; }
+
 void mnd_watchdog_phase(mnd_watchdog *dog, mnd_phase phase, int64_t step) {
     if (dog == NULL) return;
-    atomic_store_explicit(&dog->since, mnd_now(), memory_order_relaxed);
+    const double now = mnd_now();
+    /* What this process waited for needs all others: they were alive, heard or not. */
+    if (atomic_load_explicit(&dog->phase, memory_order_relaxed) == MND_PHASE_WAIT)
+        atomic_store_explicit(&dog->together, now, memory_order_relaxed);
+    atomic_store_explicit(&dog->since, now, memory_order_relaxed);
     atomic_store_explicit(&dog->step, step, memory_order_relaxed);
     atomic_store_explicit(&dog->phase, (int)phase, memory_order_relaxed);
 }
 
-/* ------------------------------------------------------------------------------------ addresses */
+/* --------------------------------------------------------------------------------------- beats */
 
-static mnd_status describe(mnd_watchdog *dog, peer *me) {
-    mnd_status status = MND_OK;
-    struct ifaddrs *list = NULL;
-    struct sockaddr_in any = {.sin_family = AF_INET};
-    socklen_t length = sizeof any;
-    *me = (peer){.pid = getpid()};
-    snprintf(me->host, sizeof me->host, "%s", mnd_comm_host(dog->comm));
-    dog->socket = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (dog->socket < 0 || bind(dog->socket, (struct sockaddr *)&any, sizeof any) != 0 ||
-        getsockname(dog->socket, (struct sockaddr *)&any, &length) != 0)
-        MND_FAIL(MND_COMM, "the watchdog cannot open a UDP socket: %s", strerror(errno));
-    me->port = any.sin_port;
-    if (getifaddrs(&list) != 0)
-        MND_FAIL(MND_COMM, "the watchdog cannot list the network interfaces: %s", strerror(errno));
-    for (const struct ifaddrs *i = list; i != NULL && me->n_address < ADDRESSES; i = i->ifa_next) {
-        if (i->ifa_addr == NULL || i->ifa_addr->sa_family != AF_INET) continue;
-        if ((i->ifa_flags & IFF_LOOPBACK) != 0 || (i->ifa_flags & IFF_UP) == 0) continue;
-        me->address[me->n_address++] = ((struct sockaddr_in *)i->ifa_addr)->sin_addr.s_addr;
-    }
-    dog->wake = eventfd(0, EFD_CLOEXEC);
-    if (dog->wake < 0)
-        MND_FAIL(MND_COMM, "the watchdog cannot open an eventfd: %s", strerror(errno));
-cleanup:
-    if (list != NULL) freeifaddrs(list);
-    return status;
+/* To the address that the other's beats come from; until they do, to every one that it has. */
+static void send_to(const mnd_watchdog *dog, int to, const beat *b) {
+    const mnd_endpoint *e = &dog->peer[to].endpoint;
+    const seen *s = &dog->seen[to];
+    if (s->ever && dog->now - s->heard < 4.0 * dog->interval)
+        mnd_datagram_send(&dog->socket, &s->from, e->port, b, sizeof *b);
+    else
+        /* Two machines may have the same name, so the loopback is only one more address. */
+        mnd_datagram_send_all(&dog->socket, e,
+                              strcmp(dog->peer[to].host, dog->peer[dog->rank].host) == 0, b,
+                              sizeof *b);
 }
 
-/* To every address the other may have; on the same host to the loopback. Loss is expected. */
-static void send_to(const mnd_watchdog *dog, int to, const beat *b) {
-    const peer *p = &dog->peer[to];
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = p->port};
-    if (strcmp(p->host, dog->peer[dog->rank].host) == 0) {
-        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        (void)sendto(dog->socket, b, sizeof *b, MSG_DONTWAIT, (struct sockaddr *)&at, sizeof at);
-        return;
-    }
-    for (int i = 0; i < p->n_address; i++) {
-        at.sin_addr.s_addr = p->address[i];
-        (void)sendto(dog->socket, b, sizeof *b, MSG_DONTWAIT, (struct sockaddr *)&at, sizeof at);
-    }
+/* The time since then, never negative: the main thread may have set it after this turn began. */
+static double passed(const mnd_watchdog *dog, double then) {
+    return dog->now > then ? dog->now - then : 0.0;
 }
 
 static beat own_beat(const mnd_watchdog *dog) {
-    const double age = mnd_now() - atomic_load_explicit(&dog->since, memory_order_relaxed);
+    const double age = passed(dog, atomic_load_explicit(&dog->since, memory_order_relaxed));
     return (beat){.magic = MAGIC,
                   .rank = dog->rank,
                   .token = dog->token,
                   .phase = atomic_load_explicit(&dog->phase, memory_order_relaxed),
-                  .age_ms = age > 0.0 ? (uint32_t)(age * 1000.0) : 0,
+                  .age_ms = (uint32_t)(age * 1000.0),
                   .step = atomic_load_explicit(&dog->step, memory_order_relaxed)};
 }
 
 static void receive_all(mnd_watchdog *dog) {
     beat b;
-    for (ssize_t n; (n = recv(dog->socket, &b, sizeof b, MSG_DONTWAIT)) >= 0;) {
+    size_t n;
+    struct in6_addr from;
+    while (mnd_datagram_receive(&dog->socket, &b, sizeof b, &n, &from)) {
         if (n != sizeof b || b.magic != MAGIC || b.token != dog->token || b.rank < 0 ||
             b.rank >= dog->size || b.phase < 0 || b.phase > ENDING)
             continue;
@@ -151,21 +149,53 @@ static void receive_all(mnd_watchdog *dog) {
             dog->ending = true;
             continue;
         }
-        dog->seen[b.rank] = (seen){.heard = mnd_now(), .last = b};
+        dog->seen[b.rank] = (seen){.heard = dog->now, .ever = true, .from = from, .last = b};
     }
+}
+
+/* -------------------------------------------------------------------------------- time asleep */
+
+static double moved(const mnd_watchdog *dog, double time, double seconds) {
+    return lesser(time + seconds, dog->now);
+}
+
+static void move(const mnd_watchdog *dog, _Atomic double *time, double seconds) {
+    double was = atomic_load(time);
+    /* Fails when the main thread has just set it, which then ran again. */
+    if (was < dog->now) (void)atomic_compare_exchange_strong(time, &was, moved(dog, was, seconds));
+}
+
+/*
+ * This process, and probably the whole job, was stopped for so long: by a batch system, the
+ * terminal, a frozen container. That time counts for no process. The others may continue some
+ * seconds later; they get as long as the pause was, but only once until a step ends, so that a
+ * process that stays stopped is noticed.
+ */
+static void forgive(mnd_watchdog *dog, double asleep) {
+    const long long step = atomic_load(&dog->step);
+    move(dog, &dog->since, asleep);
+    move(dog, &dog->together, asleep);
+    dog->begin = moved(dog, dog->begin, asleep);
+    for (int r = 0; r < dog->size; r++) dog->seen[r].heard = moved(dog, dog->seen[r].heard, asleep);
+    dog->grace_end += asleep;
+    if (asleep < dog->timeout / 2.0 || step == dog->grace_step) return;
+    dog->grace_step = step;
+    dog->grace_end = dog->now + lesser(asleep, MOST_GRACE);
 }
 
 /* -------------------------------------------------------------------------------------- judging */
 
-static double silence(const mnd_watchdog *dog, int r, double now) {
-    return now - dog->seen[r].heard;
+/* How long there has been no sign of life: no beat and no end of a step. */
+static double silence(const mnd_watchdog *dog, int r) {
+    return lesser(passed(dog, dog->seen[r].heard), passed(dog, dog->together));
 }
 
-static double phase_age(const mnd_watchdog *dog, int r, double now) {
-    return 1e-3 * (double)dog->seen[r].last.age_ms + silence(dog, r, now);
+static double phase_age(const mnd_watchdog *dog, int r) {
+    const double told = 1e-3 * dog->seen[r].last.age_ms + passed(dog, dog->seen[r].heard);
+    return r == dog->rank ? told : lesser(told, passed(dog, dog->together));
 }
 
-static void name(const mnd_watchdog *dog, int r, double now, const char *what, double seconds) {
+static void name(const mnd_watchdog *dog, int r, const char *what, double seconds) {
     const peer *p = &dog->peer[r];
     const beat *b = &dog->seen[r].last;
     mnd_log(
@@ -173,7 +203,44 @@ static void name(const mnd_watchdog *dog, int r, double now, const char *what, d
         "watchdog: rank %d on host %s, pid %lld, %s for %.1f s; last seen %s at step %lld, since "
         "%.1f s",
         r, p->host, (long long)p->pid, what, seconds, phase_text[b->phase], (long long)b->step,
-        phase_age(dog, r, now));
+        phase_age(dog, r));
+}
+
+/* For a process that cannot be heard: perhaps it is not the one that is to blame. */
+static void name_unheard(const mnd_watchdog *dog, int r) {
+    const peer *p = &dog->peer[r];
+    mnd_log(MND_LOG_ERROR,
+            "watchdog: rank %d on host %s, pid %lld, was never heard, and no step has ended for "
+            "%.1f s: it is stopped, dead or cut off, or UDP between the hosts is blocked (allow "
+            "it, so that the watchdog can tell; raise --stall-timeout if a step takes longer)",
+            r, p->host, (long long)p->pid, silence(dog, r));
+}
+
+static void name_silent(const mnd_watchdog *dog, int r) {
+    if (dog->seen[r].ever)
+        name(dog, r, "gives no sign of life (stopped, dead or cut off)", silence(dog, r));
+    else
+        name_unheard(dog, r);
+}
+
+/* Says once that a process cannot be heard although steps end: the watchdog does without it. */
+static void report_unheard(mnd_watchdog *dog) {
+    int n = 0, first = 0;
+    const double limit = lesser(dog->timeout, UNHEARD);
+    if (dog->reported_unheard || passed(dog, dog->begin) < limit) return;
+    for (int r = dog->size - 1; r >= 0; r--)
+        if (!dog->seen[r].ever && r != dog->rank) {
+            first = r;
+            n++;
+        }
+    if (n == 0 || silence(dog, first) > limit / 2.0) return;
+    dog->reported_unheard = true;
+    mnd_log(MND_LOG_WARNING,
+            "the watchdog hears nothing of %d of %d processes, the first of them rank %d on host "
+            "%s, although steps end; probably UDP between the hosts is blocked. The run goes on; "
+            "but if one of them stops, it can only be said that no step ends. Allow UDP between "
+            "the hosts (any port), or switch the watchdog off with --stall-timeout 0",
+            n, dog->size, first, dog->peer[first].host);
 }
 
 /* Whether the process that started this one is mpirun, under one of its names. */
@@ -221,51 +288,62 @@ static void end_launcher_later(void) {
     close(fd);
 }
 
+/* Names those that are to blame, and returns how many there are. *waiting: how many wait. */
+static int blame(const mnd_watchdog *dog, double limit, int *waiting, double *longest) {
+    /* A silence of a few beats is not chance: whatever made the others wait, this is it. */
+    const double quiet = lesser(4.0 * dog->interval, limit);
+    int blamed = 0;
+    int64_t least = INT64_MAX;
+    for (int r = 0; r < dog->size; r++) {
+        const beat *b = &dog->seen[r].last;
+        if (b->phase == MND_PHASE_DONE) continue;
+        if (silence(dog, r) > quiet) {
+            if (!dog->seen[r].ever) continue;
+            name_silent(dog, r);
+            blamed++;
+        } else if (b->phase == MND_PHASE_WAIT) {
+            (*waiting)++;
+            if (b->step < least) least = b->step;
+            if (phase_age(dog, r) > *longest) *longest = phase_age(dog, r);
+        }
+    }
+    if (blamed > 0) return blamed;
+    for (int r = 0; r < dog->size; r++) {
+        const beat *b = &dog->seen[r].last;
+        if (!dog->seen[r].ever || b->phase == MND_PHASE_DONE || b->phase == MND_PHASE_WAIT)
+            continue;
+        if (phase_age(dog, r) <= limit / 2.0) continue;
+        name(dog, r, "is stuck", phase_age(dog, r));
+        blamed++;
+    }
+    for (int r = 0; *waiting == dog->size && r < dog->size; r++)
+        if (dog->seen[r].last.step == least) {
+            name(dog, r, "waits for messages that do not come", phase_age(dog, r));
+            blamed++;
+        }
+    return blamed;
+}
+
 /*
  * A silent rank is to blame; else one that is long in a phase of its own; else, when all wait
- * for one another, those that lag.
+ * for one another, those that lag; else those of which nothing is known.
  */
 static void judge(mnd_watchdog *dog, double limit) {
-    const double now = mnd_now();
     bool late = false;
-    if (dog->ending) return;
+    int waiting = 0;
+    double longest = 0.0;
     for (int r = 0; r < dog->size; r++)
         if (dog->seen[r].last.phase != MND_PHASE_DONE &&
-            (silence(dog, r, now) > limit || phase_age(dog, r, now) > limit))
+            (silence(dog, r) > limit || phase_age(dog, r) > limit))
             late = true;
     if (!late) return;
     beat end = own_beat(dog);
     end.phase = ENDING;
     for (int r = 0; r < dog->size; r++)
         if (r != dog->rank) send_to(dog, r, &end);
-
-    /* A silence of a few beats is not chance: whatever made the others wait, this is it. */
-    const double quiet = 4.0 * dog->interval < limit ? 4.0 * dog->interval : limit;
-    int blamed = 0, waiting = 0;
-    int64_t least = INT64_MAX;
-    double longest = 0.0;
-    for (int r = 0; r < dog->size; r++) {
-        const beat *b = &dog->seen[r].last;
-        if (b->phase == MND_PHASE_DONE) continue;
-        if (silence(dog, r, now) > quiet) {
-            name(dog, r, now, "gives no sign of life (stopped, dead or cut off)",
-                 silence(dog, r, now));
-            blamed++;
-        } else if (b->phase == MND_PHASE_WAIT) {
-            waiting++;
-            if (b->step < least) least = b->step;
-            if (phase_age(dog, r, now) > longest) longest = phase_age(dog, r, now);
-        }
-    }
-    for (int r = 0; blamed == 0 && r < dog->size; r++) {
-        const beat *b = &dog->seen[r].last;
-        if (b->phase == MND_PHASE_DONE || b->phase == MND_PHASE_WAIT) continue;
-        if (phase_age(dog, r, now) > limit / 2.0)
-            name(dog, r, now, "is stuck", phase_age(dog, r, now));
-    }
-    for (int r = 0; blamed == 0 && waiting == dog->size && r < dog->size; r++)
-        if (dog->seen[r].last.step == least)
-            name(dog, r, now, "waits for messages that do not come", phase_age(dog, r, now));
+    if (blame(dog, limit, &waiting, &longest) == 0)
+        for (int r = 0; r < dog->size; r++)
+            if (!dog->seen[r].ever) name_unheard(dog, r);
     mnd_log(
         MND_LOG_ERROR,
         "watchdog: %d of %d processes wait for the others, the longest since %.1f s; the job is "
@@ -275,80 +353,100 @@ static void judge(mnd_watchdog *dog, double limit) {
     mnd_comm_abort(dog->comm, 1);
 }
 
+/* What a process does that is not a monitor: it gives up when it hears of none. */
+static void judge_monitors(mnd_watchdog *dog, double limit) {
+    for (int r = 0; r < MONITORS; r++)
+        if (silence(dog, r) <= limit || dog->seen[r].last.phase == MND_PHASE_DONE) return;
+    name_silent(dog, 0);
+    mnd_log(MND_LOG_ERROR,
+            "watchdog: rank %d on host %s hears of no other host any more and gives up", dog->rank,
+            dog->peer[dog->rank].host);
+    end_launcher_later();
+    mnd_comm_abort(dog->comm, 1);
+}
+
+static void send_beats(mnd_watchdog *dog, const beat *b) {
+    const int to = dog->rank < MONITORS ? dog->size : MONITORS;
+    for (int r = 0; r < to; r++)
+        if (r != dog->rank) send_to(dog, r, b);
+}
+
 static void *watch(void *context) {
     mnd_watchdog *dog = context;
-    const int monitors = dog->size < MONITORS ? dog->size : MONITORS;
-    const double begin = mnd_now();
-    for (int r = 0; r < dog->size; r++)
-        dog->seen[r] = (seen){.heard = begin, .last = {.rank = r, .phase = MND_PHASE_SETUP}};
-    double woken = begin, due = begin;
+    double due = dog->begin;
     while (!atomic_load(&dog->stop)) {
+        /*
+         * One reading of the clock for a turn: wherever in it the process is stopped, what this
+         * turn reckons is right for the time before, and the next one notices the pause.
+         */
+        const double before = dog->now;
+        dog->now = mnd_now();
+        const double asleep = dog->now - before - dog->interval;
+        if (asleep > 2.0 * dog->interval) forgive(dog, asleep);
+        receive_all(dog);
         const beat mine = own_beat(dog);
-        dog->seen[dog->rank] = (seen){.heard = mnd_now(), .last = mine};
-        if (mnd_now() >= due) {
-            due = mnd_now() + dog->interval;
-            const int to = dog->rank < monitors ? dog->size : monitors;
-            for (int r = 0; r < to; r++)
-                if (r != dog->rank) send_to(dog, r, &mine);
+        dog->seen[dog->rank] = (seen){.heard = dog->now, .ever = true, .last = mine};
+        if (dog->now >= due) {
+            due = dog->now + dog->interval;
+            send_beats(dog, &mine);
+        }
+        if (!dog->ending && dog->now >= dog->grace_end) {
+            if (dog->rank == 0)
+                judge(dog, dog->timeout);
+            else if (dog->rank < MONITORS)
+                judge(dog, dog->timeout + 4.0 * dog->interval);
+            else
+                judge_monitors(dog, dog->timeout + 8.0 * dog->interval);
+            if (dog->rank == 0) report_unheard(dog);
         }
         /* Datagrams may pile up until the next beat: nothing here is urgent but the end. */
         struct pollfd end = {.fd = dog->wake, .events = POLLIN};
         (void)poll(&end, 1, (int)(dog->interval * 1000.0) + 1);
-        receive_all(dog);
-        /* After this process itself was stopped, or the machine slept, all others look silent. */
-        const double now = mnd_now(), gap = now - woken - dog->interval;
-        woken = now;
-        if (gap > 2.0 * dog->interval)
-            for (int r = 0; r < dog->size; r++) dog->seen[r].heard += gap;
-        if (dog->rank == 0) {
-            judge(dog, dog->timeout);
-        } else if (dog->rank == 1) {
-            judge(dog, dog->timeout + 4.0 * dog->interval);
-        } else {
-            const double limit = dog->timeout + 8.0 * dog->interval;
-            bool heard = false;
-            for (int r = 0; r < monitors; r++)
-                heard |= silence(dog, r, now) <= limit || dog->seen[r].last.phase == MND_PHASE_DONE;
-            if (!heard && !dog->ending) {
-                name(dog, 0, now, "gives no sign of life (stopped, dead or cut off)",
-                     silence(dog, 0, now));
-                mnd_log(MND_LOG_ERROR,
-                        "watchdog: rank %d on host %s hears of no other host any more and gives up",
-                        dog->rank, dog->peer[dog->rank].host);
-                end_launcher_later();
-                mnd_comm_abort(dog->comm, 1);
-            }
-        }
     }
     return NULL;
 }
 
 /* ---------------------------------------------------------------------------------------- start */
 
+static mnd_status open_channels(mnd_watchdog *dog, peer *me) {
+    const mnd_status status = mnd_datagram_open(&dog->socket, &me->endpoint);
+    if (status != MND_OK) return status;
+    dog->wake = eventfd(0, EFD_CLOEXEC);
+    if (dog->wake < 0)
+        return mnd_fail(MND_COMM, "the watchdog cannot open an eventfd: %s", strerror(errno));
+    return MND_OK;
+}
+
 mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out) {
     mnd_status status = MND_OK;
     mnd_watchdog *dog = NULL;
-    peer me = {.port = 0};
+    peer me = {.pid = getpid()};
     *out = NULL;
     if (timeout <= 0.0 || mnd_comm_size(comm) == 1) return MND_OK;
     MND_NEW_AGREED(comm, dog, 1, "the watchdog");
     dog->comm = comm;
     dog->rank = mnd_comm_rank(comm);
     dog->size = mnd_comm_size(comm);
-    dog->socket = -1;
+    dog->socket.fd = -1;
     dog->wake = -1;
     dog->timeout = timeout;
     dog->interval = timeout / 10.0 < 1.0 ? timeout / 10.0 : 1.0;
+    dog->grace_step = -1;
     mnd_watchdog_phase(dog, MND_PHASE_SETUP, 0);
     MND_NEW_AGREED(comm, dog->peer, dog->size, "the watchdog");
     MND_NEW_AGREED(comm, dog->seen, dog->size, "the watchdog");
-    MND_TRY(mnd_comm_agree(comm, describe(dog, &me), NULL));
+    snprintf(me.host, sizeof me.host, "%s", mnd_comm_host(comm));
+    MND_TRY(mnd_comm_agree(comm, open_channels(dog, &me), NULL));
     MND_TRY(mnd_comm_allgather(comm, &me, sizeof me, dog->peer));
     /* Any number that two runs on the same hosts will not share. */
-    dog->token = (uint64_t)dog->peer[0].pid << 32 ^ (uint64_t)dog->peer[0].port << 16 ^
+    dog->token = (uint64_t)dog->peer[0].pid << 32 ^ (uint64_t)dog->peer[0].endpoint.port << 16 ^
                  (uint64_t)(mnd_now() * 1e6);
     MND_TRY(mnd_comm_bcast(comm, &dog->token, sizeof dog->token, 0));
     status = MND_OK;
+    dog->begin = dog->now = mnd_now();
+    atomic_store(&dog->together, dog->begin);
+    for (int r = 0; r < dog->size; r++)
+        dog->seen[r] = (seen){.heard = dog->begin, .last = {.rank = r, .phase = MND_PHASE_SETUP}};
     if (pthread_create(&dog->thread, NULL, watch, dog) != 0)
         status = mnd_fail(MND_NO_MEMORY, "the watchdog cannot start its thread");
     else
@@ -371,11 +469,9 @@ void mnd_watchdog_stop(mnd_watchdog **watchdog) {
         (void)pthread_join(dog->thread, NULL);
         /* Three times, since a datagram may be lost and an early end must not look like a death. */
         const beat last = own_beat(dog);
-        for (int i = 0; i < 3; i++)
-            for (int r = 0; r < (dog->rank < MONITORS ? dog->size : MONITORS); r++)
-                if (r != dog->rank && r < dog->size) send_to(dog, r, &last);
+        for (int i = 0; i < 3; i++) send_beats(dog, &last);
     }
-    if (dog->socket >= 0) close(dog->socket);
+    if (dog->socket.fd >= 0) close(dog->socket.fd);
     if (dog->wake >= 0) close(dog->wake);
     mnd_free(dog->peer);
     mnd_free(dog->seen);

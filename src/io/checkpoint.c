@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "checkpoint_folder.h"
 #include "checkpoint_image.h"
 
 #define MAGIC "mnist_dist checkpoint "
@@ -31,8 +32,7 @@ static void make_block(char block[MND_CKPT_BLOCK], size_t size, const char *sha2
 
 /* --- names ------------------------------------------------------------------------------------ */
 
-/* The step of "ckpt-<8 or more digits>.h5", or -1 for any other name. */
-static int64_t name_step(const char *name) {
+int64_t mnd_ckpt_name_step(const char *name) {
     static const char head[] = "ckpt-", tail[] = ".h5";
     if (strncmp(name, head, sizeof head - 1) != 0) return -1;
     name += sizeof head - 1;
@@ -42,10 +42,11 @@ static int64_t name_step(const char *name) {
 }
 
 static bool is_ours(const char *name) {
-    return name_step(name) >= 0 || strcmp(name, "latest") == 0;
+    return mnd_ckpt_name_step(name) >= 0 || strcmp(name, "latest") == 0 ||
+           strcmp(name, "best") == 0;
 }
 
-static mnd_status step_path(const char *dir, int64_t step, char *path, size_t size) {
+mnd_status mnd_ckpt_step_path(const char *dir, int64_t step, char *path, size_t size) {
     const int n = snprintf(path, size, "%s/ckpt-%08" PRId64 ".h5", dir, step);
     if (n < 0 || (size_t)n >= size) return mnd_fail(MND_RANGE, "%s: the path is too long", dir);
     return MND_OK;
@@ -72,7 +73,7 @@ static mnd_status list_steps(const char *dir, int64_t **steps, int *n_steps) {
             if (errno != 0) MND_FAIL(MND_IO, "%s: cannot list: %s", dir, strerror(errno));
             break;
         }
-        const int64_t step = name_step(entry->d_name);
+        const int64_t step = mnd_ckpt_name_step(entry->d_name);
         if (step < 0) continue;
         if (*n_steps == capacity) {
             capacity = capacity == 0 ? 64 : 2 * capacity;
@@ -95,14 +96,41 @@ cleanup:
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-/* Removes all but the `keep` newest checkpoints. Errors are ignored: they must not stop a run. */
-static void prune(const char *dir, int64_t written, int keep) {
+int64_t mnd_checkpoint_best_step(const mnd_checkpoint *ckpt) {
+    if (ckpt->best_epoch < 1 || ckpt->best_epoch > ckpt->epoch) return -1;
+    /* All epochs have as many steps. */
+    return ckpt->best_epoch * ((ckpt->step - ckpt->step_in_epoch) / ckpt->epoch);
+}
+
+mnd_status mnd_ckpt_link(const char *dir, const mnd_checkpoint *ckpt) {
+    mnd_status status = MND_OK;
+    char file[MAX_PATH], link[MAX_PATH];
+    const int64_t best = mnd_checkpoint_best_step(ckpt);
+    MND_TRY(mnd_ckpt_step_path(dir, ckpt->step, file, sizeof file));
+    snprintf(link, sizeof link, "%s/latest", dir);
+    MND_TRY(mnd_atomic_link(strrchr(file, '/') + 1, link));
+    snprintf(link, sizeof link, "%s/best", dir);
+    if (best >= 0) MND_TRY(mnd_ckpt_step_path(dir, best, file, sizeof file));
+    if (best >= 0 && access(file, F_OK) == 0)
+        MND_TRY(mnd_atomic_link(strrchr(file, '/') + 1, link));
+    else
+        (void)unlink(link); /* rather none than a wrong one */
+cleanup:
+    return status;
+}
+
+/*
+ * Removes all but the `keep` newest checkpoints and that of step `best`. Errors are ignored: they
+ * must not stop a run.
+ */
+static void prune(const char *dir, int64_t written, int64_t best, int keep) {
     int64_t *steps = NULL;
     int n = 0;
     char path[MAX_PATH];
     if (keep <= 0 || list_steps(dir, &steps, &n) != MND_OK) return;
     for (int i = keep; i < n; i++)
-        if (steps[i] != written && step_path(dir, steps[i], path, sizeof path) == MND_OK)
+        if (steps[i] != written && steps[i] != best &&
+            mnd_ckpt_step_path(dir, steps[i], path, sizeof path) == MND_OK)
             unlink(path);
     free(steps);
 }
@@ -112,9 +140,9 @@ mnd_status mnd_checkpoint_write(const char *dir, const mnd_checkpoint *ckpt, int
     mnd_status status = MND_OK;
     unsigned char *bytes = NULL;
     size_t size = 0;
-    char file[MAX_PATH], latest[MAX_PATH], digest[MND_SHA256_HEX], block[MND_CKPT_BLOCK];
-    MND_TRY(step_path(dir, ckpt->step, file, sizeof file));
-    if (path != NULL) MND_TRY(step_path(dir, ckpt->step, path, path_size));
+    char file[MAX_PATH], digest[MND_SHA256_HEX], block[MND_CKPT_BLOCK];
+    MND_TRY(mnd_ckpt_step_path(dir, ckpt->step, file, sizeof file));
+    if (path != NULL) MND_TRY(mnd_ckpt_step_path(dir, ckpt->step, path, path_size));
     status = mnd_ckpt_encode(ckpt, &bytes, &size);
     if (status != MND_OK) MND_FAIL(status, "%s: %s", file, mnd_error());
     MND_TRY(mnd_sha256_buffer(bytes + MND_CKPT_BLOCK, size - MND_CKPT_BLOCK, digest));
@@ -130,9 +158,8 @@ mnd_status mnd_checkpoint_write(const char *dir, const mnd_checkpoint *ckpt, int
     status = mnd_atomic_write(file, bytes, size);
     if (status != MND_OK)
         MND_FAIL(status, "%s; no checkpoint written, earlier ones are untouched", mnd_error());
-    snprintf(latest, sizeof latest, "%s/latest", dir);
-    MND_TRY(mnd_atomic_link(strrchr(file, '/') + 1, latest));
-    prune(dir, ckpt->step, keep);
+    MND_TRY(mnd_ckpt_link(dir, ckpt));
+    prune(dir, ckpt->step, mnd_checkpoint_best_step(ckpt), keep);
 cleanup:
     free(bytes);
     return status;
@@ -213,7 +240,7 @@ mnd_status mnd_checkpoint_read_latest(const char *dir, mnd_checkpoint_skipped_fn
     *out = (mnd_checkpoint){0};
     MND_TRY(list_steps(dir, &steps, &n_steps));
     for (int i = 0; i < n_steps; i++) {
-        MND_TRY(step_path(dir, steps[i], file, sizeof file));
+        MND_TRY(mnd_ckpt_step_path(dir, steps[i], file, sizeof file));
         status = mnd_checkpoint_read(file, out);
         /* An older one would need as much memory, and continuing from it would lose work. */
         if (status == MND_OK || status == MND_NO_MEMORY) break;

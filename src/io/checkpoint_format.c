@@ -66,12 +66,18 @@ const mnd_ckpt_field mnd_ckpt_fields[] = {
     FIELD("/progress", "data_sha256", MND_CKPT_TEXT, data_sha256, MND_SHA256_HEX),
     FIELD("/progress", "epoch", MND_CKPT_I64, epoch, 1),
     FIELD("/progress", "logical_ranks", MND_CKPT_I32, logical_ranks, 1),
+    {"/progress", "monitor", MND_CKPT_TEXT, offsetof(mnd_checkpoint, monitor),
+     sizeof((mnd_checkpoint *)0)->monitor, true},
+    {"/progress", "patience", MND_CKPT_I64, offsetof(mnd_checkpoint, patience), 1, true},
     FIELD("/progress", "planned_epochs", MND_CKPT_I64, planned_epochs, 1),
     FIELD("/progress", "schedule", MND_CKPT_TEXT, schedule, sizeof((mnd_checkpoint *)0)->schedule),
     FIELD("/progress", "seed", MND_CKPT_U64, seed, 1),
     FIELD("/progress", "step", MND_CKPT_I64, step, 1),
     FIELD("/progress", "step_in_epoch", MND_CKPT_I64, step_in_epoch, 1),
+    {"/progress", "target_accuracy", MND_CKPT_F64, offsetof(mnd_checkpoint, target_accuracy), 1,
+     true},
     FIELD("/progress", "train_seconds", MND_CKPT_F64, train_seconds, 1),
+    {"/progress", "validation", MND_CKPT_I64, offsetof(mnd_checkpoint, validation), 1, true},
 };
 
 const char *const mnd_ckpt_groups[] = {"/model", "/optimizer", "/progress"};
@@ -81,9 +87,11 @@ void *mnd_ckpt_field_value(const mnd_checkpoint *ckpt, const mnd_ckpt_field *f) 
 }
 
 bool mnd_ckpt_field_written(const mnd_checkpoint *ckpt, const mnd_ckpt_field *f) {
-    double value = 1.0;
-    if (f->optional) memcpy(&value, mnd_ckpt_field_value(ckpt, f), sizeof value);
-    return value != 0.0;
+    static const char zero[sizeof(int64_t)] = "";
+    const void *value = mnd_ckpt_field_value(ckpt, f);
+    if (!f->optional) return true;
+    if (f->type == MND_CKPT_TEXT) return *(const char *)value != '\0';
+    return memcmp(value, zero, mnd_ckpt_type_size(f->type)) != 0;
 }
 
 /* --- checks ----------------------------------------------------------------------------------- */
@@ -158,6 +166,9 @@ static mnd_status check_numbers(const mnd_checkpoint *c) {
         return mnd_fail(MND_RANGE, "the checkpoint's model or optimizer is not described");
     if (!(c->clip_norm >= 0.0 && c->clip_norm < HUGE_VAL))
         return mnd_fail(MND_RANGE, "the checkpoint's clip_norm is not a number of 0 or more");
+    if (!(c->target_accuracy >= 0.0 && c->target_accuracy < HUGE_VAL) || c->patience < 0 ||
+        c->validation < 0)
+        return mnd_fail(MND_RANGE, "the checkpoint's rules of stopping are not possible");
     if (c->logical_ranks < 1 || c->logical_ranks > MND_MAX_LOGICAL)
         return mnd_fail(MND_RANGE, "%d is not a valid number of logical ranks", c->logical_ranks);
     if (c->epoch < 0 || c->step < 0 || c->step_in_epoch < 0 || c->step_in_epoch > c->step ||

@@ -18,6 +18,7 @@
 struct mnd_metrics {
     char *path; /* owned */
     int fd;
+    bool shared; /* fd is standard output's or standard error's, and so is the file */
     int64_t last_epoch;
     cJSON *object; /* the line being built, owned; NULL between lines */
     cJSON *inner; /* the object that gets the next member: `object` or one nested in it; borrowed */
@@ -117,6 +118,24 @@ static mnd_status open_file(mnd_metrics *metrics, int flags) {
     return MND_OK;
 }
 
+/*
+ * --metrics /dev/stdout with output that goes to a file, or the name of that file. To open it again
+ * would give a second position in it: one writer would overwrite the other, and to truncate or
+ * replace it would lose what others have written. Hence the same open file is used, which also
+ * works for sockets. -1: the path is neither standard output nor standard error.
+ */
+static int standard_file(const char *path) {
+    struct stat wanted, have;
+    if (stat(path, &wanted) != 0) return -1;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        const int mode = fcntl(fd, F_GETFL);
+        if (mode < 0 || (mode & O_PATH) != 0 || (mode & O_ACCMODE) == O_RDONLY) continue;
+        if (fstat(fd, &have) == 0 && have.st_dev == wanted.st_dev && have.st_ino == wanted.st_ino)
+            return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    }
+    return -1;
+}
+
 mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out) {
     mnd_status status = MND_OK;
     *out = NULL;
@@ -125,8 +144,12 @@ mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics 
     metrics->fd = -1;
     metrics->path = strdup(path);
     if (metrics->path == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", path);
-    if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
-    MND_TRY(open_file(metrics, resume_epoch < 0 ? O_TRUNC : 0));
+    metrics->fd = standard_file(path);
+    metrics->shared = metrics->fd >= 0;
+    if (!metrics->shared) {
+        if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
+        MND_TRY(open_file(metrics, resume_epoch < 0 ? O_TRUNC : 0));
+    }
     *out = metrics;
     metrics = NULL;
 cleanup:
@@ -224,7 +247,7 @@ static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) 
     struct stat info;
     if (fstat(metrics->fd, &info) != 0)
         return mnd_fail(MND_IO, "%s: %s", metrics->path, strerror(errno));
-    if (S_ISREG(info.st_mode) && info.st_nlink == 0) {
+    if (S_ISREG(info.st_mode) && info.st_nlink == 0 && !metrics->shared) {
         /* The file was removed. Creates it again, since no process could read the removed one. */
         close(metrics->fd);
         const mnd_status status = open_file(metrics, 0);
@@ -236,8 +259,8 @@ static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) 
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             const int bad = errno;
-            const bool incomplete =
-                done > 0 && (!S_ISREG(info.st_mode) || ftruncate(metrics->fd, info.st_size) != 0);
+            const bool incomplete = done > 0 && (metrics->shared || !S_ISREG(info.st_mode) ||
+                                                 ftruncate(metrics->fd, info.st_size) != 0);
             return mnd_fail(MND_IO, "%s: cannot write metrics: %s%s", metrics->path, strerror(bad),
                             incomplete ? "; its last line is incomplete" : "");
         }

@@ -105,8 +105,8 @@ mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stride, bool *sa
             *same = word[0] == 's';
             seen = &padded;
         } else if (word[0] != 's' || !positive(word + 1, &end, stride) || *end != '\0') {
-            return mnd_layer_fail(layer, "'%s' is neither a stride (s2)%s", word,
-                                  same != NULL ? " nor a padding (same, valid)" : "");
+            return mnd_layer_fail(layer, "'%s' is not a stride (s2)%s", word,
+                                  same != NULL ? " or a padding (same, valid)" : "");
         }
         if (*seen) return mnd_layer_fail(layer, "'%s' is one too many", word);
         *seen = true;

@@ -41,8 +41,8 @@ mnd_status mnd_conv_plan(mnd_layer *layer, const mnd_plan *p) {
         return mnd_layer_fail(layer, "the kernel is larger than its input of %d x %d", s.h, s.w);
     s.oh = outputs(s.h, s.kh, s.stride, same, &s.pad_top);
     s.ow = outputs(s.w, s.kw, s.stride, same, &s.pad_left);
-    /* Kernels count in ints: the elements of a padded image, the taps of all filters, and a padded
-       image of the gradient of the outputs, spread by the stride. */
+    /* Kernels count in ints: the elements of a padded image, those of a padded image of dy (spread
+       by the stride), and the taps of a filter, over c, or over n where dx is computed. */
     const double pixels = ((double)s.h + s.kh) * ((double)s.w + s.kw);
     const double taps = (double)s.kh * s.kw * (s.c > s.n ? s.c : s.n);
     if (pixels * s.c > 1 << 29 || pixels * s.n > 1 << 30 || taps > 1 << 28)

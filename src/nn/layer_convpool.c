@@ -7,7 +7,7 @@
 #include "layer_kinds.h"
 
 typedef struct convpool {
-    mnd_conv shape;
+    mnd_conv shape; /* first: mnd_conv_plan writes it at layer->self */
     bool relu;
     size_t arg; /* offset in the state: (rows, out) bytes, see mnd_kernels.convpool_forward */
 } convpool;

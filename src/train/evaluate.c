@@ -14,7 +14,7 @@ typedef struct chunk_result {
 
 struct mnd_evaluator {
     mnd_comm *comm; /* borrowed */
-    int64_t count;  /* images of the split */
+    int64_t count;  /* images */
     int classes;
     size_t pixels;
     int64_t chunks, first, last; /* chunks of all; [first, last) are computed here */
@@ -27,6 +27,12 @@ struct mnd_evaluator {
 
 mnd_status mnd_evaluator_create(mnd_comm *comm, mnd_dataset *data, mnd_split split,
                                 mnd_evaluator **out) {
+    return mnd_evaluator_create_rows(comm, data, split, 0, mnd_dataset_about(data)->count[split],
+                                     out);
+}
+
+mnd_status mnd_evaluator_create_rows(mnd_comm *comm, mnd_dataset *data, mnd_split split,
+                                     int64_t first, int64_t count, mnd_evaluator **out) {
     mnd_status status = MND_OK;
     mnd_evaluator *e;
     const mnd_dataset_info *info = mnd_dataset_about(data);
@@ -34,7 +40,7 @@ mnd_status mnd_evaluator_create(mnd_comm *comm, mnd_dataset *data, mnd_split spl
     MND_NEW(e, 1, "the evaluator");
     const int64_t rank = mnd_comm_rank(comm), size = mnd_comm_size(comm);
     e->comm = comm;
-    e->count = info->count[split];
+    e->count = count;
     e->classes = info->classes;
     e->pixels = (size_t)info->height * (size_t)info->width * (size_t)info->channels;
     e->chunks = (e->count + MND_EVALUATE_CHUNK - 1) / MND_EVALUATE_CHUNK;
@@ -54,7 +60,7 @@ mnd_status mnd_evaluator_create(mnd_comm *comm, mnd_dataset *data, mnd_split spl
             (size_t)(e->chunks * (r + 1) / size - e->chunks * r / size) * sizeof *e->result;
     const size_t classes = (size_t)info->classes;
     MND_NEW(e->confusion, classes * classes, "the confusion matrix");
-    if (rows > 0) MND_TRY(mnd_dataset_read(data, split, row, rows, e->image, e->label));
+    if (rows > 0) MND_TRY(mnd_dataset_read(data, split, first + row, rows, e->image, e->label));
     *out = e;
     e = NULL;
 cleanup:

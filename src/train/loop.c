@@ -102,9 +102,10 @@ static mnd_status finish_epoch(mnd_run *r, int64_t images, double seconds) {
     /* The last step's new parameters have not been through a training loss. */
     if (!isfinite(test.loss))
         MND_FAIL(MND_NUMERIC,
-                 "the test loss became NaN or infinite in epoch %lld, after step %lld; the last "
-                 "good checkpoint stays; try a smaller --lr",
-                 (long long)r->epoch + 1, (long long)r->step);
+                 "the %s loss became NaN or infinite in epoch %lld, after step %lld; the last good "
+                 "checkpoint stays; try a smaller --lr",
+                 r->held_out > 0 ? "validation" : "test", (long long)r->epoch + 1,
+                 (long long)r->step);
     MND_TRY(check_replicas(r));
     r->epoch++;
     r->step_in_epoch = 0;
@@ -153,7 +154,7 @@ cleanup:
 
 mnd_status mnd_run_epochs(mnd_run *r) {
     mnd_status status = MND_OK;
-    while (r->epoch < r->config->epochs) {
+    while (mnd_run_finished(r) == MND_FINISH_NOT) {
         bool stopped;
         const double begin = mnd_now();
         const int64_t done = r->step_in_epoch * r->config->batch_size;
@@ -163,8 +164,7 @@ mnd_status mnd_run_epochs(mnd_run *r) {
         if (stopped) return stop(r);
         MND_TRY(finish_epoch(r, r->info.count[MND_TRAIN] - done, mnd_now() - begin));
         MND_TRY(mnd_run_save(r));
-        if (r->result->test_accuracy >= r->config->target_accuracy) break;
-        if (r->stopping && r->epoch < r->config->epochs) return stop(r);
+        if (r->stopping && mnd_run_finished(r) == MND_FINISH_NOT) return stop(r);
     }
 cleanup:
     return status;

@@ -24,6 +24,11 @@ static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
     if (c->clip_norm > 0.0) mnd_metrics_real(m, "clip_norm", c->clip_norm);
     mnd_metrics_int(m, "batch_size", c->batch_size);
     mnd_metrics_int(m, "epochs", c->epochs);
+    mnd_metrics_int(m, "images", r->info.count[MND_TRAIN]);
+    mnd_metrics_int(m, "validation", r->held_out);
+    mnd_metrics_text(m, "monitor", c->monitor == MND_MONITOR_LOSS ? "loss" : "accuracy");
+    if (c->patience > 0) mnd_metrics_int(m, "patience", c->patience);
+    if (c->target_accuracy <= 1.0) mnd_metrics_real(m, "target_accuracy", c->target_accuracy);
     mnd_metrics_int(m, "seed", (int64_t)c->seed);
     mnd_metrics_text(m, "exchange", setup->exchange);
     mnd_metrics_text(m, "blas", mnd_products_name(c->plain));
@@ -63,11 +68,28 @@ static mnd_status write_epoch(mnd_metrics *m, const mnd_train_epoch *e) {
     return mnd_metrics_end(m);
 }
 
+/* Sets the lines of another branch aside. */
+static mnd_status go_back(mnd_run *r) {
+    char copy[4096];
+    const mnd_metrics_point point = {.epoch = r->epoch,
+                                     .step = r->step,
+                                     .history = r->history,
+                                     .n_history = r->n_history,
+                                     .branch = strcmp(r->config->resume, "auto") != 0};
+    const char *path = r->config->metrics;
+    const mnd_status status = mnd_metrics_go_back(path, &point, copy, sizeof copy);
+    if (status == MND_OK && copy[0] != '\0')
+        mnd_run_warn(r, "%s goes on from step %lld: as it was it is kept as %s", path,
+                     (long long)r->step, copy);
+    return status;
+}
+
 mnd_status mnd_run_report_start(mnd_run *r, const mnd_train_setup *setup) {
     mnd_status status = MND_OK;
     if (r->rank != 0) return MND_OK;
     if (r->config->metrics != NULL) {
         const bool resumed = setup->resumed_from != NULL;
+        if (resumed) MND_TRY(go_back(r));
         MND_TRY(mnd_metrics_open(r->config->metrics, resumed ? r->epoch : -1, &r->metrics));
         /* Epochs that the checkpoint knows but the file has lost. */
         for (int64_t i = mnd_metrics_last_epoch(r->metrics); i < r->n_history; i++)
@@ -125,6 +147,8 @@ cleanup:
 mnd_status mnd_run_report_epoch(mnd_run *r, const mnd_epoch_record *record, int64_t images,
                                 double evaluate_seconds) {
     mnd_status status = MND_OK;
+    if (r->n_history < r->history_room) r->history[r->n_history++] = *record;
+    mnd_run_take_best(r);
     mnd_train_epoch e = {.record = *record,
                          .epochs = r->config->epochs,
                          .step = r->step,
@@ -132,15 +156,8 @@ mnd_status mnd_run_report_epoch(mnd_run *r, const mnd_epoch_record *record, int6
                          .evaluate_seconds = evaluate_seconds,
                          .lr = r->rate,
                          .time = mnd_step_time(&r->stepper),
-                         .best = record->val_accuracy > r->best_accuracy};
+                         .best = r->best_epoch == r->epoch};
     MND_TRY(mean_time(r, &e.time));
-    if (e.best) {
-        r->best_accuracy = record->val_accuracy;
-        r->best_epoch = r->epoch;
-    }
-    if (r->n_history < r->history_room) r->history[r->n_history++] = *record;
-    r->result->test_accuracy = record->val_accuracy;
-    r->result->test_loss = record->val_loss;
     if (r->metrics != NULL) status = write_epoch(r->metrics, &e);
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));
     if (r->rank == 0 && r->observer->epoch != NULL) r->observer->epoch(r->observer->context, &e);
@@ -150,15 +167,18 @@ cleanup:
 
 mnd_status mnd_run_report_end(mnd_run *r) {
     mnd_train_result *out = r->result;
-    if (r->n_history > 0) {
-        out->test_accuracy = r->history[r->n_history - 1].val_accuracy;
-        out->test_loss = r->history[r->n_history - 1].val_loss;
-    }
+    const mnd_finish finish = mnd_run_finished(r);
     out->best_accuracy = r->best_accuracy;
+    out->best_loss = r->best_loss;
     out->best_epoch = r->best_epoch;
     out->epochs = r->epoch;
     out->steps = r->step;
     out->seconds = mnd_now() - r->started;
+    out->validation = r->held_out;
+    mnd_run_best_checkpoint(r, out->best_checkpoint, sizeof out->best_checkpoint);
+    if (finish != MND_FINISH_EPOCHS || r->step == r->first_step)
+        mnd_finish_text(finish, r->config, r->history, r->n_history, out->finished,
+                        sizeof out->finished);
     mnd_status status =
         mnd_sha256_buffer(mnd_exchange_param(r->exchange),
                           mnd_model_n_param(r->model) * sizeof(float), out->weights_sha256);
@@ -168,7 +188,9 @@ mnd_status mnd_run_report_end(mnd_run *r) {
         mnd_metrics_real(m, "test_accuracy", out->test_accuracy);
         mnd_metrics_real(m, "test_loss", out->test_loss);
         mnd_metrics_real(m, "best_accuracy", out->best_accuracy);
+        mnd_metrics_real(m, "best_loss", out->best_loss);
         mnd_metrics_int(m, "best_epoch", out->best_epoch);
+        mnd_metrics_text(m, "reason", mnd_finish_name(finish));
         mnd_metrics_int(m, "epochs", out->epochs);
         mnd_metrics_int(m, "step", out->steps);
         mnd_metrics_text(m, "weights_sha256", out->weights_sha256);

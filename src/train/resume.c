@@ -66,6 +66,8 @@ static void warn_of_changes(const mnd_run *r, const mnd_checkpoint *k, const cha
                      "learning rate, schedule, clipping or optimizer settings differ from those of "
                      "%s: the run goes on with the new ones",
                      path);
+    if (strcmp(k->monitor, c->monitor == MND_MONITOR_LOSS ? "loss" : "") != 0)
+        mnd_run_warn(r, "--monitor differs from that of %s: its best epoch is chosen anew", path);
     if (strcmp(k->blas, mnd_arithmetic(c->plain)) != 0)
         mnd_run_warn(r,
                      "%s was computed with '%s', this run uses '%s': the bits will differ from an "
@@ -90,6 +92,8 @@ mnd_status mnd_run_check_resume(const mnd_run *r, const mnd_checkpoint *k, const
         snprintf(option, sizeof option, "--seed %llu", (unsigned long long)k->seed);
     else if (k->batch_size != c->batch_size)
         snprintf(option, sizeof option, "--batch-size %lld", (long long)k->batch_size);
+    else if (k->validation != r->held_out)
+        snprintf(option, sizeof option, "--validation %lld", (long long)k->validation);
     else if (strcmp(k->optimizer, c->optimizer.ops->name) != 0)
         snprintf(option, sizeof option, "--optimizer %s", k->optimizer);
     if (option[0] != '\0')
@@ -107,7 +111,7 @@ mnd_status mnd_run_check_resume(const mnd_run *r, const mnd_checkpoint *k, const
 
 void mnd_run_take_progress(mnd_run *r, const mnd_checkpoint *k) {
     r->epoch = k->epoch;
-    r->step = k->step;
+    r->step = r->first_step = k->step;
     r->step_in_epoch = k->step_in_epoch;
     r->best_accuracy = k->best_accuracy;
     r->best_epoch = k->best_epoch;

@@ -14,6 +14,7 @@
 #include "mnist_dist/train.h"
 #include "mnist_dist/watchdog.h"
 #include "step.h"
+#include "stopping.h"
 
 typedef struct mnd_run {
     const mnd_train_config *config;
@@ -23,15 +24,17 @@ typedef struct mnd_run {
     int rank, size;
     double started; /* mnd_now */
 
-    mnd_dataset *data; /* open during set-up only */
-    mnd_dataset_info info;
+    mnd_dataset *data;     /* open during set-up only */
+    mnd_dataset_info info; /* the training images without those held out */
+    int64_t held_out;      /* training images after those of info: --validation */
     mnd_shape input;
     int logical, first, n_logical; /* logical ranks [first, first + n_logical) are here */
     mnd_loader loader;
     mnd_model *model;
     mnd_exchange *exchange;
-    mnd_step stepper; /* what one step works on */
-    mnd_evaluator *evaluator;
+    mnd_step stepper;         /* what one step works on */
+    mnd_evaluator *evaluator; /* of val_* */
+    mnd_evaluator *test; /* of the test images at the end of the run; NULL: val_* are of them */
     mnd_watchdog *dog;
     mnd_fault fault; /* for tests: MNIST_DIST_FAULT */
     mnd_schedule schedule;
@@ -40,13 +43,14 @@ typedef struct mnd_run {
     /* Where the run is. */
     int64_t steps_per_epoch;
     int64_t epoch, step, step_in_epoch; /* finished epochs; steps taken, in all and in this epoch */
+    int64_t first_step;                 /* `step` at this start */
     double *loss_sum, *step_loss;       /* (n_logical) of the epoch so far, of one step; owned */
     int64_t *correct, *step_correct;    /* (n_logical), owned */
     double *loss_all;                   /* (logical), owned */
     int64_t *correct_all;               /* (logical), owned */
     size_t *logical_bytes;              /* (size) 8 bytes per logical rank, owned */
     double rate;                        /* learning rate of the current step */
-    double best_accuracy;
+    double best_accuracy, best_loss;    /* of the best epoch */
     int64_t best_epoch;
     double train_seconds;      /* of all starts, epochs only */
     mnd_epoch_record *history; /* (history_room), owned */
@@ -83,12 +87,30 @@ MND_CHECKED mnd_status mnd_run_fill_state(mnd_run *r, const mnd_checkpoint *ckpt
 
 /* save.c. Takes the checkpoint folder for this run, on rank 0, if it exists already. */
 MND_CHECKED mnd_status mnd_run_lock_folder(mnd_run *r);
-/* Makes the folder and everything that never changes in a checkpoint, on rank 0. */
-MND_CHECKED mnd_status mnd_run_prepare_saving(mnd_run *r, bool resumed);
+/*
+ * Makes the folder and everything that never changes in a checkpoint, on rank 0. Checkpoints that
+ * are not of this run, and those that are newer than `from`, which was read from `path`, are set
+ * aside. *missing: the folder does not hold `from`. from is NULL for a fresh start.
+ */
+MND_CHECKED mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from,
+                                              const char *path, bool *missing);
 /* Brings the state to rank 0, which writes it. Collective. */
 MND_CHECKED mnd_status mnd_run_save(mnd_run *r);
+/* The checkpoint of the best epoch; "" if that is the last epoch, or there is no such file. */
+void mnd_run_best_checkpoint(const mnd_run *r, char *path, size_t size);
 /* MND_MISMATCH if memory has lost what the last step wrote. Not collective. */
 MND_CHECKED mnd_status mnd_run_check_memory(mnd_run *r);
+
+/* validation.c. Takes the images to hold out from r->info. MND_USAGE if there are too few. */
+MND_CHECKED mnd_status mnd_run_hold_out(mnd_run *r);
+/* The evaluators; reads their images. Not collective. */
+MND_CHECKED mnd_status mnd_run_open_evaluators(mnd_run *r);
+/* Whether the run is at its end. The same on every process. */
+mnd_finish mnd_run_finished(const mnd_run *r);
+/* Which of the finished epochs is the best. */
+void mnd_run_take_best(mnd_run *r);
+/* Test loss and accuracy of the weights at the end, into r->result. Collective. */
+MND_CHECKED mnd_status mnd_run_test(mnd_run *r);
 
 /* loop.c. Trains all epochs that are left. Collective. */
 MND_CHECKED mnd_status mnd_run_epochs(mnd_run *r);

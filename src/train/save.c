@@ -59,23 +59,42 @@ static mnd_status describe(mnd_run *r) {
     k->logical_ranks = r->logical;
     k->batch_size = c->batch_size;
     k->planned_epochs = c->epochs;
+    if (c->monitor == MND_MONITOR_LOSS) snprintf(k->monitor, sizeof k->monitor, "loss");
+    k->patience = c->patience;
+    k->target_accuracy = c->target_accuracy > 1.0 ? 0.0 : c->target_accuracy;
+    k->validation = r->held_out;
 cleanup:
     return status;
 }
 
-mnd_status mnd_run_prepare_saving(mnd_run *r, bool resumed) {
+mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from, const char *path,
+                                  bool *missing) {
     mnd_status status = MND_OK;
+    const char *dir = r->config->checkpoint_dir;
     char aside[4096] = "";
-    if (r->config->checkpoint_dir == NULL || r->rank != 0) return MND_OK;
+    bool here = true;
+    *missing = false;
+    if (dir == NULL || r->rank != 0) return MND_OK;
     MND_TRY(make_folder(r));
     MND_TRY(describe(r));
-    if (resumed) return MND_OK;
-    MND_TRY(mnd_checkpoint_set_aside(r->config->checkpoint_dir, aside, sizeof aside));
-    if (aside[0] != '\0')
+    if (from == NULL)
+        MND_TRY(mnd_checkpoint_set_aside(dir, -1, aside, sizeof aside));
+    else
+        MND_TRY(mnd_checkpoint_go_back(dir, path, from, &here, aside, sizeof aside));
+    *missing = !here;
+    if (here && from != NULL)
+        snprintf(r->result->checkpoint, sizeof r->result->checkpoint, "%s", path);
+    if (aside[0] == '\0') return MND_OK;
+    if (from == NULL)
         mnd_run_warn(r,
                      "a new run: the checkpoints of an earlier one were moved to %s (--resume auto "
                      "goes on instead)",
                      aside);
+    else
+        mnd_run_warn(r,
+                     "the run goes on from step %lld: the %scheckpoints of %s were moved to %s; "
+                     "--resume auto will continue from here",
+                     (long long)from->step, here ? "newer " : "", dir, aside);
 cleanup:
     return status;
 }
@@ -87,6 +106,15 @@ mnd_status mnd_run_check_memory(mnd_run *r) {
                     "before left behind (noticed at step %lld): a bit was flipped in memory; the "
                     "last good checkpoint stays: start again with --resume auto",
                     r->rank, mnd_comm_host(r->comm), (long long)r->step);
+}
+
+void mnd_run_best_checkpoint(const mnd_run *r, char *path, size_t size) {
+    const char *dir = r->config->checkpoint_dir;
+    path[0] = '\0';
+    if (dir == NULL || r->best_epoch < 1 || r->best_epoch == r->epoch) return;
+    const int n = snprintf(path, size, "%s/ckpt-%08lld.h5", dir,
+                           (long long)(r->best_epoch * r->steps_per_epoch));
+    if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) path[0] = '\0';
 }
 
 /* Rank 0: the file, and a line about it. */

@@ -114,7 +114,7 @@ static mnd_status prepare(mnd_run *r) {
                                   .one_segment = !mnd_exchange_fixed_order(c->exchange)};
     MND_TRY(measure_images(r));
     MND_TRY(mnd_loader_open(&plan, r->data, &r->loader));
-    MND_TRY(mnd_evaluator_create(r->comm, r->data, MND_TEST, &r->evaluator));
+    MND_TRY(mnd_run_open_evaluators(r));
     const int rows = r->loader.max_rows;
     const mnd_model_options options = {.max_rows =
                                            rows > MND_EVALUATE_CHUNK ? rows : MND_EVALUATE_CHUNK,
@@ -154,6 +154,7 @@ cleanup:
 static void continue_epoch(mnd_run *r, const mnd_checkpoint *ckpt) {
     r->n_history = ckpt->n_history < r->history_room ? ckpt->n_history : r->history_room;
     memcpy(r->history, ckpt->history, (size_t)r->n_history * sizeof *r->history);
+    mnd_run_take_best(r);
     memcpy(r->loss_sum, ckpt->loss_sum + r->first, (size_t)r->n_logical * sizeof *r->loss_sum);
     memcpy(r->correct, ckpt->correct + r->first, (size_t)r->n_logical * sizeof *r->correct);
 }
@@ -168,6 +169,7 @@ static mnd_status report(mnd_run *r, const char *resumed_from) {
                                    .nodes = mnd_comm_nodes(r->comm),
                                    .exchange = mnd_exchange_name(r->exchange),
                                    .steps_per_epoch = r->steps_per_epoch,
+                                   .validation = r->held_out,
                                    .resumed_epoch = r->epoch,
                                    .resumed_step = r->step,
                                    .resumed_from = resumed_from};
@@ -178,7 +180,7 @@ static mnd_status report(mnd_run *r, const char *resumed_from) {
 static mnd_status admit(mnd_run *r) {
     mnd_status status = MND_OK;
     const mnd_train_config *c = r->config;
-    /* Only where OpenBLAS does the products: its idle threads would cost address space. */
+    /* OpenBLAS gets threads only where it does the products: idle ones cost address space. */
     const bool native = strcmp(mnd_arithmetic(c->plain), MND_ARITHMETIC) == 0;
     mnd_blas_set_threads(native ? 1 : c->threads);
     const mnd_doctor_request doctor = {.threads = c->threads, .plain = c->plain};
@@ -194,9 +196,10 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     mnd_status status = MND_OK;
     mnd_checkpoint ckpt = {0};
     char path[4096];
-    bool resumed = false;
+    bool resumed = false, missing = false;
     MND_TRY(admit(r));
     MND_TRY(open_data(r));
+    MND_TRY(mnd_run_hold_out(r));
     r->steps_per_epoch =
         (r->info.count[MND_TRAIN] + r->config->batch_size - 1) / r->config->batch_size;
     plan_schedule(r);
@@ -211,9 +214,13 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     if (resumed) continue_epoch(r, from);
     MND_TRY(join(r));
     MND_TRY(mnd_run_fill_state(r, from));
-    status = mnd_run_prepare_saving(r, resumed);
+    ckpt.best_epoch = r->best_epoch; /* by --monitor, which may differ */
+    status = mnd_run_prepare_saving(r, from, path, &missing);
     if (status == MND_OK) status = report(r, resumed ? path : NULL);
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_comm_bcast(r->comm, &missing, sizeof missing, 0));
+    /* Without it, --resume auto would not find this run before its next checkpoint. */
+    if (missing) MND_TRY(mnd_run_save(r));
 cleanup:
     mnd_dataset_close(&r->data);
     mnd_checkpoint_free(&ckpt);
@@ -224,6 +231,7 @@ void mnd_run_free(mnd_run *r) {
     mnd_metrics_close(&r->metrics);
     if (r->folder_lock >= 0) close(r->folder_lock);
     mnd_evaluator_destroy(&r->evaluator);
+    mnd_evaluator_destroy(&r->test);
     mnd_loader_free(&r->loader);
     mnd_model_destroy(&r->model);
     mnd_exchange_destroy(&r->exchange);

@@ -3,7 +3,9 @@
 #define MNIST_DIST_TRAIN_SIGNALS_H
 
 /*
- * Catches SIGTERM, SIGINT, SIGUSR1, SIGUSR2; a second SIGINT ends the process at once, code 130.
+ * Catches SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, each unless it was ignored when the program
+ * started (nohup; a shell's background job ignores SIGINT); a second SIGINT ends the process at
+ * once, code 130.
  * Ignores SIGPIPE (no process reads the output) and SIGXFSZ (ulimit -f): a run is worth more.
  */
 void mnd_signals_catch(void);

@@ -30,10 +30,12 @@ mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
                  .size = mnd_comm_size(comm),
                  .started = mnd_now(),
                  .best_accuracy = -1.0,
+                 .best_loss = -1.0,
                  .folder_lock = -1};
     mnd_signals_catch();
     MND_TRY(mnd_run_set_up(&r));
     MND_TRY(mnd_run_epochs(&r));
+    MND_TRY(mnd_run_test(&r));
     MND_TRY(mnd_run_report_end(&r));
 cleanup:
     mnd_watchdog_stop(&r.dog);

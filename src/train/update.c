@@ -10,8 +10,8 @@
    of the exchange are cut again at the ends of arrays. */
 enum { BLOCK = MND_EXCHANGE_BLOCK };
 
-/* Elements that are worth waking the threads for. */
-enum { WORTH_THREADS = 64 * BLOCK };
+/* Elements that are worth waking the threads for; a thread takes multiples of GRAIN blocks. */
+enum { WORTH_THREADS = 64 * BLOCK, GRAIN = 4 };
 
 MND_EACH_WIDTH static uint32_t sum_of_bits(size_t n, const float *x) {
     uint32_t sum = 0;
@@ -103,7 +103,7 @@ static void update_blocks(void *context, int thread, int first, int last) {
 static void apply(void *context, size_t first, size_t count, float *param, const float *grad) {
     mnd_updater *u = context;
     range r = {.u = u, .first = first, .count = count, .param = param, .grad = grad};
-    mnd_parallel(count < WORTH_THREADS ? 1 : u->threads, (int)((count + BLOCK - 1) / BLOCK), 4,
+    mnd_parallel(count < WORTH_THREADS ? 1 : u->threads, (int)((count + BLOCK - 1) / BLOCK), GRAIN,
                  update_blocks, &r);
 }
 

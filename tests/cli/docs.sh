@@ -37,12 +37,12 @@ fi
 # Words for which the field has standard terms, across line ends too: room (module), meeting (barrier),
 # hangs on (depends on), dealt out (partitioned), behind (after, next), feed and stage (loader,
 # prefetch), turned round (transposed), first cache (L1), pieces and two sums (shard, split-K), word sum
-# (checksum), patience and looks (spin limit, polls), somebody (user, rank), is there (exists), comes to
+# (checksum), looks (polls), somebody (user, rank), is there (exists), comes to
 # (equals). "To leave behind" is English. Words with an everyday sense as well, such as part, before and
 # line, cannot be checked so.
 words='rooms?|meet(s|ings?)?|met|h[au]ng(s|ing)? on|dealt out|taken together|(?<!left\s)behind'
 words="$words|fe(d|eds?|eding|eders?)|stag(es?|ed|ing)|turn(s|ed|ing)? round|(first|second) caches?"
-words="$words|owner computes|sharing products|pieces|two sums|word sums?|patience|looks|people"
+words="$words|owner computes|sharing products|pieces|two sums|word sums?|looks|people"
 words="$words|(some|any|every|no)body|whoever|is there|comes? to|came to"
 invented() { LC_ALL=C grep -aHizoP "\b(${words// /[\\s*/]+})\b" "$@" | tr '\n' ' ' | tr '\0' '\n'; }
 mapfile -t texts < <(git ls-files --cached --others --exclude-standard README.md 'docs/*.md' include src)

@@ -58,7 +58,8 @@ broken kill:1:130 shared # named by mpirun itself
 # begin COMMAND...: starts a run without end, in the background, and waits for its second epoch.
 begin() {
     rm -rf "$dir/ckpt" "$dir/m.jsonl"
-    "$@" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" --metrics "$dir/m.jsonl" \
+    # The shell makes what it starts in the background ignore SIGINT, and that would stay so.
+    env --default-signal=INT "$@" train "${run[@]}" --epochs 100000 --checkpoint-dir "$dir/ckpt" --metrics "$dir/m.jsonl" \
         >"$dir/out" 2>"$dir/err" &
     pid=$!
     for _ in $(seq 400); do
@@ -78,13 +79,23 @@ ends() {
 }
 
 # Signals: all ranks agree at a step's end, save and exit with 75; the same command goes on.
-for signal in TERM INT USR1 USR2; do
+for signal in TERM INT HUP USR1 USR2; do
     begin "$exe"
     kill -s "$signal" "$pid"
     ends 75 "SIG$signal"
     grep -q "stopped by SIG$signal after step .*--resume auto" "$dir/err" || fail "$(cat "$dir/err")"
     "$exe" evaluate "$dir/ckpt/latest" --data "$dir/data.h5" >"$dir/out" || fail "SIG$signal"
 done
+
+# A signal that was ignored when the program started stays so: nohup.
+trap '' HUP
+begin "$exe"
+trap - HUP
+kill -HUP "$pid"
+sleep 0.3
+kill -TERM "$pid"
+ends 75 "SIGTERM after SIGHUP, which is ignored"
+grep -q "stopped by SIGTERM" "$dir/err" || fail "SIGHUP is not ignored: $(cat "$dir/err")"
 
 # Under mpirun SIGUSR1 reaches every rank; mpirun hands the code on.
 begin "$MPIEXEC" -n 3 "$exe"

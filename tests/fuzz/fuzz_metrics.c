@@ -70,5 +70,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     check(mnd_metrics_open(path, epoch, &metrics) == MND_OK);
     mnd_metrics_close(&metrics);
     check(read_back(second, CAPACITY) == kept && memcmp(first, second, kept) == 0);
+
+    /* Going back keeps a copy of all if it removes anything, and is stable too. */
+    char copy[sizeof path + 32];
+    const mnd_metrics_point point = {.epoch = epoch / 2, .step = 10 * epoch, .branch = true};
+    check(mnd_metrics_go_back(path, &point, copy, sizeof copy) == MND_OK);
+    const size_t less = read_back(second, CAPACITY);
+    check(copy[0] != '\0' ? less < kept && unlink(copy) == 0 : less == kept);
+    check(mnd_metrics_go_back(path, &point, copy, sizeof copy) == MND_OK && copy[0] == '\0');
     return 0;
 }

@@ -55,6 +55,10 @@ static void keeps_unusual_values(void **state) {
     memset(s.ckpt.spec, 'x', MND_SPEC_MAX - 1); /* the longest */
     memset(s.ckpt.array[3].name, 'n', MND_CKPT_NAME - 1);
     s.ckpt.n_slot = 0;
+    snprintf(s.ckpt.monitor, sizeof s.ckpt.monitor, "loss");
+    s.ckpt.patience = 3;
+    s.ckpt.target_accuracy = 0.98;
+    s.ckpt.validation = 6000;
     assert_int_equal(mnd_checkpoint_write(folder, &s.ckpt, 0, NULL, 0), MND_OK);
     assert_true(exists("ckpt-123456789012.h5"));
     assert_int_equal(mnd_checkpoint_read(in_folder("latest"), &back), MND_OK);
@@ -127,6 +131,10 @@ static void refuses_what_could_not_be_read(void **state) {
     REFUSED(MND_RANGE, s.ckpt.n_array = 0);
     REFUSED(MND_RANGE, s.ckpt.loss_sum = NULL);
     REFUSED(MND_RANGE, s.ckpt.n_history = 3);
+    REFUSED(MND_RANGE, s.ckpt.patience = -1);
+    REFUSED(MND_RANGE, s.ckpt.validation = -1);
+    REFUSED(MND_RANGE, s.ckpt.target_accuracy = NAN);
+    REFUSED(MND_RANGE, memset(s.ckpt.monitor, 'n', sizeof s.ckpt.monitor));
 #undef REFUSED
     assert_true(step_is_sound(1));
     assert_int_equal(count_entries(), 2);
@@ -156,6 +164,80 @@ static void latest_and_keep(void **state) {
     assert_true(step_is_sound(7));
 }
 
+/* The end of an epoch of 10 steps. */
+static void write_epoch(int64_t epoch, int64_t best, int keep) {
+    static sample s;
+    make_sample(&s, 10 * epoch);
+    s.ckpt.epoch = epoch;
+    s.ckpt.step_in_epoch = 0;
+    s.ckpt.best_epoch = best;
+    assert_int_equal(mnd_checkpoint_write(folder, &s.ckpt, keep, NULL, 0), MND_OK);
+    assert_int_equal(mnd_checkpoint_best_step(&s.ckpt), best > 0 ? 10 * best : -1);
+}
+
+/* Whether the link of this name points to the checkpoint of this step. */
+static bool points_to(const char *name, int64_t step) {
+    char target[64] = "", expected[64];
+    snprintf(expected, sizeof expected, "ckpt-%08" PRId64 ".h5", step);
+    return readlink(in_folder(name), target, sizeof target - 1) > 0 &&
+           strcmp(target, expected) == 0;
+}
+
+static void the_best_is_kept(void **state) {
+    (void)state;
+    write_epoch(2, 0, 2);
+    assert_false(exists("best"));
+    for (int64_t epoch = 3; epoch <= 7; epoch++) {
+        write_epoch(epoch, 3, 2);
+        assert_true(points_to("best", 30));
+        assert_true(points_to("latest", 10 * epoch));
+    }
+    assert_true(exists("ckpt-00000030.h5"));
+    assert_int_equal(count_entries(), 5); /* two of 60 and 70, the best, two links */
+    write_epoch(8, 8, 2);
+    assert_true(points_to("best", 80));
+    assert_false(exists("ckpt-00000030.h5"));
+    assert_int_equal(count_entries(), 4);
+    /* A best epoch whose checkpoint is not here: no link rather than a wrong one. */
+    write_epoch(9, 5, 0);
+    assert_false(exists("best"));
+}
+
+static void going_back_sets_the_others_aside(void **state) {
+    (void)state;
+    mnd_checkpoint from;
+    char aside[PATH_SIZE];
+    bool here;
+    for (int64_t epoch = 2; epoch <= 6; epoch++) write_epoch(epoch, epoch, 0);
+    assert_int_equal(mnd_checkpoint_read(in_folder("ckpt-00000040.h5"), &from), MND_OK);
+    assert_int_equal(mnd_checkpoint_go_back(folder, in_folder("ckpt-00000040.h5"), &from, &here,
+                                            aside, sizeof aside),
+                     MND_OK);
+    assert_true(here);
+    assert_string_equal(aside, in_folder("earlier-1"));
+    assert_true(exists("earlier-1/ckpt-00000050.h5") && exists("earlier-1/ckpt-00000060.h5"));
+    assert_false(exists("ckpt-00000050.h5") || exists("ckpt-00000060.h5"));
+    assert_true(points_to("latest", 40) && points_to("best", 40));
+    /* Again, by the link: nothing to do. */
+    assert_int_equal(
+        mnd_checkpoint_go_back(folder, in_folder("latest"), &from, &here, aside, sizeof aside),
+        MND_OK);
+    assert_true(here && aside[0] == '\0' && exists("ckpt-00000030.h5"));
+    mnd_checkpoint_free(&from);
+    /* From a file that is not of this branch: all are set aside. */
+    assert_int_equal(mnd_checkpoint_read(in_folder("earlier-1/ckpt-00000060.h5"), &from), MND_OK);
+    assert_int_equal(mnd_checkpoint_go_back(folder, in_folder("earlier-1/ckpt-00000060.h5"), &from,
+                                            &here, aside, sizeof aside),
+                     MND_OK);
+    assert_false(here);
+    assert_string_equal(aside, in_folder("earlier-2"));
+    assert_true(exists("earlier-2/ckpt-00000040.h5") && exists("earlier-2/best"));
+    assert_int_equal(count_entries(), 2);
+    mnd_checkpoint_free(&from);
+    remove_content(in_folder("earlier-1"));
+    remove_content(in_folder("earlier-2"));
+}
+
 static void removes_only_its_own_temporary_files(void **state) {
     (void)state;
     /* The id of a process that certainly has ended: a child that has been waited for. */
@@ -171,6 +253,7 @@ static void removes_only_its_own_temporary_files(void **state) {
         {".ckpt-00000004.h5.tmp.%ld", false, false},
         {".ckpt-1234567890.h5.tmp.%ld", false, false},
         {".latest.tmp.%ld", false, false},
+        {".best.tmp.%ld", false, false},
         {".ckpt-00000004.h5.tmp.%ld", true, false},
         {".ckpt-00000004.h5.tmp.1", false, true}, /* process 1 is running */
         {".ckpt-00000004.h5.tmp.%ldx", false, true},
@@ -358,6 +441,8 @@ int main(int argc, char **argv) {
         IN_FOLDER(same_content_gives_same_bytes),
         IN_FOLDER(refuses_what_could_not_be_read),
         IN_FOLDER(latest_and_keep),
+        IN_FOLDER(the_best_is_kept),
+        IN_FOLDER(going_back_sets_the_others_aside),
         IN_FOLDER(removes_only_its_own_temporary_files),
         IN_FOLDER(replaces_a_checkpoint_of_the_same_step),
         IN_FOLDER(creates_its_folder_but_not_the_parents),

@@ -200,6 +200,55 @@ static void resume_keeps_lines_that_are_not_written_again(void **state) {
     }
 }
 
+static void going_back_keeps_a_copy(void **state) {
+    (void)state;
+    static const char *const before =
+        "{\"event\":\"start\"}\n"
+        "{\"event\":\"epoch\",\"epoch\":1,\"loss\":0.5,\"val_loss\":0.4}\n"
+        "{\"event\":\"checkpoint\",\"step\":9}\n"
+        "{\"event\":\"epoch\",\"epoch\":2,\"loss\":0.3,\"val_loss\":0.2}\n"
+        "{\"event\":\"checkpoint\",\"step\":18}\n"
+        "{\"event\":\"start\"}\n"
+        "{\"event\":\"resume\",\"epoch\":2,\"step\":18}\n"
+        "{\"event\":\"epoch\",\"epoch\":3,\"loss\":0.3,\"val_loss\":0.2}\n";
+    mnd_epoch_record history[2] = {{.epoch = 1, .loss = 0.5, .val_loss = 0.4},
+                                   {.epoch = 2, .loss = 0.3, .val_loss = 0.2}};
+    mnd_metrics_point point = {.epoch = 2, .step = 18, .history = history, .n_history = 2};
+    char copy[512];
+    /* An epoch without its checkpoint, as a killed run leaves it: mnd_metrics_open removes it. */
+    put_file(before, strlen(before));
+    assert_int_equal(mnd_metrics_go_back(path, &point, copy, sizeof copy), MND_OK);
+    assert_string_equal(copy, "");
+    assert_string_equal(get_file(), before);
+    /* The same point, chosen by the user. */
+    point.branch = true;
+    assert_int_equal(mnd_metrics_go_back(path, &point, copy, sizeof copy), MND_OK);
+    assert_non_null(strstr(copy, ".earlier-1"));
+    const char *last = strstr(before, "{\"event\":\"epoch\",\"epoch\":3");
+    assert_memory_equal(get_file(), before, (size_t)(last - before));
+    assert_int_equal(strlen(get_file()), last - before);
+    assert_int_equal(unlink(copy), 0);
+    /* An earlier one: the start in between goes with the lines that it belongs to. */
+    put_file(before, strlen(before));
+    point = (mnd_metrics_point){.epoch = 1, .step = 9, .history = history, .n_history = 1};
+    assert_int_equal(mnd_metrics_go_back(path, &point, copy, sizeof copy), MND_OK);
+    last = strstr(before, "{\"event\":\"epoch\",\"epoch\":2");
+    assert_memory_equal(get_file(), before, (size_t)(last - before));
+    assert_int_equal(strlen(get_file()), last - before);
+    assert_int_equal(rename(copy, path), 0);
+    assert_string_equal(get_file(), before); /* the copy is whole */
+    /* The file of another run. */
+    history[0].val_loss = 0.41;
+    assert_int_equal(mnd_metrics_go_back(path, &point, copy, sizeof copy), MND_OK);
+    assert_string_equal(get_file(), "");
+    assert_int_equal(unlink(copy), 0);
+    /* No file, and one that has no lines to read. */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mnd_metrics_go_back(path, &point, copy, sizeof copy), MND_OK);
+    assert_int_equal(mnd_metrics_go_back("/dev/null", &point, copy, sizeof copy), MND_OK);
+    assert_string_equal(copy, "");
+}
+
 static void zeros_left_by_a_crash_are_removed(void **state) {
     (void)state;
     mnd_metrics *m = NULL;
@@ -319,6 +368,7 @@ int main(void) {
         IN_FOLDER(numbers_read_back_exactly),
         IN_FOLDER(text_is_always_utf8),
         IN_FOLDER(resume_keeps_lines_that_are_not_written_again),
+        IN_FOLDER(going_back_keeps_a_copy),
         IN_FOLDER(zeros_left_by_a_crash_are_removed),
         IN_FOLDER(any_incomplete_end_can_be_resumed),
         IN_FOLDER(a_missing_file_is_created),

@@ -76,7 +76,7 @@ static const struct {
     {"inner frame", inner_frame, 1},
     {"corner", corner, 1},
     {"ruled", ruled, 3},
-    {"squared", squared, 3},
+    {"squared", squared, 5},
 };
 
 static void finds_the_digit(void **state) {
