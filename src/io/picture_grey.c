@@ -110,7 +110,7 @@ static coverage cover(const mnd_raster *in, int plane) {
 }
 
 /*
- * What stands behind the transparent pixels. Ink of one shade on nothing: the paper is white for
+ * The paper below transparent pixels. Ink of one shade on nothing: the paper is white for
  * dark ink and black for light ink. Shades that fill most of their bounding box: a sheet of paper
  * with something on it, which goes on. Otherwise the shape is in alpha alone (-1).
  */
@@ -136,7 +136,7 @@ mnd_status mnd_raster_to_grey(mnd_raster *in, bool any_channel, mnd_picture *out
             MND_FAIL(MND_FORMAT, "the picture is empty: every pixel is fully transparent");
         paper = choose_paper(&c);
     }
-    /* In place: a pixel is never written behind the one that is read. */
+    /* In place: a pixel is read before it is written over. */
     for (size_t i = 0; i < pixels; i++) {
         const uint8_t *value = in->value + i * (size_t)n;
         unsigned v = grey_of(value, n, plane);

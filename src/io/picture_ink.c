@@ -295,7 +295,7 @@ static mnd_status uncover(mnd_ink *o, bool **out, bool *found) {
     return select_blots(o, out, found);
 }
 
-/* *sure: what was found looks like a digit. */
+/* *sure: what was found resembles a digit. */
 static mnd_status find_digits(mnd_ink *o, mnd_guess guess, bool *sure) {
     mnd_status status = MND_OK;
     const int n = o->height * o->width;

@@ -49,9 +49,9 @@ int mnd_ink_of(bool dark, int paper, int grey);
 /* Ink with stretched contrast, 0 to 1. */
 float mnd_ink_stretched(const mnd_ink *o, int ink);
 
-/* What is tried in turn, until something is found that looks like a digit. */
+/* What is tried in turn, until something is found that resembles a digit. */
 typedef enum mnd_guess {
-    MND_GUESS_FIRST,   /* even light, if it looks so, otherwise as below */
+    MND_GUESS_FIRST,   /* even light if it seems so, otherwise as below */
     MND_GUESS_UNEVEN,  /* uneven light */
     MND_GUESS_OPPOSITE /* the same, and light ink instead of dark, or dark instead of light */
 } mnd_guess;
