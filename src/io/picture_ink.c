@@ -112,7 +112,9 @@ static bool drop(mnd_ink *o, bool *out) {
     for (int k = 0; k < o->n_blot; k++) {
         if (out[k] || o->blot[k].contact == 0 || !inside) continue;
         if (may_belong(o, &o->blot[k], &o->blot[main])) continue;
-        out[k] = o->border = true;
+        out[k] = true;
+        /* Worth a word, unless it is a trace of light that falls off towards the border. */
+        o->border = o->border || o->blot[k].mass > 0.5F * (float)o->blot[k].area;
     }
     if (!inside) {
         main = heaviest(o, true, out);
@@ -302,21 +304,21 @@ static mnd_status find_digits(mnd_ink *o, mnd_guess guess, bool *sure) {
     bool *out = NULL, found = false;
     *sure = false;
     o->lines = 0;
-    o->frame = o->border = o->specks = false;
+    o->lined = o->frame = o->border = o->specks = false;
     memset(o->line, 0, (size_t)n);
     MND_TRY(mnd_ink_separate(o, guess));
     MND_TRY(mnd_ink_remove_lines(o));
     MND_TRY(select_blots(o, &out, &found));
-    if (o->lines > 0 && (!found || too_little(o, out))) {
+    if (o->lined && (!found || too_little(o, out))) {
         memset(o->line, 0, (size_t)n);
         o->lines = 0;
-        o->frame = o->border = o->specks = false;
+        o->lined = o->frame = o->border = o->specks = false;
         for (int i = 0; i < n; i++)
             o->ink[i] = (uint8_t)mnd_ink_of(o->dark, o->paper[i], o->grey[i]);
         MND_TRY(select_blots(o, &out, &found));
     }
     MND_TRY(uncover(o, &out, &found));
-    if (!o->levelled && (o->border || o->frame || o->lines > 0)) {
+    if (!o->levelled && (o->border || o->frame || o->lined)) {
         /* The contrast of the digit alone: a table's edge has another. */
         for (int i = 0; i < n; i++)
             o->owner[i] = o->line[i] == 0 && (o->label[i] == 0 || !out[o->label[i] - 1]);

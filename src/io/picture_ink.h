@@ -40,8 +40,8 @@ typedef struct mnd_ink {
     bool dark;       /* ink is darker than the paper */
     float low, high; /* ink up to `low` counts as none, ink from `high` on as full */
     /* What was done. */
-    bool levelled, frame, border, specks;
-    int lines;
+    bool levelled, frame, border, specks, lined;
+    int lines; /* drawn ones; `lined`: some were removed, drawn or not */
 } mnd_ink;
 
 /* The ink of a grey value where the paper has another, 0 to 255. */

@@ -126,6 +126,17 @@ static int erase(ruled *r, int width) {
     return erased;
 }
 
+/* Light that falls off towards the border leaves a pale line there, which nobody has drawn. */
+static bool is_drawn(const ruled *r) {
+    const int rim = r->across / 24 + 1;
+    float sum = 0;
+    for (int a = 0; a < r->along; a++) {
+        if (r->path[a] >= rim && r->path[a] < r->across - rim) return true;
+        sum += mnd_ink_stretched(r->o, r->o->ink[cell(r, a, r->path[a])]);
+    }
+    return sum > 0.4F * (float)r->along;
+}
+
 static mnd_status remove_direction(mnd_ink *o, bool upright) {
     mnd_status status = MND_OK;
     ruled r = {.o = o,
@@ -143,7 +154,8 @@ static mnd_status remove_direction(mnd_ink *o, bool upright) {
     for (int i = 0; i < MAX_LINES; i++) {
         int width;
         if (search(&r) > LIMIT * r.along || !is_line(&r, &width) || erase(&r, width) == 0) break;
-        o->lines++;
+        o->lines += is_drawn(&r);
+        o->lined = true;
     }
 cleanup:
     mnd_free(r.mask);
