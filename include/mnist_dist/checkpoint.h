@@ -149,6 +149,14 @@ MND_CHECKED mnd_status mnd_checkpoint_read_latest(const char *dir,
                                                   size_t path_size);
 
 /*
+ * The file that a user means by `path`: the newest valid checkpoint of a folder; for a missing
+ * `latest` or `best` (where symbolic links do not exist, or the link was not copied with the
+ * files) the one that it would point to; any other path as it is. `skipped` as above.
+ */
+MND_CHECKED mnd_status mnd_checkpoint_find(const char *path, mnd_checkpoint_skipped_fn skipped,
+                                           void *context, char *file, size_t file_size);
+
+/*
  * Moves the ckpt-*.h5 of steps > `after` from DIR to DIR/earlier-<k>, where k is the first of 1, 2,
  * ... for which this folder does not exist, so that the checkpoints of two runs never mix. With
  * after < 0 all of them, and `latest` and `best`. `moved_to` gets the name of the folder, "" if

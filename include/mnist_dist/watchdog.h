@@ -6,6 +6,11 @@
  * times a time-out, and at least once a second; those two answer. Rank 0 judges; rank 1 does so a
  * moment later, for the case that rank 0 is the one that is gone; a process that hears of neither
  * gives up by itself. The main thread only stores its phase: it never waits for the watchdog.
+ *
+ * Datagrams go to every address of a host, IPv4 and IPv6, until it is known which one is reached.
+ * A step needs all processes: while steps end, no process is dead, also where datagrams never
+ * arrive. Time for which a process is stopped (SIGSTOP, a suspended job, a frozen container) counts
+ * for no process; but one that stays stopped while the others run is noticed.
  */
 #ifndef MNIST_DIST_WATCHDOG_H
 #define MNIST_DIST_WATCHDOG_H
@@ -35,12 +40,13 @@ typedef enum mnd_phase {
 typedef struct mnd_watchdog mnd_watchdog; /* opaque */
 
 /*
- * Starts the thread. timeout: seconds without a sign of life, or in one and the same phase, after
- * which a process counts as stuck; 0 (or a world of one) makes *out NULL, which the other calls
- * take. When a process is stuck, the watchdog logs one line an affected process, with rank, host
- * and pid, what it last did and since when, and what the others are waiting for, and then ends the
- * job with exit code 1 (mnd_comm_abort). An mpirun that then still waits for a lost host is killed
- * after ten seconds, if it is the parent of the judging process. Collective.
+ * Starts the thread. timeout: seconds without a sign of life (a datagram, the end of a step), or in
+ * one and the same phase, after which a process counts as stuck; 0 (or a world of one) makes *out
+ * NULL, which the other calls take. When a process is stuck, the watchdog logs one line an affected
+ * process, with rank, host and pid, what it last did and since when, and what the others are
+ * waiting for, and then ends the job with exit code 1 (mnd_comm_abort). An mpirun that then still
+ * waits for a lost host is killed after ten seconds, if it is the parent of the judging process.
+ * Collective.
  */
 MND_CHECKED mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out);
 

@@ -28,6 +28,9 @@ void mnd_log(mnd_log_level level, const char *format, ...) {
     n = vsnprintf(line + used, sizeof line - used - 1, format, args);
     va_end(args);
     if (n > 0) used = strlen(line);
+    /* A file name or value may hold anything: one line, and nothing that steers a terminal. */
+    for (size_t i = 0; i < used; i++)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f) line[i] = '?';
     line[used++] = '\n';
     const char *p = line;
     while (used > 0) {

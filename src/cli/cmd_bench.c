@@ -7,6 +7,7 @@
 #include "bench_report.h"
 #include "commands.h"
 #include "mnist_dist/bench.h"
+#include "mnist_dist/folder.h"
 #include "options.h"
 
 typedef struct choices {
@@ -19,6 +20,8 @@ typedef struct choices {
 static mnd_status open_file(const char *path, FILE **out) {
     *out = NULL;
     if (path == NULL) return MND_OK;
+    const mnd_status made = mnd_folder_make_parents(path);
+    if (made != MND_OK) return made;
     *out = fopen(path, "we");
     if (*out == NULL) return mnd_fail(MND_IO, "%s: cannot write: %s", path, strerror(errno));
     return MND_OK;

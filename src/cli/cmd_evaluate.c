@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "answer.h"
 #include "commands.h"
 #include "display.h"
 #include "mnist_dist/evaluate.h"
@@ -12,6 +13,7 @@
 typedef struct choices {
     const char *path, *data, *split, *products;
     int threads;
+    bool json;
 } choices;
 
 /* Image size and number of classes must be those of the training data of the checkpoint. */
@@ -25,6 +27,41 @@ static mnd_status check_data(const mnd_checkpoint *ckpt, const mnd_dataset_info 
                     "in %d",
                     k->path, ckpt->input[0], ckpt->input[1], ckpt->input[2], ckpt->classes, k->data,
                     info->height, info->width, info->channels, info->classes);
+}
+
+/*
+ * Reads the checkpoint that k->path means; *path gets the file's name. Rank 0 decides: a training
+ * run may write a newer checkpoint meanwhile, or another host hold a file of its own. Collective.
+ */
+static mnd_status read_checkpoint(mnd_comm *comm, const choices *k, char path[4096],
+                                  mnd_checkpoint *ckpt) {
+    mnd_status status = MND_OK;
+    char first[MND_SHA256_HEX] = "";
+    path[0] = '\0';
+    if (mnd_comm_rank(comm) == 0)
+        status = mnd_checkpoint_find(k->path, command_skipped, NULL, path, 4096);
+    MND_TRY(mnd_comm_agree(comm, status, NULL));
+    MND_TRY(mnd_comm_bcast(comm, path, 4096, 0));
+    MND_TRY(mnd_comm_agree(comm, mnd_checkpoint_read(path, ckpt), NULL));
+    memcpy(first, ckpt->weights_sha256, sizeof first);
+    MND_TRY(mnd_comm_bcast(comm, first, sizeof first, 0));
+    if (strcmp(first, ckpt->weights_sha256) != 0)
+        status = mnd_fail(MND_MISMATCH,
+                          "%s on %s is not the file that rank 0 reads: give every host the same, "
+                          "and name the file itself if a run is writing there",
+                          path, mnd_comm_host(comm));
+    MND_TRY(mnd_comm_agree(comm, status, NULL));
+cleanup:
+    return status;
+}
+
+static void print_result(const mnd_checkpoint *ckpt, const char *path, const char *name,
+                         const mnd_dataset_info *info, const mnd_evaluation *result) {
+    printf("%s: epoch %lld, %s\n", path, (long long)ckpt->epoch, ckpt->spec);
+    printf("%s images %lld, loss %.6f, accuracy %.4f (%lld right)\n", name,
+           (long long)result->count, result->loss, (double)result->correct / (double)result->count,
+           (long long)result->correct);
+    display_confusion(result->confusion, info);
 }
 
 /* The evaluator of the split, and what to call its images. Not collective. */
@@ -53,10 +90,11 @@ static mnd_status evaluate(mnd_comm *comm, const choices *k) {
     mnd_model *model = NULL;
     float *param = NULL;
     mnd_evaluation result;
+    char path[4096];
     const bool plain = strcmp(k->products, "openblas") == 0;
     const char *name;
     mnd_blas_set_threads(k->threads);
-    MND_TRY(mnd_comm_agree(comm, mnd_checkpoint_read(k->path, &ckpt), NULL));
+    MND_TRY(read_checkpoint(comm, k, path, &ckpt));
     MND_TRY(mnd_comm_agree(comm, mnd_dataset_open(k->data, &data), NULL));
     MND_TRY(check_data(&ckpt, mnd_dataset_about(data), k));
     status =
@@ -66,11 +104,11 @@ static mnd_status evaluate(mnd_comm *comm, const choices *k) {
     MND_TRY(mnd_comm_agree(comm, status, NULL));
     MND_TRY(mnd_evaluate(evaluator, model, &result));
     if (mnd_comm_rank(comm) == 0) {
-        printf("%s: epoch %lld, %s\n", k->path, (long long)ckpt.epoch, ckpt.spec);
-        printf("%s images %lld, loss %.6f, accuracy %.4f (%lld right)\n", name,
-               (long long)result.count, result.loss, (double)result.correct / (double)result.count,
-               (long long)result.correct);
-        display_confusion(result.confusion, mnd_dataset_about(data));
+        const mnd_dataset_info *info = mnd_dataset_about(data);
+        if (k->json)
+            status = answer_evaluate(path, &ckpt, k->data, k->split, info, &result);
+        else
+            print_result(&ckpt, path, name, info, &result);
     }
 cleanup:
     mnd_evaluator_destroy(&evaluator);
@@ -91,13 +129,15 @@ int cmd_evaluate(int argc, char **argv) {
         {"threads", OPTION_INT, &threads, "T", 1, 256, "threads of each process (1)"},
         {"products", OPTION_CHOICE, &k.products, "native|openblas", 0, 0,
          "own kernels, or the plain reference by OpenBLAS (native)"},
+        {"json", OPTION_FLAG, &k.json, "", 0, 0,
+         "one JSON object on stdout, with all figures, for scripts"},
     };
     static const command_usage usage = {
         .name = "evaluate",
         .arguments = "CKPT",
         .text =
             "Loss, accuracy, confusion matrix, precision and recall of a checkpoint. Runs under\n"
-            "mpirun too; every image counts once.",
+            "mpirun too; every image counts once. CKPT is a file, or a folder for its newest one.",
         .min_arguments = 1,
         .max_arguments = 1};
     command_line line;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "answer.h"
 #include "commands.h"
 #include "mnist_dist/checkpoint.h"
 #include "mnist_dist/dataset.h"
@@ -20,11 +21,12 @@ typedef struct choices {
     const char *split;
     int64_t index; /* -1: not given */
     const char *color;
-    bool as_is;
+    bool as_is, json;
+    int64_t top; /* 0: all, in the order of the classes */
 } choices;
 
 typedef struct predictor {
-    const char *path;
+    char path[4096]; /* of the checkpoint */
     mnd_checkpoint ckpt;
     mnd_model *model;
     float *param;
@@ -33,7 +35,8 @@ typedef struct predictor {
     uint8_t *grey;                /* (height, width): the image to be drawn */
     float *part;                  /* (classes) probabilities */
     int read[MND_PICTURE_DIGITS]; /* the answers to a picture of several digits */
-    bool color;
+    bool color, json;
+    int top;
 } predictor;
 
 /* "Sneaker", or the number if there is no data file with names. Valid until the next call. */
@@ -73,23 +76,43 @@ static void print_bar(float part, bool color, bool strong) {
     if (color) printf("%s\x1b[0m", piece[length % step]);
 }
 
-/* Classifies p->image; prints the picture, all probabilities and the answer, which it returns: the
- * first class of the highest probability. */
-static int answer(predictor *p) {
+static const char *name_of(const void *context, int class) { return class_name(context, class); }
+
+/* Classifies p->image: the probabilities. */
+static void classify(predictor *p) {
     const int *input = p->ckpt.input, classes = p->ckpt.classes;
     mnd_pixels(plane_size(p) * (size_t)input[2], p->image, mnd_model_input(p->model));
     memcpy(p->part, mnd_model_forward(p->model, 1), (size_t)classes * sizeof *p->part);
     mnd_softmax(p->part, 1, classes);
-    int best = 0, width = 1;
-    for (int i = 0; i < classes; i++) {
-        if (p->part[i] > p->part[best]) best = i;
-        const int n = (int)strlen(class_name(p, i));
-        width = n > width ? n : width;
+}
+
+static mnd_status print_json(const predictor *p, answer *a) {
+    a->checkpoint = p->path;
+    a->part = p->part;
+    a->classes = p->ckpt.classes;
+    a->top = p->top > 0 ? p->top : p->ckpt.classes;
+    a->class_name = name_of;
+    a->context = p;
+    return answer_predict(a);
+}
+
+/* Classifies p->image; prints the picture, the probabilities and the answer, which it returns: the
+ * first class of the highest probability. */
+static int print_answer(predictor *p) {
+    const int classes = p->ckpt.classes;
+    int order[MND_MAX_CLASSES], best, width = 1;
+    classify(p);
+    (void)answer_top(p->part, classes, 1, &best);
+    const int n = p->top > 0 ? answer_top(p->part, classes, p->top, order) : classes;
+    for (int i = 0; p->top == 0 && i < n; i++) order[i] = i;
+    for (int i = 0; i < n; i++) {
+        const int length = (int)strlen(class_name(p, order[i]));
+        width = length > width ? length : width;
     }
     draw_image(p);
-    for (int i = 0; i < classes; i++) {
-        printf("%*s  %8.6f", width, class_name(p, i), (double)p->part[i]);
-        print_bar(p->part[i], p->color, i == best);
+    for (int i = 0; i < n; i++) {
+        printf("%*s  %8.6f", width, class_name(p, order[i]), (double)p->part[order[i]]);
+        print_bar(p->part[order[i]], p->color, order[i] == best);
         putchar('\n');
     }
     printf("answer: %s (%.2f %%)\n", class_name(p, best), 100.0 * (double)p->part[best]);
@@ -105,8 +128,13 @@ static mnd_status predict_index(predictor *p, const choices *k) {
         MND_FAIL(MND_USAGE, "--index %lld: %s has %s images 0 to %lld", (long long)k->index,
                  k->data, k->split, (long long)info->count[split] - 1);
     MND_TRY(mnd_dataset_read(p->data, split, k->index, 1, p->image, &label));
+    if (p->json) {
+        answer a = {.file = k->data, .split = k->split, .index = k->index, .label = label};
+        classify(p);
+        return print_json(p, &a);
+    }
     printf("%s: %s image %lld\n", k->data, k->split, (long long)k->index);
-    const int best = answer(p);
+    const int best = print_answer(p);
     printf("actual: %s, one-hot [", info->class_name[label]);
     for (int i = 0; i < info->classes; i++) printf("%s%d", i > 0 ? ", " : "", i == label);
     printf("]: %s\n", best == label ? "right" : "wrong");
@@ -116,16 +144,50 @@ cleanup:
 
 static bool split_digits(const choices *k) { return strcmp(k->split, "digits") == 0; }
 
+static void take_image(predictor *p, const mnd_picture_images *images, int i) {
+    memcpy(p->image, images->pixel + (size_t)i * plane_size(p), plane_size(p));
+}
+
 /* The digits of a picture one by one, and what they say together. */
-static void predict_digits(predictor *p, const mnd_picture_images *digits) {
+static void print_digits(predictor *p, const mnd_picture_images *digits) {
     for (int i = 0; i < digits->n; i++) {
         printf("digit %d of %d, seen as\n", i + 1, digits->n);
-        memcpy(p->image, digits->pixel + (size_t)i * plane_size(p), plane_size(p));
-        p->read[i] = answer(p);
+        take_image(p, digits, i);
+        p->read[i] = print_answer(p);
     }
     fputs("read from left to right:", stdout);
     for (int i = 0; i < digits->n; i++) printf(" %s", class_name(p, p->read[i]));
     putchar('\n');
+}
+
+static void print_picture(predictor *p, const choices *k, const char *path,
+                          const mnd_picture *picture, const mnd_picture_images *images) {
+    printf("%s: %d x %d pixels, seen as\n", path, picture->width, picture->height);
+    printf("(%s)\n", images->done);
+    if (images->digits > 1 && !split_digits(k))
+        printf("(%d digits in one picture? --split reads them one by one)\n", images->digits);
+    if (images->n > 1) {
+        print_digits(p, images);
+        return;
+    }
+    take_image(p, images, 0);
+    (void)print_answer(p);
+}
+
+/* A line for the picture, or for each of its digits. */
+static mnd_status print_picture_json(predictor *p, const choices *k, const char *path,
+                                     const mnd_picture_images *images) {
+    mnd_status status = MND_OK;
+    for (int i = 0; i < images->n && status == MND_OK; i++) {
+        take_image(p, images, i);
+        classify(p);
+        status = print_json(p, &(answer){.file = path,
+                                         .label = -1,
+                                         .done = images->done,
+                                         .digit = split_digits(k) ? i + 1 : 0,
+                                         .digits = images->digits});
+    }
+    return status;
 }
 
 static mnd_status predict_picture(predictor *p, const choices *k, const char *path) {
@@ -141,25 +203,25 @@ static mnd_status predict_picture(predictor *p, const choices *k, const char *pa
     MND_TRY(mnd_picture_read(path, &picture));
     status = mnd_picture_prepare(&picture, &target, &images);
     if (status != MND_OK) MND_FAIL(status, "%s: %s", path, mnd_error());
-    printf("%s: %d x %d pixels, seen as\n", path, picture.width, picture.height);
-    printf("(%s)\n", images.done);
-    if (images.digits > 1 && !split_digits(k))
-        printf("(%d digits in one picture? --split reads them one by one)\n", images.digits);
-    if (images.n > 1) {
-        predict_digits(p, &images);
-        goto cleanup;
-    }
-    memcpy(p->image, images.pixel, plane_size(p));
-    (void)answer(p);
+    if (p->json)
+        status = print_picture_json(p, k, path, &images);
+    else
+        print_picture(p, k, path, &picture, &images);
 cleanup:
     mnd_picture_free(&picture);
     mnd_picture_images_free(&images);
-    return status;
+    if (status == MND_OK || !p->json) return status;
+    /* A line for every picture, so that a script can match lines with files. */
+    char why[1024];
+    snprintf(why, sizeof why, "%s", mnd_error());
+    const mnd_status printed = print_json(p, &(answer){.file = path, .error = why});
+    return printed == MND_OK ? mnd_fail(status, "%s", why) : printed;
 }
 
-static mnd_status load(predictor *p, const choices *k) {
+static mnd_status load(predictor *p, const char *path, const choices *k) {
     mnd_status status = MND_OK;
     void *memory;
+    MND_TRY(mnd_checkpoint_find(path, command_skipped, NULL, p->path, sizeof p->path));
     MND_TRY(mnd_checkpoint_read(p->path, &p->ckpt));
     MND_TRY(mnd_model_from_checkpoint(&p->ckpt, 1, 1, false, &p->model, &p->param));
     const int *input = p->ckpt.input;
@@ -217,7 +279,7 @@ int cmd_predict(int argc, char **argv) {
             "reaches\n"
             "the network, the probability of each class, and the answer. A picture of the size of\n"
             "the training images is taken as it is; the ink of any other is found, scaled and\n"
-            "centred like theirs.",
+            "centred like theirs. CKPT is a file, or a folder for its newest one.",
         .min_arguments = 1,
         .max_arguments = -1};
     choices k = {.split = "test", .index = -1, .color = "auto"};
@@ -231,6 +293,10 @@ int cmd_predict(int argc, char **argv) {
          "HDF5 data file (data/mnist.h5); with pictures: names of the classes"},
         {"color", OPTION_CHOICE, &k.color, TERMINAL_COLOR_CHOICES, 0, 0,
          "draw with colours (auto: on a terminal)"},
+        {"top", OPTION_INT, &k.top, "K", 1, MND_MAX_CLASSES,
+         "only the K most probable classes, most probable first (all)"},
+        {"json", OPTION_FLAG, &k.json, "", 0, 0,
+         "one JSON object a line on stdout for each image, for scripts"},
     };
     command_line line;
     predictor p = {0};
@@ -245,9 +311,10 @@ int cmd_predict(int argc, char **argv) {
         status = mnd_fail(MND_USAGE, "predict: --split without test or train is for pictures");
     if (status != MND_OK) return command_exit(status);
     if (k.index >= 0 && k.data == NULL) k.data = "data/mnist.h5";
-    p.path = line.argument[0];
     p.color = terminal_color(k.color);
-    status = load(&p, &k);
+    p.json = k.json;
+    p.top = (int)k.top;
+    status = load(&p, line.argument[0], &k);
     if (status == MND_OK && k.index >= 0) status = predict_index(&p, &k);
     code = command_exit(status);
     /* A picture that cannot be read does not prevent the others from being classified. */

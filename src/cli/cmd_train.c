@@ -9,11 +9,10 @@
 #include "mnist_dist/logical.h"
 #include "options.h"
 
-/* Options that are not stored in mnd_train_config directly. -1: the default depends on the
- * optimizer. */
+/* Options that are not stored in mnd_train_config directly. -1 and NULL: not given. */
 typedef struct choices {
-    const char *optimizer, *schedule, *init, *products, *progress, *monitor;
-    double lr, momentum, weight_decay, epsilon;
+    const char *optimizer, *schedule, *init, *products, *progress, *exchange, *monitor;
+    double lr, momentum, weight_decay, epsilon, step_epochs, step_gamma, final_fraction;
     int64_t seed, logical_ranks, threads, keep;
     bool textbook;
 } choices;
@@ -29,6 +28,42 @@ cleanup:
     return status;
 }
 
+/* --textbook is short for two other options; those may be given as well, but not otherwise. */
+static mnd_status settle_textbook(const choices *k, mnd_train_config *c) {
+    c->exchange = k->exchange != NULL ? k->exchange : "auto";
+    c->plain = k->products != NULL && strcmp(k->products, "openblas") == 0;
+    if (!k->textbook) return MND_OK;
+    if (strcmp(c->exchange, "auto") != 0 && strcmp(c->exchange, "mpi") != 0)
+        return mnd_fail(MND_USAGE,
+                        "--textbook means --exchange mpi, which contradicts --exchange %s: leave "
+                        "one of them out",
+                        c->exchange);
+    if (k->products != NULL && !c->plain)
+        return mnd_fail(MND_USAGE,
+                        "--textbook means --products openblas, which contradicts --products %s: "
+                        "leave one of them out",
+                        k->products);
+    c->exchange = "mpi";
+    c->plain = true;
+    return MND_OK;
+}
+
+/* Options that are valid, but do nothing together with the others. */
+static void warn_of_no_effect(const choices *k, const mnd_train_config *c) {
+    const bool step = strcmp(k->schedule, "step") == 0;
+    if (k->lr == 0.0) mnd_log(MND_LOG_WARNING, "--lr 0: no parameter will change");
+    if (!step && (k->step_epochs >= 0.0 || k->step_gamma >= 0.0))
+        mnd_log(MND_LOG_WARNING, "--step-epochs and --step-gamma do nothing without "
+                                 "--schedule step");
+    if (k->final_fraction >= 0.0 && strcmp(k->schedule, "cosine") != 0)
+        mnd_log(MND_LOG_WARNING, "--final-lr does nothing without --schedule cosine");
+    if (c->warmup_epochs > (double)c->epochs)
+        mnd_log(MND_LOG_WARNING,
+                "--warmup-epochs %g is more than --epochs %lld: the learning rate will not reach "
+                "its full value",
+                c->warmup_epochs, (long long)c->epochs);
+}
+
 /* Completes the configuration. */
 static mnd_status settle(const choices *k, mnd_train_config *c) {
     mnd_status status = settle_optimizer(k, &c->optimizer);
@@ -36,13 +71,16 @@ static mnd_status settle(const choices *k, mnd_train_config *c) {
     status = mnd_schedule_kind_of(k->schedule, &c->schedule);
     if (status != MND_OK) return status;
     c->init = strcmp(k->init, "he") == 0 ? MND_INIT_HE : MND_INIT_GLOROT;
-    c->plain = k->textbook || strcmp(k->products, "openblas") == 0;
-    if (k->textbook) c->exchange = "mpi";
     c->monitor = strcmp(k->monitor, "loss") == 0 ? MND_MONITOR_LOSS : MND_MONITOR_ACCURACY;
     if (c->validation >= 1.0 && c->validation != floor(c->validation))
         return mnd_fail(MND_USAGE,
                         "--validation %g: give a number of images, or a fraction below 1",
                         c->validation);
+    if (k->step_epochs >= 0.0) c->step_epochs = k->step_epochs;
+    if (k->step_gamma >= 0.0) c->step_gamma = k->step_gamma;
+    if (k->final_fraction >= 0.0) c->final_fraction = k->final_fraction;
+    status = settle_textbook(k, c);
+    if (status != MND_OK) return status;
     c->seed = (uint64_t)k->seed;
     c->logical_ranks = (int)k->logical_ranks;
     c->threads = (int)k->threads;
@@ -64,7 +102,6 @@ static mnd_train_config config = {.data = "data/mnist.h5",
                                   .final_fraction = 0.01,
                                   .batch_size = 128,
                                   .epochs = 10,
-                                  .exchange = "auto",
                                   .stall_timeout = 300.0,
                                   .checkpoint_dir = "checkpoints",
                                   .target_accuracy = 2.0,
@@ -73,13 +110,15 @@ static mnd_train_config config = {.data = "data/mnist.h5",
 static choices given = {.optimizer = "adam",
                         .schedule = "constant",
                         .init = "glorot",
-                        .products = "native",
                         .progress = "auto",
                         .monitor = "accuracy",
                         .lr = -1.0,
                         .momentum = -1.0,
                         .weight_decay = -1.0,
                         .epsilon = -1.0,
+                        .step_epochs = -1.0,
+                        .step_gamma = -1.0,
+                        .final_fraction = -1.0,
                         .seed = 1,
                         .threads = 1,
                         .keep = 3};
@@ -101,17 +140,17 @@ static const option_row rows[] = {
      "learning rate over the run (constant)"},
     {"warmup-epochs", OPTION_REAL, &config.warmup_epochs, "X", 0, 1e6,
      "epochs of linear warm-up, may be a fraction (0)"},
-    {"step-epochs", OPTION_REAL, &config.step_epochs, "X", 0, 1e6,
+    {"step-epochs", OPTION_REAL, &given.step_epochs, "X", 1e-6, 1e6,
      "schedule step: epochs between drops (5)"},
-    {"step-gamma", OPTION_REAL, &config.step_gamma, "X", 0, 1, "schedule step: factor (0.5)"},
-    {"final-lr", OPTION_REAL, &config.final_fraction, "X", 0, 1,
+    {"step-gamma", OPTION_REAL, &given.step_gamma, "X", 0, 1, "schedule step: factor (0.5)"},
+    {"final-lr", OPTION_REAL, &given.final_fraction, "X", 0, 1,
      "schedule cosine: last rate as a fraction of --lr (0.01)"},
     {"init", OPTION_CHOICE, &given.init, "glorot|he", 0, 0, "initial kernels (glorot)"},
     {"batch-size", OPTION_INT, &config.batch_size, "N", 1, 1 << 30,
      "global: over all processes together (128)"},
     {"epochs", OPTION_INT, &config.epochs, "N", 1, 1000000, "(10)"},
-    {"target-accuracy", OPTION_REAL, &config.target_accuracy, "X", 0, 2,
-     "stop after the epoch whose val_accuracy reaches it"},
+    {"target-accuracy", OPTION_REAL, &config.target_accuracy, "X", 0, 1,
+     "stop after the epoch whose val_accuracy reaches it; 0.98 is 98 %"},
     {"patience", OPTION_INT, &config.patience, "N", 0, 1000000,
      "stop after N epochs in a row without a better one; 0: never (0)"},
     {"monitor", OPTION_CHOICE, &given.monitor, "loss|accuracy", 0, 0,
@@ -121,7 +160,7 @@ static const option_row rows[] = {
     {"seed", OPTION_INT, &given.seed, "N", 0, 9e15, "(1)"},
     {"logical-ranks", OPTION_INT, &given.logical_ranks, "V", 0, MND_MAX_LOGICAL,
      "the bits of the run depend on V, not on the number of processes (8, or the processes)"},
-    {"exchange", OPTION_TEXT, &config.exchange, "NAME", 0, 0,
+    {"exchange", OPTION_TEXT, &given.exchange, "NAME", 0, 0,
      "auto, mpi, tree, shared or hierarchical (auto)"},
     {"threads", OPTION_INT, &given.threads, "T", 1, 256, "threads of each process (1)"},
     {"products", OPTION_CHOICE, &given.products, "native|openblas", 0, 0,
@@ -135,7 +174,7 @@ static const option_row rows[] = {
     {"keep", OPTION_INT, &given.keep, "K", 0, 1 << 30,
      "newest checkpoints to keep besides the best, 0 all (3)"},
     {"resume", OPTION_TEXT, &config.resume, "auto|FILE", 0, 0,
-     "continue from the newest valid checkpoint, if there is one, or go back to FILE"},
+     "continue from the newest valid checkpoint, if there is one, or go back to FILE or folder"},
     {"stall-timeout", OPTION_REAL, &config.stall_timeout, "SECONDS", 0, 1e7,
      "end the job if a process makes no progress for so long, and name it; 0 is off (300)"},
     {"check-every", OPTION_INT, &config.check_every, "N", 0, 9e15,
@@ -172,6 +211,7 @@ int cmd_train(int argc, char **argv) {
     status = command_join(status, &comm);
     if (status != MND_OK) return command_leave(status, &comm);
 
+    if (mnd_comm_rank(comm) == 0) warn_of_no_effect(&given, &config);
     display d;
     display_start(&d, given.progress);
     const mnd_train_observer observer = display_observer(&d);

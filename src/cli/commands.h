@@ -41,6 +41,9 @@ mnd_status command_join(mnd_status status, mnd_comm **comm);
 /* command_exit, then ends communication. Collective. */
 int command_leave(mnd_status status, mnd_comm **comm);
 
+/* A mnd_checkpoint_skipped_fn: warns of the damaged checkpoint. */
+void command_skipped(void *context, const char *path, const char *why);
+
 /* Returns the exit code of `status`. Unless it is MND_OK, the first process logs mnd_error(). */
 int command_exit(mnd_status status);
 

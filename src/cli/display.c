@@ -74,9 +74,11 @@ static void show_setup(void *context, const mnd_train_setup *s) {
     char validation[64] = "";
     if (s->validation > 0)
         snprintf(validation, sizeof validation, ", %lld validation", (long long)s->validation);
-    printf("\nData: %s, %lld training%s and %lld test images of %d x %d, %d classes\n", c->data,
+    printf("\nData: %s, %lld training%s and %lld test images of %d x %d", c->data,
            (long long)s->data->count[MND_TRAIN], validation, (long long)s->data->count[MND_TEST],
-           s->data->height, s->data->width, s->data->classes);
+           s->data->height, s->data->width);
+    if (s->data->channels > 1) printf(" x %d", s->data->channels);
+    printf(", %d classes\n", s->data->classes);
     printf("Run: %d process%s on %d host%s, %d thread%s each, %d logical rank%s, exchange %s, %s\n",
            mnd_comm_size(s->comm), mnd_comm_size(s->comm) == 1 ? "" : "es", s->nodes,
            s->nodes == 1 ? "" : "s", s->threads, s->threads == 1 ? "" : "s", s->logical_ranks,

@@ -8,8 +8,11 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "environment.h"
 #include "mnist_dist/log.h"
 #include "mnist_dist/subnormal.h"
+#include "nearest.h"
+#include "options.h"
 
 static const struct {
     const char *name;
@@ -42,6 +45,12 @@ mnd_status command_join(mnd_status status, mnd_comm **comm) {
     is_first = mnd_comm_rank(*comm) == 0;
     if (status != MND_OK) status = mnd_fail(status, "%s", why);
     return mnd_comm_agree(*comm, status, NULL);
+}
+
+void command_skipped(void *context, const char *path, const char *why) {
+    (void)context;
+    (void)path; /* `why` begins with it */
+    if (command_is_first()) mnd_log(MND_LOG_WARNING, "passed over: %s", why);
 }
 
 int command_exit(mnd_status status) {
@@ -104,6 +113,26 @@ static void keep_openblas_small(char **argv) {
     (void)execv("/proc/self/exe", argv); /* if that fails, continue without */
 }
 
+/* For environment_check: every command gives its options to options_visit and returns. */
+static void visit_all(void) {
+    static char name[] = "";
+    for (int i = 0; i < N_COMMANDS; i++) (void)command[i].run(1, (char *[]){name, NULL});
+}
+
+static int refuse_command(const char *name) {
+    const mnd_status status = options_check_word("mnist_dist", name);
+    if (status != MND_OK) return command_exit(status);
+    nearest found = {.word = name};
+    for (int i = 0; i < N_COMMANDS; i++) nearest_offer(&found, command[i].name);
+    if (!command_is_first()) return EXIT_USAGE;
+    if (found.best != NULL)
+        mnd_log(MND_LOG_ERROR, "'%s' is not a command; did you mean %s? See 'mnist_dist --help'",
+                name, found.best);
+    else
+        mnd_log(MND_LOG_ERROR, "'%s' is not a command; see 'mnist_dist --help'", name);
+    return EXIT_USAGE;
+}
+
 int main(int argc, char **argv) {
     occupy_closed_files();
     keep_openblas_small(argv);
@@ -124,9 +153,9 @@ int main(int argc, char **argv) {
         name = train;
         argv[0] = train;
     }
+    if (command_is_first()) environment_check(visit_all);
     for (int i = 0; i < N_COMMANDS; i++)
         if (strcmp(name, command[i].name) == 0)
             return finish_output(command[i].run(argc - skip, argv + skip));
-    mnd_log(MND_LOG_ERROR, "'%s' is not a command; see 'mnist_dist --help'", name);
-    return EXIT_USAGE;
+    return refuse_command(name);
 }

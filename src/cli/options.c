@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nearest.h"
+
 enum {
     MAX_ROWS = 64,
     /* What getopt_long returns for --help and for the long option of row 0, 1, ...: values that
@@ -42,6 +44,14 @@ static void print_help(const command_usage *usage, const option_row *row, int n_
     }
     printf("  %-27s%s\n", "--help", "this text");
     if (n_row > 0) printf("\nMNIST_DIST_<NAME> in the environment means the same as --<name>.\n");
+}
+
+mnd_status options_check_word(const char *from, const char *word) {
+    if (strchr(word, '\r') == NULL) return MND_OK;
+    return mnd_fail(MND_USAGE,
+                    "%s: '%s' has a carriage return, as scripts saved on Windows do; "
+                    "sed -i 's/\\r$//' SCRIPT removes them",
+                    from, word);
 }
 
 static bool is_choice(const char *choices, const char *value) {
@@ -82,12 +92,25 @@ static mnd_status set_real(const option_row *row, const char *from, const char *
     char *end = NULL;
     const double x = strtod(value, &end);
     if (end == value || *end != '\0' || isspace((unsigned char)value[0]))
-        return mnd_fail(MND_USAGE, "%s: '%s' is not a number", from, value);
+        return mnd_fail(MND_USAGE, "%s: '%s' is not a number%s", from, value,
+                        *end == ',' ? "; write decimals with a point" : "");
     if (!isfinite(x) || x < row->low || x > row->high)
         return mnd_fail(MND_USAGE, "%s: %s is not between %g and %g", from, value, row->low,
                         row->high);
     *(double *)row->target = x;
     return MND_OK;
+}
+
+static mnd_status refuse_choice(const option_row *row, const char *from, const char *value) {
+    char words[256];
+    nearest found = {.word = value};
+    snprintf(words, sizeof words, "%s", row->value);
+    for (char *rest = words, *word; (word = strsep(&rest, "|")) != NULL;)
+        nearest_offer(&found, word);
+    if (found.best == NULL)
+        return mnd_fail(MND_USAGE, "%s: '%s' is not one of %s", from, value, row->value);
+    return mnd_fail(MND_USAGE, "%s: '%s' is not one of %s; did you mean %s?", from, value,
+                    row->value, found.best);
 }
 
 /*
@@ -104,8 +127,7 @@ static mnd_status set_value(const option_row *row, const char *from, const char 
         *(const char **)row->target = value;
         return MND_OK;
     case OPTION_CHOICE:
-        if (!is_choice(row->value, value))
-            return mnd_fail(MND_USAGE, "%s: '%s' is not one of %s", from, value, row->value);
+        if (!is_choice(row->value, value)) return refuse_choice(row, from, value);
         *(const char **)row->target = value;
         return MND_OK;
     }
@@ -114,8 +136,8 @@ static mnd_status set_value(const option_row *row, const char *from, const char 
 
 static char environment_char(char c) { return c == '-' ? '_' : (char)toupper((unsigned char)c); }
 
-/* "MNIST_DIST_BATCH_SIZE" for the option "batch-size"; cut to fit. */
-static void environment_name(const char *option, char *out, size_t size) {
+void options_variable(const option_row *row, char *out, size_t size) {
+    const char *option = row_name(row);
     size_t n = (size_t)snprintf(out, size, "MNIST_DIST_");
     for (; *option != '\0' && n < size - 1; option++) out[n++] = environment_char(*option);
     out[n] = '\0';
@@ -124,10 +146,11 @@ static void environment_name(const char *option, char *out, size_t size) {
 static mnd_status read_environment(const option_row *row, int n_row) {
     for (int i = 0; i < n_row; i++) {
         char name[64];
-        environment_name(row_name(&row[i]), name, sizeof name);
+        options_variable(&row[i], name, sizeof name);
         const char *value = getenv(name);
         if (value == NULL) continue;
-        const mnd_status status = set_value(&row[i], name, value);
+        mnd_status status = options_check_word(name, value);
+        if (status == MND_OK) status = set_value(&row[i], name, value);
         if (status != MND_OK) return status;
     }
     return MND_OK;
@@ -155,8 +178,24 @@ static void make_tables(const option_row *row, int n_row, getopt_tables *out) {
     out->names[n_row] = (struct option){.name = "help", .val = HELP_CODE};
 }
 
+/*
+ * "; did you mean --batch-size?" for a word like "--batch_size=64" or "batch_size", "" if no option
+ * is near.
+ */
+static void suggest(const option_row *row, int n_row, const char *word, char *out, size_t size) {
+    char name[64];
+    const char *start = word + strspn(word, "-");
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(start, "="), start);
+    nearest found = {.word = name};
+    nearest_offer(&found, "help");
+    for (int i = 0; i < n_row; i++) nearest_offer(&found, row_name(&row[i]));
+    out[0] = '\0';
+    if (found.best != NULL) snprintf(out, size, "; did you mean --%s?", found.best);
+}
+
 /* The line for an option that getopt_long returned as '?' (unknown) or ':' (without its value). */
-static mnd_status refuse_option(const command_usage *usage, int code, char **argv) {
+static mnd_status refuse_option(const command_usage *usage, const option_row *row, int n_row,
+                                int code, char **argv) {
     /*
      * optopt is the letter of the wrong option; for a long option it is its code, or 0 if there is
      * no such option. The wrong long option is argv[optind - 1]. This does not hold for letters: in
@@ -164,8 +203,13 @@ static mnd_status refuse_option(const command_usage *usage, int code, char **arg
      */
     const char letter[] = {'-', (char)optopt, '\0'};
     const char *word = optopt > 0 && optopt < HELP_CODE ? letter : argv[optind - 1];
-    return mnd_fail(MND_USAGE, "%s: %s %s; see 'mnist_dist %s --help'", usage->name, word,
-                    code == ':' ? "needs a value" : "is not a valid option", usage->name);
+    if (code == ':')
+        return mnd_fail(MND_USAGE, "%s: %s needs a value; see 'mnist_dist %s --help'", usage->name,
+                        word, usage->name);
+    char hint[96] = "";
+    if (word != letter) suggest(row, n_row, word, hint, sizeof hint);
+    return mnd_fail(MND_USAGE, "%s: %s is not a valid option%s%s 'mnist_dist %s --help'",
+                    usage->name, word, hint, hint[0] != '\0' ? " See" : "; see", usage->name);
 }
 
 /* The row that a code returned by getopt_long stands for. */
@@ -176,23 +220,41 @@ static const option_row *find_row(const option_row *row, int n_row, int code) {
     return NULL;
 }
 
-static mnd_status check_arguments(const command_usage *usage, char **argument, int n_argument) {
+static mnd_status check_arguments(const command_usage *usage, const option_row *row, int n_row,
+                                  char **argument, int n_argument) {
     if (n_argument < usage->min_arguments)
         return mnd_fail(MND_USAGE, "%s: needs %s; see 'mnist_dist %s --help'", usage->name,
                         usage->arguments, usage->name);
-    if (usage->max_arguments >= 0 && n_argument > usage->max_arguments)
-        return mnd_fail(MND_USAGE, "%s: '%s' is one argument too many; see 'mnist_dist %s --help'",
-                        usage->name, argument[usage->max_arguments], usage->name);
-    return MND_OK;
+    if (usage->max_arguments < 0 || n_argument <= usage->max_arguments) return MND_OK;
+    const char *word = argument[usage->max_arguments];
+    char hint[96];
+    suggest(row, n_row, word, hint, sizeof hint);
+    return mnd_fail(MND_USAGE, "%s: '%s' is one argument too many%s%s 'mnist_dist %s --help'",
+                    usage->name, word, hint, hint[0] != '\0' ? " See" : "; see", usage->name);
+}
+
+static options_visit_fn visitor;
+static void *visitor_context;
+
+void options_visit(options_visit_fn visit, void *context) {
+    visitor = visit;
+    visitor_context = context;
 }
 
 mnd_status options_parse(const command_usage *usage, const option_row *row, int n_row, int argc,
                          char **argv, command_line *out) {
     getopt_tables tables;
     *out = (command_line){0};
+    if (visitor != NULL) {
+        visitor(visitor_context, row, n_row);
+        out->helped = true;
+        return MND_OK;
+    }
     if (n_row > MAX_ROWS) return mnd_fail(MND_INTERNAL, "too many options");
     make_tables(row, n_row, &tables);
     mnd_status status = read_environment(row, n_row);
+    for (int i = 1; status == MND_OK && i < argc; i++)
+        status = options_check_word(usage->name, argv[i]);
     if (status != MND_OK) return status;
     optind = 0; /* for glibc: start again, also after an earlier call */
     opterr = 0;
@@ -203,7 +265,7 @@ mnd_status options_parse(const command_usage *usage, const option_row *row, int 
             out->helped = true;
             return MND_OK;
         }
-        if (code == '?' || code == ':') return refuse_option(usage, code, argv);
+        if (code == '?' || code == ':') return refuse_option(usage, row, n_row, code, argv);
         const option_row *r = find_row(row, n_row, code);
         char from[64];
         if (r == NULL) return mnd_fail(MND_INTERNAL, "%s: unexpected option", usage->name);
@@ -213,5 +275,5 @@ mnd_status options_parse(const command_usage *usage, const option_row *row, int 
     }
     out->argument = argv + optind;
     out->n_argument = argc - optind;
-    return check_arguments(usage, out->argument, out->n_argument);
+    return check_arguments(usage, row, n_row, out->argument, out->n_argument);
 }

@@ -11,6 +11,7 @@
 #define MNIST_DIST_CLI_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "mnist_dist/status.h"
@@ -54,6 +55,19 @@ typedef struct command_line {
  */
 MND_CHECKED mnd_status options_parse(const command_usage *usage, const option_row *row, int n_row,
                                      int argc, char **argv, command_line *out);
+
+/*
+ * While a function is set, options_parse reads nothing: it calls `visit` with the rows and reports
+ * `helped`, upon which every command returns without doing anything. NULL ends that.
+ */
+typedef void (*options_visit_fn)(void *context, const option_row *row, int n_row);
+void options_visit(options_visit_fn visit, void *context);
+
+/* MND_USAGE for a word with a carriage return; `from` is where it comes from. */
+MND_CHECKED mnd_status options_check_word(const char *from, const char *word);
+
+/* The environment variable of an option, "MNIST_DIST_BATCH_SIZE"; cut to fit. */
+void options_variable(const option_row *row, char *out, size_t size);
 
 #define OPTION_COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
 

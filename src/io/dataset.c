@@ -24,6 +24,11 @@ static mnd_status check_storage(const char *path, const char *name, hid_t array)
     const hid_t type = H5Dget_type(array), dcpl = H5Dget_create_plist(array);
     if (type < 0 || dcpl < 0)
         MND_FAIL(MND_FORMAT, "%s: /%s is damaged; make or fetch it again", path, name);
+    if (H5Pget_layout(dcpl) == H5D_VIRTUAL)
+        MND_FAIL(MND_FORMAT,
+                 "%s: /%s is a virtual data set, whose values lie in other files; copy it into "
+                 "this file as uint8 (in h5py: f.create_dataset(name, data=source[...]))",
+                 path, name);
     if (H5Tequal(type, H5T_STD_U8LE) <= 0 && H5Tequal(type, H5T_STD_U8BE) <= 0)
         MND_FAIL(MND_FORMAT, "%s: /%s is not of type uint8; store it as uint8", path, name);
     if (H5Pget_layout(dcpl) != H5D_CONTIGUOUS || H5Pget_external_count(dcpl) != 0)

@@ -9,6 +9,7 @@
 #include "atomic_file.h"
 #include "dataset_format.h"
 #include "h5.h"
+#include "mnist_dist/folder.h"
 
 enum {
     MAX_SOURCES = 16,       /* source files */
@@ -85,6 +86,7 @@ mnd_status mnd_dataset_writer_create(const char *path, const mnd_dataset_info *i
     struct stat st;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         MND_FAIL(MND_IO, "%s: is a folder; give the name of a file", path);
+    MND_TRY(mnd_folder_make_parents(path));
     MND_TRY(mnd_sha256_create(&w->hash));
     MND_TRY(mnd_atomic_name(path, w->temporary, size));
     in_progress = w->temporary;

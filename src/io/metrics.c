@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "mnist_dist/folder.h"
 #include "mnist_dist/memory.h"
 
 struct mnd_metrics {
@@ -147,6 +148,7 @@ mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics 
     metrics->fd = standard_file(path);
     metrics->shared = metrics->fd >= 0;
     if (!metrics->shared) {
+        MND_TRY(mnd_folder_make_parents(path));
         if (resume_epoch >= 0) MND_TRY(keep_lines(path, resume_epoch, &metrics->last_epoch));
         MND_TRY(open_file(metrics, resume_epoch < 0 ? O_TRUNC : 0));
     }

@@ -172,6 +172,7 @@ static bool is_even(mnd_ink *o) {
     const int threshold = otsu(count), rim = quantile(border, 0.5);
     int paper = quantile(count, 0.5);
     for (int i = 0; i < 256; i++) side += (i <= threshold) == (rim <= threshold) ? count[i] : 0;
+    const bool frame = (rim <= threshold) != (paper <= threshold);
     if (10 * side > 3 * n) paper = rim;
     o->dark = paper > threshold;
     memset(o->paper, paper, (size_t)n);
@@ -185,7 +186,9 @@ static bool is_even(mnd_ink *o) {
     }
     const int contrast = abs(quantile(other, 0.5) - paper);
     /* Towards the ink there are the edges of strokes, away from it only paper. */
-    const int spread = abs(quantile(count, o->dark ? 0.95 : 0.05) - paper);
+    int spread = abs(quantile(count, o->dark ? 0.95 : 0.05) - paper);
+    /* A frame together with a shadow may outweigh the rest of the paper. */
+    if (frame) spread += abs(quantile(count, 0.5) - paper);
     return 5 * spread <= contrast && 3 * inked <= total;
 }
 

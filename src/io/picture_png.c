@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "mnist_dist/folder.h"
 #include "mnist_dist/memory.h"
 #include "picture_raster.h"
 
@@ -221,6 +222,7 @@ mnd_status mnd_picture_write_png(const char *path, const mnd_picture *picture) {
     char temporary[4096];
     bool written = false;
     png_job job = {.height = picture->height, .width = picture->width, .pixel = picture->pixel};
+    MND_TRY(mnd_folder_make_parents(path));
     MND_TRY(mnd_atomic_name(path, temporary, sizeof temporary));
     job.file = fopen(temporary, "wbe");
     if (job.file == NULL) MND_FAIL(MND_IO, "%s: cannot create: %s", path, strerror(errno));

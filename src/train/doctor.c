@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mnist_dist/dataset.h"
+#include "mnist_dist/folder.h"
 #include "mnist_dist/kernels.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/model.h"
@@ -131,16 +131,16 @@ static void examine_data(mnd_comm *comm, const mnd_doctor_request *q, mnd_facts 
 /* Writes 4 MB into the folder, as a checkpoint would, and takes them away again. */
 static void examine_folder(const mnd_doctor_request *q, mnd_facts *f) {
     static const char zeros[1 << 16];
-    char path[4096];
+    char folder[4096], path[4200];
     const double begin = mnd_now();
     const char *what = "create a file";
-    const bool made = mkdir(q->checkpoint_dir, 0777) == 0;
-    if (!made && errno != EEXIST) {
+    /* A run creates the folder and its parents; here nothing is to be left. */
+    if (mnd_folder_existing(q->checkpoint_dir, folder, sizeof folder) != MND_OK) {
         f->folder_state = MND_IO;
-        snprintf(f->folder_error, sizeof f->folder_error, "cannot create it: %s", strerror(errno));
+        snprintf(f->folder_error, sizeof f->folder_error, "the path is too long");
         return;
     }
-    snprintf(path, sizeof path, "%s/.doctor.tmp.%ld", q->checkpoint_dir, (long)getpid());
+    snprintf(path, sizeof path, "%s/.doctor.tmp.%ld", folder, (long)getpid());
     const int fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
     bool good = fd >= 0;
     for (int i = 0; good && i < 64; i++) {
@@ -160,7 +160,6 @@ static void examine_folder(const mnd_doctor_request *q, mnd_facts *f) {
         close(fd);
         unlink(path);
     }
-    if (made) rmdir(q->checkpoint_dir);
     f->folder_seconds = mnd_now() - begin;
 }
 

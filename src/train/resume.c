@@ -40,7 +40,10 @@ mnd_status mnd_run_read_checkpoint(mnd_run *r, mnd_checkpoint *ckpt, char path[4
     if (strcmp(resume, "auto") == 0) {
         status = read_newest(r, ckpt, path);
     } else {
-        snprintf(path, 4096, "%s", resume);
+        path[0] = '\0';
+        if (r->rank == 0) status = mnd_checkpoint_find(resume, note_skipped, r, path, 4096);
+        MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+        MND_TRY(mnd_comm_bcast(r->comm, path, 4096, 0));
         status = mnd_checkpoint_read(path, ckpt);
     }
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));

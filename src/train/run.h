@@ -96,7 +96,7 @@ MND_CHECKED mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *
                                               const char *path, bool *missing);
 /* Brings the state to rank 0, which writes it. Collective. */
 MND_CHECKED mnd_status mnd_run_save(mnd_run *r);
-/* The checkpoint of the best epoch; "" if that is the last epoch, or there is no such file. */
+/* The checkpoint of the best epoch; "" if the run is at that step, or there is no such file. */
 void mnd_run_best_checkpoint(const mnd_run *r, char *path, size_t size);
 /* MND_MISMATCH if memory has lost what the last step wrote. Not collective. */
 MND_CHECKED mnd_status mnd_run_check_memory(mnd_run *r);

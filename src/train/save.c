@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "mnist_dist/folder.h"
 #include "mnist_dist/kernels.h"
 #include "mnist_dist/memory.h"
 #include "run.h"
@@ -25,9 +25,8 @@ mnd_status mnd_run_lock_folder(mnd_run *r) {
 
 static mnd_status make_folder(mnd_run *r) {
     const char *dir = r->config->checkpoint_dir;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-        return mnd_fail(MND_IO, "%s: cannot create the checkpoint folder: %s", dir,
-                        strerror(errno));
+    const mnd_status made = mnd_folder_make(dir);
+    if (made != MND_OK) return made;
     if (access(dir, W_OK | X_OK) != 0)
         return mnd_fail(MND_IO, "%s: cannot write checkpoints there: %s", dir, strerror(errno));
     return mnd_run_lock_folder(r);
@@ -67,6 +66,27 @@ cleanup:
     return status;
 }
 
+void mnd_run_best_checkpoint(const mnd_run *r, char *path, size_t size) {
+    const char *dir = r->config->checkpoint_dir;
+    const int64_t step = r->best_epoch * r->steps_per_epoch;
+    path[0] = '\0';
+    if (dir == NULL || step == 0 || step == r->step) return;
+    const int n = snprintf(path, size, "%s/ckpt-%08lld.h5", dir, (long long)step);
+    if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) path[0] = '\0';
+}
+
+/* A run that went back, or was started by a version that did not keep it, may lack it. */
+static void warn_of_lost_best(mnd_run *r) {
+    char best[4096];
+    mnd_run_best_checkpoint(r, best, sizeof best);
+    const int64_t step = r->best_epoch * r->steps_per_epoch;
+    if (step == 0 || step == r->step || best[0] != '\0') return;
+    mnd_run_warn(r,
+                 "%s does not have the checkpoint of the best epoch so far, %lld: the link 'best' "
+                 "returns with the next better epoch",
+                 r->config->checkpoint_dir, (long long)r->best_epoch);
+}
+
 mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from, const char *path,
                                   bool *missing) {
     mnd_status status = MND_OK;
@@ -84,6 +104,7 @@ mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from, const 
     *missing = !here;
     if (here && from != NULL)
         snprintf(r->result->checkpoint, sizeof r->result->checkpoint, "%s", path);
+    if (from != NULL) warn_of_lost_best(r);
     if (aside[0] == '\0') return MND_OK;
     if (from == NULL)
         mnd_run_warn(r,
@@ -106,15 +127,6 @@ mnd_status mnd_run_check_memory(mnd_run *r) {
                     "before left behind (noticed at step %lld): a bit was flipped in memory; the "
                     "last good checkpoint stays: start again with --resume auto",
                     r->rank, mnd_comm_host(r->comm), (long long)r->step);
-}
-
-void mnd_run_best_checkpoint(const mnd_run *r, char *path, size_t size) {
-    const char *dir = r->config->checkpoint_dir;
-    path[0] = '\0';
-    if (dir == NULL || r->best_epoch < 1 || r->best_epoch == r->epoch) return;
-    const int n = snprintf(path, size, "%s/ckpt-%08lld.h5", dir,
-                           (long long)(r->best_epoch * r->steps_per_epoch));
-    if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) path[0] = '\0';
 }
 
 /* Rank 0: the file, and a line about it. */

@@ -32,7 +32,7 @@ cleanup:
     return status;
 }
 
-static void plan_schedule(mnd_run *r) {
+static mnd_status plan_schedule(mnd_run *r) {
     const mnd_train_config *c = r->config;
     const double steps = (double)r->steps_per_epoch;
     r->schedule = (mnd_schedule){.kind = c->schedule,
@@ -43,6 +43,12 @@ static void plan_schedule(mnd_run *r) {
                                  .total = r->steps_per_epoch * c->epochs,
                                  .final_fraction = c->final_fraction};
     mnd_schedule_text(&r->schedule, r->schedule_text, sizeof r->schedule_text);
+    if (c->schedule == MND_STEP && r->schedule.period < 1)
+        return mnd_fail(MND_USAGE,
+                        "--step-epochs %g is less than a step, of which an epoch has %lld: give at "
+                        "least %.2g",
+                        c->step_epochs, (long long)r->steps_per_epoch, 1.0 / steps);
+    return MND_OK;
 }
 
 int mnd_train_logical_ranks(int processes, int64_t images) {
@@ -202,7 +208,7 @@ mnd_status mnd_run_set_up(mnd_run *r) {
     MND_TRY(mnd_run_hold_out(r));
     r->steps_per_epoch =
         (r->info.count[MND_TRAIN] + r->config->batch_size - 1) / r->config->batch_size;
-    plan_schedule(r);
+    MND_TRY(plan_schedule(r));
     MND_TRY(mnd_comm_agree(r->comm, mnd_run_lock_folder(r), NULL));
     MND_TRY(mnd_run_read_checkpoint(r, &ckpt, path, &resumed));
     if (resumed) MND_TRY(mnd_run_check_resume(r, &ckpt, path));

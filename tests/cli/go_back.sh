@@ -59,4 +59,13 @@ MNIST_DIST_FAULT=kill:0:51 train --resume auto --checkpoint-dir c --metrics c.js
 [ -f c/earlier-3/ckpt-00000060.h5 ] || fail "the damaged checkpoint stays: $(files c)"
 train --resume auto --checkpoint-dir c --metrics c.jsonl || fail "$(cat out)"
 cmp <(facts c.jsonl) <(facts old.jsonl) || fail "another result after a damaged checkpoint"
+
+# Back to where the best epoch is no longer at hand: no link rather than a wrong one, and it is said.
+rm c/ckpt-00000050.h5
+train --resume auto --epochs 7 --lr 0 --checkpoint-dir c --metrics c.jsonl || fail "$(cat out)"
+! grep -q "'best' returns" out || fail "the best is the last: $(cat out)"
+rm c/ckpt-00000060.h5
+train --resume auto --epochs 8 --lr 0 --checkpoint-dir c --metrics c.jsonl || fail "$(cat out)"
+grep -q "c does not have the checkpoint of the best epoch so far, 6: the link 'best' returns" out || fail "$(cat out)"
+[ ! -L c/best ] || fail "a link to $(readlink c/best)"
 echo "go_back: all passed"

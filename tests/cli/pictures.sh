@@ -120,6 +120,8 @@ for split in --split '--split digits'; do
     says "^read from left to right: ${answers[*]}\$"
     [ "$(grep -c ^answer "$dir/out")" = 3 ] || fail "$(cat "$dir/out")"
 done
+predict "$dir/ckpt/latest" --split --json "$dir/row.png" >"$dir/out"
+[ "$(grep -c '"digits":3,"digit":[123],' "$dir/out")" = 3 ] || fail "--json: $(cat "$dir/out")"
 code=0
 predict "$dir/ckpt/latest" --index 0 --split >"$dir/out" 2>&1 || code=$?
 [ "$code" = 2 ] || fail "--index with --split: exit $code"

@@ -39,11 +39,11 @@ begin() {
 
 begin shared
 kill -STOP "${ranks[@]}"
-sleep 2
+sleep 1.6
 kill -CONT "${ranks[@]}"
 sleep 0.2
 kill -STOP "${ranks[@]}"
-sleep 2
+sleep 1.6
 # One after the other: the first waits for the last for longer than the limit.
 for i in 2 1 0; do
     kill -CONT "${ranks[i]}" || fail "ended while it was suspended"

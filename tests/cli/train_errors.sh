@@ -66,6 +66,13 @@ ranks="2 3" MND_TEST_NODES=0,1 refused 2 \
     "exchange 'shared' is for one node and these processes run on 2: take 'hierarchical' or 'auto'\$" \
     train "${none[@]}" --exchange shared
 
+# Options that contradict one another, and values that make no sense.
+refused 2 "--textbook means --exchange mpi, .* --exchange tree" train "${none[@]}" --textbook --exchange tree
+MNIST_DIST_PRODUCTS=native refused 2 "--textbook means --products openblas" train "${none[@]}" --textbook
+ranks=1 refused 2 "--step-epochs: 0 is not between" train "${none[@]}" --schedule step --step-epochs 0
+refused 2 "--step-epochs 0.001 is less than a step" train "${none[@]}" --schedule step --step-epochs 0.001
+ranks=1 refused 2 "--target-accuracy: 98 is not between 0 and 1" train "${none[@]}" --target-accuracy 98
+
 # Specs.
 refused 2 "layer 1 (nonsense)" train "${small[@]}" --checkpoint-dir none --model nonsense
 refused 2 "put flatten before it" train "${small[@]}" --checkpoint-dir none --model dense:10
@@ -113,8 +120,9 @@ refused 1 "other data" train "${small[@]}" --checkpoint-dir none --data "$dir/ot
 # Folders and files that cannot be written.
 touch "$dir/file"
 refused 1 "$dir/file" train "${small[@]}" --checkpoint-dir "$dir/file"
-refused 1 "$dir/no/such" train "${small[@]}" --checkpoint-dir "$dir/no/such"
-refused 1 "$dir/no/m.jsonl" train "${small[@]}" --checkpoint-dir none --metrics "$dir/no/m.jsonl"
+refused 1 "$dir/file/such: cannot create the folder" train "${small[@]}" --checkpoint-dir "$dir/file/such"
+refused 1 "cannot create the folder $dir/file: Not a" train "${small[@]}" --checkpoint-dir none \
+    --metrics "$dir/file/m.jsonl"
 if [ "$(id -u)" = 0 ] && mkdir -p "$dir/full" && mount -t tmpfs -o size=64k tmpfs "$dir/full" 2>/dev/null
 then
     # A full disk: a checkpoint of mlp16 needs more than 64 KiB.

@@ -39,9 +39,10 @@ isolate() {
     mount --bind "$work/host/names" /etc/hosts
 }
 
-# host_up NAME NUMBER: a host with the address 10.77.0.NUMBER.
+# host_up NAME NUMBER [OTHERS]: a host with the addresses 10.77.0.NUMBER and fd77::NUMBER, after so many
+# other interfaces, of networks that no other host is on.
 host_up() {
-    local name=$1 address=10.77.0.$2 pid
+    local name=$1 address=10.77.0.$2 pid other
     echo "$address $name" >>"$work/host/names"
     # shellcheck disable=SC2016
     unshare --net --uts --ipc --mount bash -c '
@@ -54,10 +55,17 @@ host_up() {
     disown "$pid"
     wait_for 20 test -e "$work/host/$name.ready" || fail "host $name does not come up"
     echo "$pid" >"$work/host/$name.pid"
+    for other in $(seq "${3:-0}"); do
+        nsenter -t "$pid" -n ip link add "other$other" type bridge
+        nsenter -t "$pid" -n ip addr add "10.78.$2$other.1/24" dev "other$other"
+        nsenter -t "$pid" -n ip link set "other$other" up
+    done
     ip link add "v$name" type veth peer name eth0 netns "$pid"
     ip link set "v$name" master br0 up
     nsenter -t "$pid" -n ip addr add "$address/24" dev eth0
     nsenter -t "$pid" -n ip link set eth0 up
+    # Not every kernel has IPv6. nodad: the address is usable at once.
+    nsenter -t "$pid" -n ip addr add "fd77::$2/64" dev eth0 nodad 2>/dev/null || true
 }
 
 # host_run NAME COMMAND...: in the folder of now.
@@ -69,13 +77,15 @@ host_run() {
     nsenter -t "$pid" -n -u -i -m -- sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
 }
 
-# host_signal NAME SIGNAL: to every process on that host, as when it hangs (STOP) or dies (KILL).
+# host_signal NAME SIGNAL [COMMAND]: to every process on that host, as when it hangs (STOP) or dies (KILL), or
+# only to those with that command name.
 host_signal() {
     local holder space process pids=()
     holder=$(<"$work/host/$1.pid")
     space=$(readlink "/proc/$holder/ns/uts")
     for process in /proc/[0-9]*; do
         [ "$(readlink "$process/ns/uts" 2>/dev/null)" = "$space" ] || continue
+        [ -z "${3:-}" ] || [ "$(cat "$process/comm" 2>/dev/null)" = "$3" ] || continue
         [ "${process#/proc/}" = "$holder" ] || pids+=("${process#/proc/}")
     done
     [ ${#pids[@]} -eq 0 ] || kill -s "$2" "${pids[@]}" 2>/dev/null || true
@@ -84,6 +94,11 @@ host_signal() {
 # host_cut NAME, host_mend NAME: the cable out, and in again.
 host_cut() { ip link set "v$1" down; }
 host_mend() { ip link set "v$1" up; }
+
+# host_no_udp NAME FAMILY: -4 or -6: no datagram leaves this host any more; false where the kernel cannot.
+host_no_udp() {
+    nsenter -t "$(<"$work/host/$1.pid")" -n ip "$2" rule add ipproto udp prohibit 2>/dev/null
+}
 
 # hosts_apart DELAY_HUB MICROSECONDS NAME...: from now on every frame between these hosts is that late.
 # DELAY_HUB is the program tests/support/delay_hub.c; the bridge is out of use for them.

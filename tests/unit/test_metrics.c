@@ -351,7 +351,12 @@ static void errors_name_the_file(void **state) {
     (void)state;
     mnd_metrics *m = NULL;
     char bad[600];
-    snprintf(bad, sizeof bad, "%s/missing/m.jsonl", folder);
+    snprintf(bad, sizeof bad, "%s/file/m.jsonl", folder);
+    char file[600]; /* where the folder would have to be */
+    snprintf(file, sizeof file, "%s/file", folder);
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    assert_int_equal(fclose(f), 0);
     for (int64_t resume = -1; resume <= 0; resume++) {
         assert_int_equal(mnd_metrics_open(bad, resume, &m), MND_IO);
         assert_null(m);
@@ -359,6 +364,7 @@ static void errors_name_the_file(void **state) {
         assert_int_equal(mnd_metrics_open(folder, resume, &m), MND_IO);
         assert_non_null(strstr(mnd_error(), folder));
     }
+    assert_int_equal(remove(file), 0);
 }
 
 int main(void) {
