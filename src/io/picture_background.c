@@ -187,8 +187,9 @@ static bool is_even(mnd_ink *o) {
     const int contrast = abs(quantile(other, 0.5) - paper);
     /* Towards the ink there are the edges of strokes, away from it only paper. */
     int spread = abs(quantile(count, o->dark ? 0.95 : 0.05) - paper);
-    /* A frame together with a shadow may outweigh the rest of the paper. */
-    if (frame) spread += abs(quantile(count, 0.5) - paper);
+    /* A frame together with a shadow may outweigh the rest of the paper. Where ink touches the
+     * border the picture was cropped closely, and the edges of bold strokes are a large part. */
+    if (frame || 20 * inked < total) spread += abs(quantile(count, 0.5) - paper);
     return 5 * spread <= contrast && 3 * inked <= total;
 }
 

@@ -126,7 +126,7 @@ static int erase(ruled *r, int width) {
     return erased;
 }
 
-/* Light that falls off towards the border leaves a pale line there, which nobody has drawn. */
+/* Light that falls off towards the border leaves a pale line there: it was not drawn. */
 static bool is_drawn(const ruled *r) {
     const int rim = r->across / 24 + 1;
     float sum = 0;
