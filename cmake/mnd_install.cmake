@@ -12,8 +12,8 @@ set_target_properties(mnd_library PROPERTIES LINKER_LANGUAGE C OUTPUT_NAME mnist
 target_include_directories(mnd_library INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 # Nobody but the linker needs to know of these.
 target_link_libraries(mnd_library PRIVATE MPI::MPI_C hdf5::hdf5 ZLIB::ZLIB PNG::PNG JPEG::JPEG
-  PkgConfig::EXIF OpenSSL::Crypto
-  Threads::Threads PkgConfig::OPENBLAS PkgConfig::CJSON m)
+  OpenSSL::Crypto Threads::Threads PkgConfig::OPENBLAS PkgConfig::CJSON PkgConfig::EXIF
+  PkgConfig::LIBZIP PkgConfig::LIBLZF m)
 
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/mnist_dist)

@@ -8,8 +8,9 @@
  * `classes` (int32), `class_names` (array of strings), `source` (where the data came from),
  * `source_sha256` (one string per source file) and `data_sha256` (of the bytes of x_train, y_train,
  * x_test and y_test in this order). The attributes are optional, so that a file written by h5py,
- * for instance, can be read: then the number of classes is the largest label + 1, and there is no
- * checksum ("").
+ * for instance, can be read: then the number of classes is the largest label + 1, or the number of
+ * class names if that is larger, and there is no checksum (""). Strings may have fixed or variable
+ * length. A file for mnd_dataset_open_any may lack x_train and y_train.
  *
  * No function here is collective: every process opens the file read-only, without HDF5's file
  * locking (network file systems often refuse it), and reads its own rows by an independent
@@ -30,7 +31,7 @@
 typedef enum mnd_split { MND_TRAIN, MND_TEST } mnd_split;
 
 typedef struct mnd_dataset_info {
-    int64_t count[2];            /* images by mnd_split; both > 0 and < 2^31 */
+    int64_t count[2];            /* images by mnd_split; < 2^31 */
     int height, width, channels; /* of every image; channels is 1 when x has three dimensions */
     int classes;                 /* labels are 0 .. classes-1 */
     char class_name[MND_MAX_CLASSES][MND_CLASS_NAME]; /* "0", "1" ... if the file has no names */
@@ -46,6 +47,15 @@ typedef struct mnd_dataset mnd_dataset; /* an open file; opaque */
  * MND_IO or MND_FORMAT, with an error line that names the file and says what to do.
  */
 MND_CHECKED mnd_status mnd_dataset_open(const char *path, mnd_dataset **out);
+
+/* The same; a file with test images only has count[MND_TRAIN] = 0. */
+MND_CHECKED mnd_status mnd_dataset_open_any(const char *path, mnd_dataset **out);
+
+/*
+ * For a network of `classes` classes: a file with fewer gets further ones, named by their numbers.
+ * MND_MISMATCH if the file has more.
+ */
+MND_CHECKED mnd_status mnd_dataset_widen(mnd_dataset *data, int classes);
 
 /* Borrowed from the dataset. */
 const mnd_dataset_info *mnd_dataset_about(const mnd_dataset *data);

@@ -1,8 +1,9 @@
 /*
  * idx.h - the IDX format of the MNIST files (described by LeCun, Cortes, Burges with the data):
  * two zero bytes, a type code, the number of dimensions, each dimension as big-endian uint32, then
- * the elements. Only type 0x08 (unsigned byte) is read. The file may be raw or gzip, whatever its
- * name.
+ * the elements, big-endian too. Read are unsigned bytes (0x08) and int16, int32, float32 and
+ * float64 (0x0b to 0x0e). The file may be raw or gzip, whatever its name; gzip data may have
+ * several members and zero bytes after the last one, as gzip(1) allows.
  */
 #ifndef MNIST_DIST_IDX_H
 #define MNIST_DIST_IDX_H
@@ -27,10 +28,14 @@ typedef struct mnd_idx mnd_idx; /* an open file; opaque */
  */
 MND_CHECKED mnd_status mnd_idx_open(const char *path, mnd_idx **out);
 
+/* 0x08, or 0x0b to 0x0e; and the bytes of one element. */
+int mnd_idx_type(const mnd_idx *idx);
+int mnd_idx_element_size(const mnd_idx *idx);
 int mnd_idx_ndim(const mnd_idx *idx);
 int64_t mnd_idx_dim(const mnd_idx *idx, int axis);
 
-/* Reads exactly `bytes` more elements; a short, corrupt or truncated file is MND_FORMAT. */
+/* Reads exactly `bytes` more bytes of elements; a short, corrupt or truncated file is MND_FORMAT.
+ */
 MND_CHECKED mnd_status mnd_idx_read(mnd_idx *idx, uint8_t *out, size_t bytes);
 
 /* Call it after the last element: MND_FORMAT if anything follows or gzip's checksum is wrong. */
@@ -44,23 +49,5 @@ void mnd_idx_close(mnd_idx **idx);
 
 /* Called repeatedly with the rows done so far and the total number. May be NULL. */
 typedef void (*mnd_progress_fn)(void *context, int64_t done, int64_t total);
-
-/*
- * Converts the four IDX files of the folder `source` to the HDF5 file `target`. It needs constant
- * memory. With `transpose` the rows and columns of every image are exchanged, because EMNIST stores
- * its images transposed. Not collective: to be called by one process.
- *
- * File names: train-images, train-labels, t10k-images (or test-images) and t10k-labels (or
- * test-labels), followed by "-idxN-ubyte" or ".idxN-ubyte", raw or with ".gz". A prefix as in
- * EMNIST's names, "emnist-letters-train-images-idx3-ubyte", is accepted if only one file fits.
- *
- * Both splits must have as many labels as images, and images of the same size. The number of
- * classes is the largest label + 1. Class names come from the first of these that exists: the file
- * class-names.txt in the folder, one name per line (it may name more classes than labels use);
- * EMNIST's "...-mapping.txt" in the folder; the names of Fashion-MNIST or KMNIST if the folder's
- * name contains "fashion" or "kmnist" and there are ten classes; otherwise the names are numbers.
- */
-MND_CHECKED mnd_status mnd_convert_idx(const char *source, const char *target, bool transpose,
-                                       mnd_progress_fn progress, void *context);
 
 #endif

@@ -16,12 +16,18 @@ typedef struct choices {
     bool json;
 } choices;
 
-/* Image size and number of classes must be those of the training data of the checkpoint. */
-static mnd_status check_data(const mnd_checkpoint *ckpt, const mnd_dataset_info *info,
-                             const choices *k) {
+/*
+ * Image size must be that of the training data of the checkpoint. A test set of one's own may lack
+ * some of the classes.
+ */
+static mnd_status check_data(const mnd_checkpoint *ckpt, mnd_dataset *data, const choices *k) {
+    const mnd_dataset_info *info = mnd_dataset_about(data);
+    if (strcmp(k->split, "test") != 0 && info->count[MND_TRAIN] == 0)
+        return mnd_fail(MND_USAGE, "%s: holds no training images for --split %s", k->data,
+                        k->split);
     if (ckpt->input[0] == info->height && ckpt->input[1] == info->width &&
-        ckpt->input[2] == info->channels && ckpt->classes == info->classes)
-        return MND_OK;
+        ckpt->input[2] == info->channels && ckpt->classes >= info->classes)
+        return mnd_dataset_widen(data, ckpt->classes);
     return mnd_fail(MND_MISMATCH,
                     "%s takes images of %d x %d x %d in %d classes; %s has %d x %d x %d "
                     "in %d",
@@ -95,8 +101,8 @@ static mnd_status evaluate(mnd_comm *comm, const choices *k) {
     const char *name;
     mnd_blas_set_threads(k->threads);
     MND_TRY(read_checkpoint(comm, k, path, &ckpt));
-    MND_TRY(mnd_comm_agree(comm, mnd_dataset_open(k->data, &data), NULL));
-    MND_TRY(check_data(&ckpt, mnd_dataset_about(data), k));
+    MND_TRY(mnd_comm_agree(comm, mnd_dataset_open_any(k->data, &data), NULL));
+    MND_TRY(mnd_comm_agree(comm, check_data(&ckpt, data, k), NULL));
     status =
         mnd_model_from_checkpoint(&ckpt, MND_EVALUATE_CHUNK, k->threads, plain, &model, &param);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
@@ -123,7 +129,8 @@ int cmd_evaluate(int argc, char **argv) {
     choices k = {.data = "data/mnist.h5", .split = "test", .products = "native"};
     int64_t threads = 1;
     const option_row rows[] = {
-        {"data", OPTION_TEXT, &k.data, "FILE", 0, 0, "HDF5 data file (data/mnist.h5)"},
+        {"data", OPTION_TEXT, &k.data, "FILE", 0, 0,
+         "HDF5 data file, also one with test images only (data/mnist.h5)"},
         {"split", OPTION_CHOICE, &k.split, "test|train|validation", 0, 0,
          "which images; validation: the training images held out by --validation (test)"},
         {"threads", OPTION_INT, &threads, "T", 1, 256, "threads of each process (1)"},

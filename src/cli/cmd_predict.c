@@ -226,14 +226,15 @@ static mnd_status load(predictor *p, const char *path, const choices *k) {
     MND_TRY(mnd_model_from_checkpoint(&p->ckpt, 1, 1, false, &p->model, &p->param));
     const int *input = p->ckpt.input;
     if (k->data != NULL) {
-        MND_TRY(mnd_dataset_open(k->data, &p->data));
+        MND_TRY(mnd_dataset_open_any(k->data, &p->data));
         const mnd_dataset_info *info = mnd_dataset_about(p->data);
         if (input[0] != info->height || input[1] != info->width || input[2] != info->channels ||
-            p->ckpt.classes != info->classes)
+            p->ckpt.classes < info->classes)
             MND_FAIL(MND_MISMATCH,
                      "%s takes images of %d x %d x %d in %d classes; %s has %d x %d x %d in %d",
                      p->path, input[0], input[1], input[2], p->ckpt.classes, k->data, info->height,
                      info->width, info->channels, info->classes);
+        MND_TRY(mnd_dataset_widen(p->data, p->ckpt.classes));
     }
     if (k->index < 0 && input[2] != 1)
         MND_FAIL(MND_UNSUPPORTED, "%s takes images of %d channels; pictures are read as grey ones",

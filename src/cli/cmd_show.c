@@ -169,7 +169,7 @@ int cmd_show(int argc, char **argv) {
     command_line line;
     MND_TRY(options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &line));
     if (line.helped || !command_is_first()) return EXIT_DONE;
-    MND_TRY(mnd_dataset_open(path, &data));
+    MND_TRY(mnd_dataset_open_any(path, &data));
     const mnd_dataset_info *info = mnd_dataset_about(data);
     const mnd_split split = strcmp(split_name, "test") == 0 ? MND_TEST : MND_TRAIN;
     if (check) {
@@ -180,6 +180,8 @@ int cmd_show(int argc, char **argv) {
         printf("%s: right, sha256 %s\n", path, info->data_sha256);
         goto cleanup;
     }
+    if (info->count[split] == 0)
+        MND_FAIL(MND_USAGE, "%s: holds test images only; say --split test", path);
     if (index >= info->count[split])
         MND_FAIL(MND_USAGE, "--index: %lld is not between 0 and %lld, the last %s image of %s",
                  (long long)index, (long long)info->count[split] - 1, split_name, path);

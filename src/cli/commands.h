@@ -16,7 +16,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
     X(bench, "how it scales here, where the time goes, and what more ranks would give")            \
     X(summary, "the layers of a model")                                                            \
     X(show, "a split of a data file, and one of its images")                                       \
-    X(convert, "IDX files to one HDF5 data file")                                                  \
+    X(convert, "images in IDX, CSV, npz, PNG, CIFAR or HDF5 files to one data file")               \
     X(synth, "a data file of digits drawn by the program")                                         \
     X(doctor, "what is wrong with this launch, and how to repair it")                              \
     X(accept, "PASSED or FAILED for this machine")

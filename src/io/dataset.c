@@ -8,6 +8,7 @@
 #include "dataset_format.h"
 #include "h5.h"
 
+#define CONVERT_HINT "convert it: 'mnist_dist convert FILE -o NEW.h5'"
 #define NO_FILE_HINT "data/fetch.sh gets MNIST and 'mnist_dist convert data/mnist' makes this file"
 
 struct mnd_dataset {
@@ -30,12 +31,11 @@ static mnd_status check_storage(const char *path, const char *name, hid_t array)
                  "this file as uint8 (in h5py: f.create_dataset(name, data=source[...]))",
                  path, name);
     if (H5Tequal(type, H5T_STD_U8LE) <= 0 && H5Tequal(type, H5T_STD_U8BE) <= 0)
-        MND_FAIL(MND_FORMAT, "%s: /%s is not of type uint8; store it as uint8", path, name);
+        MND_FAIL(MND_FORMAT, "%s: /%s is not of type uint8; " CONVERT_HINT, path, name);
     if (H5Pget_layout(dcpl) != H5D_CONTIGUOUS || H5Pget_external_count(dcpl) != 0)
         MND_FAIL(MND_FORMAT,
-                 "%s: /%s is stored in chunks, compressed or outside the file; store it contiguous "
-                 "(h5repack -l CONTI does)",
-                 path, name);
+                 "%s: /%s is stored in chunks, compressed or outside the file; " CONVERT_HINT, path,
+                 name);
 cleanup:
     if (dcpl >= 0) (void)H5Pclose(dcpl);
     if (type >= 0) (void)H5Tclose(type);
@@ -84,7 +84,9 @@ static mnd_status open_array(mnd_dataset *data, const char *name, int *ndim, int
     if (exists < 0)
         MND_FAIL(MND_FORMAT, "%s: its table of contents is damaged; make or fetch it again", path);
     if (exists == 0)
-        MND_FAIL(MND_FORMAT, "%s: holds no /%s; a data file holds x_train, y_train, x_test, y_test",
+        MND_FAIL(MND_FORMAT,
+                 "%s: holds no /%s; a data file holds x_train, y_train, x_test, y_test; "
+                 "'mnist_dist convert FILE -o NEW.h5' knows other names",
                  path, name);
     H5L_info_t link;
     if (H5Lget_info(data->file, name, &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD)
@@ -123,7 +125,8 @@ static mnd_status open_split(mnd_dataset *data, int s) {
                  data->path, mnd_dataset_x_name[s], nx);
     if (ny != 1)
         MND_FAIL(MND_FORMAT,
-                 "%s: /%s has %d dimensions; store labels as (count), one number per image",
+                 "%s: /%s has %d dimensions; store labels as (count), one number per "
+                 "image; " CONVERT_HINT,
                  data->path, mnd_dataset_y_name[s], ny);
     if (x[0] != y[0])
         MND_FAIL(MND_FORMAT,
@@ -131,12 +134,21 @@ static mnd_status open_split(mnd_dataset *data, int s) {
                  data->path, (long long)x[0], mnd_dataset_x_name[s], (long long)y[0],
                  mnd_dataset_y_name[s]);
     const int height = (int)x[1], width = (int)x[2], channels = nx == 4 ? (int)x[3] : 1;
-    if (s == MND_TEST &&
+    if (s == MND_TEST && info->count[MND_TRAIN] > 0 &&
         (height != info->height || width != info->width || channels != info->channels))
         MND_FAIL(
             MND_FORMAT,
             "%s: training images are %d x %d x %d, test images %d x %d x %d; both must be equal",
             data->path, info->height, info->width, info->channels, height, width, channels);
+    /* Files by this program are right; others may follow PyTorch: (count, channels, height, width).
+     */
+    if (nx == 4 && (x[1] == 1 || x[1] == 3) && x[2] == x[3] && x[3] > 4 &&
+        H5Aexists(data->file, "format") == 0)
+        MND_FAIL(MND_FORMAT,
+                 "%s: /%s has its channels first, (%lld, %lld, %lld, %lld); store "
+                 "x.transpose(0, 2, 3, 1), or " CONVERT_HINT,
+                 data->path, mnd_dataset_x_name[s], (long long)x[0], (long long)x[1],
+                 (long long)x[2], (long long)x[3]);
     info->count[s] = x[0];
     info->height = height;
     info->width = width;
@@ -240,6 +252,7 @@ static mnd_status read_attributes(mnd_dataset *data) {
         info->classes = classes;
     MND_TRY(mnd_h5_read_strings(data->path, data->file, "class_names", info->class_name[0],
                                 MND_MAX_CLASSES, sizeof info->class_name[0], &n));
+    if (classes == 0 && n > info->classes) info->classes = n;
     if (n != 0 && n != info->classes)
         MND_FAIL(MND_FORMAT, "%s: %d class names for %d classes; store one name per class",
                  data->path, n, info->classes);
@@ -250,7 +263,14 @@ cleanup:
     return status;
 }
 
-mnd_status mnd_dataset_open(const char *path, mnd_dataset **out) {
+/* Whether the file has test images, but nothing of the training data. */
+static bool has_test_only(const mnd_dataset *data) {
+    return H5Lexists(data->file, mnd_dataset_x_name[MND_TRAIN], H5P_DEFAULT) == 0 &&
+           H5Lexists(data->file, mnd_dataset_y_name[MND_TRAIN], H5P_DEFAULT) == 0 &&
+           H5Lexists(data->file, mnd_dataset_x_name[MND_TEST], H5P_DEFAULT) > 0;
+}
+
+static mnd_status open_file(const char *path, bool any, mnd_dataset **out) {
     mnd_status status = MND_OK;
     *out = NULL;
     mnd_dataset *data = calloc(1, sizeof *data);
@@ -259,7 +279,12 @@ mnd_status mnd_dataset_open(const char *path, mnd_dataset **out) {
     data->path = strdup(path);
     if (data->path == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory to open it", path);
     MND_TRY(mnd_h5_open(path, NO_FILE_HINT, &data->file));
-    MND_TRY(open_split(data, MND_TRAIN));
+    const bool test_only = has_test_only(data);
+    if (test_only && !any)
+        MND_FAIL(MND_FORMAT,
+                 "%s: holds no /%s, only test images: it serves 'evaluate --data', not training",
+                 path, mnd_dataset_x_name[MND_TRAIN]);
+    if (!test_only) MND_TRY(open_split(data, MND_TRAIN));
     MND_TRY(open_split(data, MND_TEST));
     MND_TRY(mnd_dataset_check_sizes(path, &data->info));
     MND_TRY(read_attributes(data));
@@ -268,6 +293,25 @@ mnd_status mnd_dataset_open(const char *path, mnd_dataset **out) {
 cleanup:
     mnd_dataset_close(&data);
     return status;
+}
+
+mnd_status mnd_dataset_open(const char *path, mnd_dataset **out) {
+    return open_file(path, false, out);
+}
+
+mnd_status mnd_dataset_open_any(const char *path, mnd_dataset **out) {
+    return open_file(path, true, out);
+}
+
+mnd_status mnd_dataset_widen(mnd_dataset *data, int classes) {
+    mnd_dataset_info *info = &data->info;
+    if (info->classes > classes || classes > MND_MAX_CLASSES)
+        return mnd_fail(MND_MISMATCH, "%s: has %d classes, more than %d", data->path, info->classes,
+                        classes);
+    for (int i = info->classes; i < classes; i++)
+        snprintf(info->class_name[i], sizeof info->class_name[i], "%d", i);
+    info->classes = classes;
+    return MND_OK;
 }
 
 const mnd_dataset_info *mnd_dataset_about(const mnd_dataset *data) { return &data->info; }

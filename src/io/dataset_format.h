@@ -14,7 +14,8 @@ extern const char *const mnd_dataset_x_name[2], *const mnd_dataset_y_name[2];
 /* Bytes of one image. */
 int64_t mnd_dataset_image_size(const mnd_dataset_info *info);
 
-/* Checks that every size fits into the types and buffers of this program: MND_FORMAT if not. */
+/* Checks that every size fits into the types and buffers of this program: MND_FORMAT if not. There
+ * may be no training images. */
 MND_CHECKED mnd_status mnd_dataset_check_sizes(const char *path, const mnd_dataset_info *info);
 
 #endif

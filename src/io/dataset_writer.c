@@ -101,6 +101,7 @@ mnd_status mnd_dataset_writer_create(const char *path, const mnd_dataset_info *i
     MND_TRY(check_disk_space(path, w->temporary, bytes));
     MND_TRY(mnd_h5_reserve(path, w->file, bytes));
     for (int s = 0; s < 2; s++) {
+        if (info->count[s] == 0) continue; /* test images only */
         const hsize_t dim[4] = {(hsize_t)info->count[s], (hsize_t)info->height,
                                 (hsize_t)info->width, (hsize_t)info->channels};
         MND_TRY(create_array(w, mnd_dataset_x_name[s], info->channels > 1 ? 4 : 3, dim, &w->x[s]));

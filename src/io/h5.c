@@ -68,11 +68,11 @@ static hid_t access_list(void) {
 static const char *guess(const unsigned char *head, size_t n) {
     if (n == 0) return "is empty";
     if (n >= 2 && head[0] == 0x1f && head[1] == 0x8b)
-        return "is a gzip file, not HDF5; 'mnist_dist convert' makes HDF5 from IDX files";
+        return "is a gzip file, not HDF5; 'mnist_dist convert' makes HDF5 from IDX and CSV files";
     if (n >= 4 && head[0] == 0 && head[1] == 0 && head[2] == 0x08)
         return "is an IDX file, not HDF5; 'mnist_dist convert' makes HDF5 of its folder";
     if (n >= 4 && memcmp(head, "PK\3\4", 4) == 0)
-        return "is a zip or npz file, not HDF5; 'mnist_dist convert' makes HDF5 from IDX files";
+        return "is a zip or npz file, not HDF5; 'mnist_dist convert' makes HDF5 from npz files";
     if (n >= 8 && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0) return NULL;
     return "is not an HDF5 file";
 }
@@ -249,12 +249,29 @@ mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name,
     space = H5Aget_space(attribute);
     if (type < 0 || space < 0 || H5Tget_class(type) != H5T_STRING)
         MND_FAIL(MND_FORMAT, "%s: attribute '%s' holds no text", path, name);
-    if (H5Tis_variable_str(type) != 0) goto cleanup;
-    const size_t length = H5Tget_size(type);
+    const bool variable = H5Tis_variable_str(type) != 0;
+    const size_t length = variable ? 1 : H5Tget_size(type);
     const hssize_t count = H5Sget_simple_extent_npoints(space);
     if (count < 1 || count > max || length < 1 || length > LONGEST_STRING)
         MND_FAIL(MND_FORMAT, "%s: attribute '%s' holds %lld texts of %zu bytes", path, name,
                  (long long)count, length);
+    if (variable) {
+        /* More than `size` bytes of each, so that copy_string sees what it has to cut. */
+        buffer = calloc((size_t)count, LONGEST_STRING);
+        if (buffer == NULL)
+            MND_FAIL(MND_NO_MEMORY, "%s: no memory to read attribute '%s'", path, name);
+        const int found =
+            mnd_h5_read_variable(descriptor(object), name, (int)count, buffer, LONGEST_STRING);
+        if (found < 0)
+            MND_FAIL(MND_FORMAT,
+                     "%s: attribute '%s' is damaged; store it with dtype='S31', or remove it", path,
+                     name);
+        *n = found > 0 ? (int)count : 0;
+    }
+    for (int i = 0; variable && i < *n; i++)
+        copy_string(out + (size_t)i * size, size, buffer + (size_t)i * LONGEST_STRING,
+                    LONGEST_STRING);
+    if (variable) goto cleanup;
     buffer = malloc((size_t)count * length);
     if (buffer == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory to read attribute '%s'", path, name);
     if (H5Aread(attribute, type, buffer) < 0)

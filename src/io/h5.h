@@ -70,11 +70,19 @@ hid_t mnd_h5_plain_dcpl(void);
 MND_CHECKED mnd_status mnd_h5_write_strings(const char *path, hid_t object, const char *name,
                                             const char *text, int n, size_t size);
 /*
- * Reads up to `max` strings of fixed length into out[max][size]. They are cut to fit, terminated,
- * and control characters are replaced by '?'. *n = 0 if the attribute is missing or its strings
- * have variable length; MND_FORMAT if it is not text or has more than `max` strings.
+ * Reads up to `max` strings of fixed or variable length into out[max][size]. They are cut to fit,
+ * terminated, and control characters are replaced by '?'. *n = 0 if the attribute is missing;
+ * MND_FORMAT if it is not text or has more than `max` strings. Strings of
+ * variable length are read from attributes of the file (its root group) only.
  */
 MND_CHECKED mnd_status mnd_h5_read_strings(const char *path, hid_t object, const char *name,
                                            char *out, int max, size_t size, int *n);
+
+/*
+ * For mnd_h5_read_strings: reads an attribute of the root group with `count` strings of variable
+ * length into out[count][size], terminated. 1; 0 if the header of the group has no such attribute
+ * (more than eight may be stored elsewhere); -1 if its structures are damaged.
+ */
+int mnd_h5_read_variable(int fd, const char *name, int count, char *out, size_t size);
 
 #endif

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum { IN_SIZE = 1 << 16, HEADER_MAX = 4 + 4 * MND_IDX_DIMS, UNSIGNED_BYTE = 0x08 };
+enum { IN_SIZE = 1 << 16, HEADER_MAX = 4 + 4 * MND_IDX_DIMS };
 /* Deflate needs at least 2 bits for 258 bytes: a ratio of 1032:1 at most, as zlib documents. */
 enum { DEFLATE_MAX_RATIO = 1032 };
 
@@ -23,9 +23,10 @@ struct mnd_idx {
     z_stream stream;  /* valid when packed */
     mnd_sha256 *hash; /* owned; over the uncompressed bytes */
     char sha256[MND_SHA256_HEX];
+    int type, size; /* of the elements; size in bytes */
     int ndim;
     int64_t dim[MND_IDX_DIMS];
-    int64_t left; /* elements not read yet */
+    int64_t left; /* bytes not read yet */
     unsigned char in[IN_SIZE];
 };
 
@@ -50,6 +51,24 @@ static mnd_status refill(mnd_idx *idx) {
     return status;
 }
 
+/*
+ * After a gzip member: another one may follow, or zero bytes as padding (of tape blocks and some
+ * programs), which are skipped; anything else is damage.
+ */
+static mnd_status next_member(mnd_idx *idx) {
+    mnd_status status = MND_OK;
+    z_stream *z = &idx->stream;
+    while (z->avail_in > 0 && *z->next_in == 0) {
+        z->next_in++;
+        if (--z->avail_in == 0) MND_TRY(refill(idx));
+    }
+    if (z->avail_in == 0) goto cleanup;
+    if (inflateReset(z) != Z_OK) MND_FAIL(MND_INTERNAL, "%s: zlib failed", idx->path);
+    idx->member_done = false;
+cleanup:
+    return status;
+}
+
 /* Up to `size` uncompressed bytes; fewer only at the end of the data. */
 static mnd_status inflate_some(mnd_idx *idx, uint8_t *out, size_t size, size_t *got) {
     z_stream *z = &idx->stream;
@@ -57,12 +76,8 @@ static mnd_status inflate_some(mnd_idx *idx, uint8_t *out, size_t size, size_t *
     *got = 0;
     while (*got < size) {
         if (z->avail_in == 0) MND_TRY(refill(idx));
-        if (idx->member_done) {
-            /* A gzip file may consist of several members; anything else after one is damage. */
-            if (z->avail_in == 0) break;
-            if (inflateReset(z) != Z_OK) MND_FAIL(MND_INTERNAL, "%s: zlib failed", idx->path);
-            idx->member_done = false;
-        }
+        if (idx->member_done) MND_TRY(next_member(idx));
+        if (idx->member_done) break; /* the end of the file */
         if (z->avail_in == 0)
             MND_FAIL(MND_FORMAT, "%s: the gzip data is truncated; fetch the file again", idx->path);
         const size_t capacity = size - *got;
@@ -91,54 +106,132 @@ static mnd_status read_some(mnd_idx *idx, uint8_t *out, size_t size, size_t *got
     return status;
 }
 
+/* Bytes of an element; 0 for an unknown type. */
+static int element_size(int type) {
+    static const int size[] = {[0x08] = 1, [0x0b] = 2, [0x0c] = 4, [0x0d] = 4, [0x0e] = 8};
+    return type >= 0 && type < (int)(sizeof size / sizeof size[0]) ? size[type] : 0;
+}
+
+static int64_t big_endian(const uint8_t *d) {
+    return (int64_t)d[0] << 24 | (int64_t)d[1] << 16 | (int64_t)d[2] << 8 | d[3];
+}
+
+/* The length of the file if its dimensions were little-endian; -1 if that is impossible. */
+static int64_t swapped_length(const mnd_idx *idx, const uint8_t *h) {
+    int64_t bytes = idx->size;
+    for (int i = 0; i < idx->ndim; i++) {
+        const uint8_t *d = h + 4 + 4 * i, reversed[4] = {d[3], d[2], d[1], d[0]};
+        if (__builtin_mul_overflow(bytes, big_endian(reversed), &bytes)) return -1;
+    }
+    return bytes > INT64_MAX - HEADER_MAX ? -1 : bytes + 4 + 4 * idx->ndim;
+}
+
+/* Whether a file became `excess` bytes longer because every LF became CR LF. */
+static bool text_mode(mnd_idx *idx, int64_t excess) {
+    int64_t changed = 0;
+    bool after_return = false;
+    size_t got = 0;
+    if (lseek(idx->fd, 0, SEEK_SET) != 0) return false;
+    do {
+        if (read_file(idx, idx->in, sizeof idx->in, &got) != MND_OK) return false;
+        for (size_t i = 0; i < got; i++) {
+            if (idx->in[i] == '\n' && !after_return) return false;
+            changed += idx->in[i] == '\n';
+            after_return = idx->in[i] == '\r';
+        }
+    } while (got == sizeof idx->in);
+    return changed == excess;
+}
+
+static mnd_status check_magic(mnd_idx *idx, const uint8_t *h, size_t got) {
+    const char *path = idx->path;
+    if (got > 0 && h[0] == '<')
+        return mnd_fail(MND_FORMAT,
+                        "%s: is a web page, not an IDX file: the download was refused or "
+                        "redirected; fetch it again",
+                        path);
+    if (got < 4)
+        return mnd_fail(MND_FORMAT, "%s: %zu bytes are too few for an IDX file; fetch it again",
+                        path, got);
+    if (h[2] == 0 && h[3] == 0 && h[0] >= 1 && h[0] <= MND_IDX_DIMS && element_size(h[1]) > 0)
+        return mnd_fail(MND_FORMAT,
+                        "%s: is written in little-endian byte order, IDX is big-endian; in Python "
+                        "use struct.pack('>I', ...) or numpy's astype('>u4')",
+                        path);
+    if (h[0] != 0 || h[1] != 0)
+        return mnd_fail(MND_FORMAT, "%s: not an IDX file: byte %d is 0x%02x instead of 0x00", path,
+                        h[0] != 0 ? 0 : 1, h[0] != 0 ? h[0] : h[1]);
+    if (element_size(h[2]) == 0)
+        return mnd_fail(MND_FORMAT,
+                        "%s: byte 2, the element type, is 0x%02x; 0x08 (unsigned byte) and 0x0b to "
+                        "0x0e can be read",
+                        path, h[2]);
+    if (h[3] < 1 || h[3] > MND_IDX_DIMS)
+        return mnd_fail(MND_FORMAT,
+                        "%s: byte 3, the number of dimensions, is %d; 1 to %d can be read", path,
+                        h[3], MND_IDX_DIMS);
+    idx->type = h[2];
+    idx->size = element_size(h[2]);
+    idx->ndim = h[3];
+    return MND_OK;
+}
+
+/* Compares the length that the header promises with that of the file. */
+static mnd_status check_length(mnd_idx *idx, const uint8_t *h, int64_t file_size) {
+    const char *path = idx->path;
+    const int64_t expected = idx->left + 4 + 4 * idx->ndim, swapped = swapped_length(idx, h);
+    const bool fits =
+        idx->packed ? expected / DEFLATE_MAX_RATIO <= file_size : expected == file_size;
+    if (fits) return MND_OK;
+    if (swapped > 4 + 4 * idx->ndim &&
+        (idx->packed ? swapped / DEFLATE_MAX_RATIO <= file_size : swapped == file_size))
+        return mnd_fail(MND_FORMAT,
+                        "%s: its dimensions are little-endian, IDX is big-endian; in Python use "
+                        "struct.pack('>I', ...) or numpy's astype('>u4')",
+                        path);
+    if (idx->packed)
+        return mnd_fail(
+            MND_FORMAT,
+            "%s: its header promises %lld bytes, more than %lld bytes of gzip data can hold", path,
+            (long long)expected, (long long)file_size);
+    if (file_size > expected && text_mode(idx, file_size - expected))
+        return mnd_fail(MND_FORMAT,
+                        "%s: every LF became CR LF, as in a transfer as text; transfer or write "
+                        "it as binary",
+                        path);
+    return mnd_fail(MND_FORMAT,
+                    "%s: is %lld bytes long, but its header promises %lld: %s; fetch it again",
+                    path, (long long)file_size, (long long)expected,
+                    file_size < expected ? "truncated" : "something was added");
+}
+
 static mnd_status parse_header(mnd_idx *idx, int64_t file_size) {
     mnd_status status = MND_OK;
     const char *path = idx->path;
     uint8_t h[HEADER_MAX];
     size_t got;
     MND_TRY(read_some(idx, h, 4, &got));
-    if (got < 4)
-        MND_FAIL(MND_FORMAT, "%s: %zu bytes are too few for an IDX file; fetch it again", path,
-                 got);
-    if (h[0] != 0 || h[1] != 0)
-        MND_FAIL(MND_FORMAT, "%s: not an IDX file: byte %d is 0x%02x instead of 0x00", path,
-                 h[0] != 0 ? 0 : 1, h[0] != 0 ? h[0] : h[1]);
-    if (h[2] != UNSIGNED_BYTE)
-        MND_FAIL(MND_FORMAT,
-                 "%s: byte 2, the element type, is 0x%02x; only 0x08 (unsigned byte) can be read",
-                 path, h[2]);
-    if (h[3] < 1 || h[3] > MND_IDX_DIMS)
-        MND_FAIL(MND_FORMAT, "%s: byte 3, the number of dimensions, is %d; 1 to %d can be read",
-                 path, h[3], MND_IDX_DIMS);
-    idx->ndim = h[3];
+    MND_TRY(check_magic(idx, h, got));
     const size_t rest = 4 * (size_t)idx->ndim;
     MND_TRY(read_some(idx, h + 4, rest, &got));
     if (got < rest)
         MND_FAIL(MND_FORMAT, "%s: ends inside its header, after %zu bytes; fetch it again", path,
                  got + 4);
-    int64_t elements = 1;
+    int64_t bytes = idx->size;
     for (int i = 0; i < idx->ndim; i++) {
-        const uint8_t *d = h + 4 + 4 * i;
-        idx->dim[i] = (int64_t)d[0] << 24 | (int64_t)d[1] << 16 | (int64_t)d[2] << 8 | d[3];
+        idx->dim[i] = big_endian(h + 4 + 4 * i);
         if (idx->dim[i] == 0)
             MND_FAIL(MND_FORMAT, "%s: dimension %d (bytes %d to %d) is zero", path, i, 4 + 4 * i,
                      7 + 4 * i);
-        if (__builtin_mul_overflow(elements, idx->dim[i], &elements) ||
-            elements > INT64_MAX - HEADER_MAX)
-            MND_FAIL(MND_FORMAT, "%s: the dimensions in bytes 4 to %d overflow: not an IDX file",
-                     path, 3 + 4 * idx->ndim);
+        if (bytes < 0 || __builtin_mul_overflow(bytes, idx->dim[i], &bytes) ||
+            bytes > INT64_MAX - HEADER_MAX)
+            bytes = -1; /* reported below, unless the order of the bytes explains it */
     }
-    idx->left = elements;
-    const int64_t expected = elements + 4 + (int64_t)rest;
-    if (!idx->packed && file_size != expected)
-        MND_FAIL(MND_FORMAT,
-                 "%s: is %lld bytes long, but its header promises %lld: %s; fetch it again", path,
-                 (long long)file_size, (long long)expected,
-                 file_size < expected ? "truncated" : "something was added");
-    if (idx->packed && expected / DEFLATE_MAX_RATIO > file_size)
-        MND_FAIL(MND_FORMAT,
-                 "%s: its header promises %lld bytes, more than %lld bytes of gzip data can hold",
-                 path, (long long)expected, (long long)file_size);
+    idx->left = bytes < 0 ? INT64_MAX - HEADER_MAX : bytes;
+    status = check_length(idx, h, file_size);
+    if (bytes < 0 && (status == MND_OK || strstr(mnd_error(), "little-endian") == NULL))
+        MND_FAIL(MND_FORMAT, "%s: the dimensions in bytes 4 to %d overflow: not an IDX file", path,
+                 3 + 4 * idx->ndim);
 cleanup:
     return status;
 }
@@ -177,6 +270,10 @@ cleanup:
     return status;
 }
 
+int mnd_idx_type(const mnd_idx *idx) { return idx->type; }
+
+int mnd_idx_element_size(const mnd_idx *idx) { return idx->size; }
+
 int mnd_idx_ndim(const mnd_idx *idx) { return idx->ndim; }
 
 int64_t mnd_idx_dim(const mnd_idx *idx, int axis) {
@@ -185,7 +282,7 @@ int64_t mnd_idx_dim(const mnd_idx *idx, int axis) {
 
 mnd_status mnd_idx_read(mnd_idx *idx, uint8_t *out, size_t bytes) {
     if (bytes > (uint64_t)idx->left)
-        return mnd_fail(MND_RANGE, "%s: %zu elements asked for, %lld are left", idx->path, bytes,
+        return mnd_fail(MND_RANGE, "%s: %zu bytes asked for, %lld are left", idx->path, bytes,
                         (long long)idx->left);
     size_t got;
     const mnd_status status = read_some(idx, out, bytes, &got);
@@ -199,7 +296,7 @@ mnd_status mnd_idx_read(mnd_idx *idx, uint8_t *out, size_t bytes) {
 
 mnd_status mnd_idx_expect_end(mnd_idx *idx) {
     if (idx->left > 0)
-        return mnd_fail(MND_RANGE, "%s: %lld elements have not been read", idx->path,
+        return mnd_fail(MND_RANGE, "%s: %lld bytes have not been read", idx->path,
                         (long long)idx->left);
     uint8_t extra;
     size_t got;

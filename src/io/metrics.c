@@ -15,6 +15,7 @@
 #include "atomic_file.h"
 #include "mnist_dist/folder.h"
 #include "mnist_dist/memory.h"
+#include "standard_file.h"
 
 struct mnd_metrics {
     char *path; /* owned */
@@ -119,24 +120,6 @@ static mnd_status open_file(mnd_metrics *metrics, int flags) {
     return MND_OK;
 }
 
-/*
- * --metrics /dev/stdout with output that goes to a file, or the name of that file. To open it again
- * would give a second position in it: one writer would overwrite the other, and to truncate or
- * replace it would lose what others have written. Hence the same open file is used, which also
- * works for sockets. -1: the path is neither standard output nor standard error.
- */
-static int standard_file(const char *path) {
-    struct stat wanted, have;
-    if (stat(path, &wanted) != 0) return -1;
-    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
-        const int mode = fcntl(fd, F_GETFL);
-        if (mode < 0 || (mode & O_PATH) != 0 || (mode & O_ACCMODE) == O_RDONLY) continue;
-        if (fstat(fd, &have) == 0 && have.st_dev == wanted.st_dev && have.st_ino == wanted.st_ino)
-            return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    }
-    return -1;
-}
-
 mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics **out) {
     mnd_status status = MND_OK;
     *out = NULL;
@@ -145,7 +128,7 @@ mnd_status mnd_metrics_open(const char *path, int64_t resume_epoch, mnd_metrics 
     metrics->fd = -1;
     metrics->path = strdup(path);
     if (metrics->path == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", path);
-    metrics->fd = standard_file(path);
+    metrics->fd = mnd_standard_file(path);
     metrics->shared = metrics->fd >= 0;
     if (!metrics->shared) {
         MND_TRY(mnd_folder_make_parents(path));

@@ -158,7 +158,7 @@ truncate -s $((16 + 784)) large/t10k-images-idx3-ubyte
 labels 1 >large/t10k-labels-idx1-ubyte
 
 # Constant memory: 40 MB of images in a process that may map no more than a few beyond its libraries.
-peak=$({ /usr/bin/env time -f %M "$exe" convert large -o large.h5 >/dev/null; } 2>&1) || peak=
+peak=$({ /usr/bin/env time -f %M "$exe" convert large -o large.h5 >/dev/null; } 2>&1 | tail -n 1) || peak=
 if [ -n "$peak" ] && [ -z "${MND_SANITIZE:-}" ]; then
     small=$({ /usr/bin/env time -f %M "$exe" convert good -o e.h5 >/dev/null; } 2>&1)
     [ $((peak - small)) -lt 8192 ] || fail "40 MB of images took $((peak - small)) KB more memory"

@@ -51,6 +51,12 @@ for name in /dev/stdout "$dir/log"; do
     [ "$(grep -c '^{"event":"end".*}$' "$dir/log")" = 2 ] || fail "$name: $(cat "$dir/log")"
     grep -q '^{"event":"epoch","epoch":3,.*}$' "$dir/log" || fail "$name: $(cat "$dir/log")"
     [ "$(grep -c '^Epoch ' "$dir/log")" = 3 ] || fail "$name: $(cat "$dir/log")"
+    # Not even when the run goes back to an earlier point.
+    cp "$dir/log" "$dir/before"
+    "$exe" "${run[@]}" --checkpoint-dir "$dir/m" --metrics "$name" --resume "$dir/m/ckpt-00000010.h5" \
+        >>"$dir/log" 2>&1
+    cmp -n "$(stat -c %s "$dir/before")" "$dir/before" "$dir/log" || fail "$name: lines are lost"
+    grep '^weights_sha256' "$dir/log" | tail -n 1 | diff - "$dir/wanted" || fail "$name: weights"
     rm -r "$dir/m"
 done
 "$exe" "${run[@]}" --checkpoint-dir none --metrics /dev/stdout >"$dir/log"

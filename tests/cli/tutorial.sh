@@ -50,7 +50,12 @@ for set in mnist fashion-mnist; do
         mnist_dist synth -o "data/$set.h5" --images 8000 --test-images 5000 >"$work/out"
     fi
 done
-if [ -d data/mnist ]; then cp -r data/mnist data/emnist-letters; else absent+="|data/emnist-letters"; fi
+if [ -d data/mnist ]; then
+    mkdir data/emnist
+    for file in data/mnist/*-ubyte*; do cp "$file" "data/emnist/emnist-letters-${file##*/}"; done
+else
+    absent+="|data/emnist"
+fi
 if "$python" -c 'import h5py, numpy' 2>/dev/null; then
     "$python" - <<'END'
 import os

@@ -19,7 +19,7 @@ static void check(int holds) {
 
 static void read_all(mnd_idx *idx, size_t piece, int64_t file_size) {
     static uint8_t out[1 << 16];
-    int64_t left = 1;
+    int64_t left = mnd_idx_element_size(idx);
     check(mnd_idx_ndim(idx) >= 1 && mnd_idx_ndim(idx) <= MND_IDX_DIMS);
     for (int i = 0; i < mnd_idx_ndim(idx); i++) {
         check(mnd_idx_dim(idx, i) > 0);

@@ -1,13 +1,15 @@
-/* src/io/convert.c: names of files and classes, refused input, and no unfinished files. */
+/* src/io/convert*.c: names of files and classes, refused input, and no unfinished files. */
 #include "test.h"
 
 #include <zlib.h>
 
+#include "mnist_dist/convert.h"
 #include "mnist_dist/dataset.h"
-#include "mnist_dist/idx.h"
 #include "scratch.h"
 
 enum { HEIGHT = 4, WIDTH = 3, SIZE = HEIGHT * WIDTH, TRAIN = 7, TEST = 5, CLASSES = 6 };
+
+static const mnd_convert_options as_is = {.as_is = true}, transpose = {.transpose = true};
 
 /* One IDX file of a small data set; labels repeat 0 .. CLASSES-1, pixels count up. */
 static size_t make_idx(uint8_t *out, int images, int count) {
@@ -70,7 +72,7 @@ static void remember(void *context, int64_t done, int64_t total) {
 static void expect_converted(const char *folder) {
     const char *target = scratch("target.h5");
     int64_t last[2] = {0, 0};
-    const mnd_status status = mnd_convert_idx(folder, target, false, remember, last);
+    const mnd_status status = mnd_convert(folder, target, &as_is, NULL, remember, last);
     if (status != MND_OK) fail_msg("%s", mnd_error());
     assert_int_equal(last[0], TRAIN + TEST);
     assert_int_equal(last[1], TRAIN + TEST);
@@ -102,7 +104,7 @@ static void expect_name(int label, const char *name) {
 
 static void expect_refused(const char *folder, mnd_status expected, const char *words) {
     const int before = scratch_entries(scratch_folder);
-    const mnd_status status = mnd_convert_idx(folder, scratch("refused.h5"), false, NULL, NULL);
+    const mnd_status status = mnd_convert(folder, scratch("refused.h5"), NULL, NULL, NULL, NULL);
     if (status != expected || strstr(mnd_error(), words) == NULL)
         fail_msg("%s: '%s' does not contain '%s'", mnd_status_name(status), mnd_error(), words);
     assert_int_equal(access(scratch("refused.h5"), F_OK), -1);
@@ -177,8 +179,18 @@ static void names_classes(void **state) {
     expect_name(6, "g");
     scratch_text(path, "a\nb\n");
     expect_refused(folder, MND_FORMAT, "names 2 classes, but the labels go up to 5");
-    scratch_text(path, "a\n\n");
-    expect_refused(folder, MND_FORMAT, "line 2 is empty");
+    /* A byte-order mark, CR LF, a gap and empty lines at the end. */
+    scratch_text(path, "\xef\xbb\xbf"
+                       "a\r\n\r\nc\r\nd\r\ne\r\nf\r\n\r\n\r\n");
+    expect_converted(folder);
+    expect_name(0, "a");
+    expect_name(1, "1");
+    expect_name(5, "f");
+    scratch_text(path, "\xff\xfe"
+                       "a");
+    expect_refused(folder, MND_FORMAT, "is encoded as UTF-16; save it as UTF-8");
+    scratch_text(path, "\n");
+    expect_refused(folder, MND_FORMAT, "is empty");
     scratch_text(path, "a name that is much longer than the limit of 31 bytes\n");
     expect_refused(folder, MND_FORMAT, "line 1 is too long");
     /* With ten classes and such a folder name the class names are those of Fashion-MNIST. */
@@ -190,7 +202,7 @@ static void names_classes(void **state) {
     const size_t n = make_idx(labels, 0, TRAIN);
     labels[n - 1] = 9;
     scratch_write(path, labels, n);
-    assert_int_equal(mnd_convert_idx(folder, scratch("target.h5"), false, NULL, NULL), MND_OK);
+    assert_int_equal(mnd_convert(folder, scratch("target.h5"), NULL, NULL, NULL, NULL), MND_OK);
     expect_name(9, "Ankle boot");
 }
 
@@ -248,7 +260,8 @@ static void refuses_files_that_do_not_fit(void **state) {
 static void transposes_images(void **state) {
     (void)state;
     const char *folder = make_folder("sideways", usual);
-    assert_int_equal(mnd_convert_idx(folder, scratch("target.h5"), true, NULL, NULL), MND_OK);
+    assert_int_equal(mnd_convert(folder, scratch("target.h5"), &transpose, NULL, NULL, NULL),
+                     MND_OK);
     mnd_dataset *data = NULL;
     assert_int_equal(mnd_dataset_open(scratch("target.h5"), &data), MND_OK);
     assert_int_equal(mnd_dataset_about(data)->height, WIDTH);
@@ -270,7 +283,7 @@ static void keeps_the_old_target(void **state) {
     scratch_mkdir("out");
     const char *out = scratch("out");
     const char *target = scratch("out/target.h5");
-    assert_int_equal(mnd_convert_idx(folder, target, false, NULL, NULL), MND_OK);
+    assert_int_equal(mnd_convert(folder, target, NULL, NULL, NULL, NULL), MND_OK);
     assert_int_equal(scratch_entries(out), 1);
     size_t n, again;
     unsigned char *before = scratch_read(target, &n);
@@ -287,7 +300,7 @@ static void keeps_the_old_target(void **state) {
     deflateEnd(&z);
     packed[sizeof packed - z.avail_out - 1] ^= 1; /* the length stored by gzip */
     scratch_write(path, packed, sizeof packed - z.avail_out);
-    assert_int_equal(mnd_convert_idx(folder, target, false, NULL, NULL), MND_FORMAT);
+    assert_int_equal(mnd_convert(folder, target, NULL, NULL, NULL, NULL), MND_FORMAT);
     assert_non_null(strstr(mnd_error(), "gzip data is damaged"));
     assert_int_equal(scratch_entries(out), 1);
     unsigned char *after = scratch_read(target, &again);
@@ -297,13 +310,13 @@ static void keeps_the_old_target(void **state) {
     free(after);
     /* Targets that cannot be written. */
     put(folder, usual[2], 1, TEST);
-    assert_int_equal(mnd_convert_idx(folder, out, false, NULL, NULL), MND_IO);
+    assert_int_equal(mnd_convert(folder, out, NULL, NULL, NULL, NULL), MND_IO);
     assert_non_null(strstr(mnd_error(), "is a folder"));
     char below[600]; /* a file where a folder is needed */
     snprintf(below, sizeof below, "%s/target.h5", target);
-    assert_int_equal(mnd_convert_idx(folder, below, false, NULL, NULL), MND_IO);
+    assert_int_equal(mnd_convert(folder, below, NULL, NULL, NULL, NULL), MND_IO);
     assert_non_null(strstr(mnd_error(), "cannot create the folder"));
-    assert_int_equal(mnd_convert_idx(folder, "/proc/target.h5", false, NULL, NULL), MND_IO);
+    assert_int_equal(mnd_convert(folder, "/proc/target.h5", NULL, NULL, NULL, NULL), MND_IO);
     assert_int_equal(scratch_entries(out), 1);
 }
 

@@ -76,9 +76,9 @@ static void writer_refuses_what_does_not_fit(void **state) {
     mnd_dataset_writer *writer = NULL;
     uint8_t images[TRAIN * SIZE] = {0}, labels[TRAIN] = {0};
     static const int wrong[][5] = {/* train, test, height, width, classes */
-                                   {0, 5, 4, 3, 5},  {12, 0, 4, 3, 5},    {12, 5, 0, 3, 5},
-                                   {12, 5, 4, 0, 5}, {12, 5, 4, 3, 0},    {12, 5, 4, 3, 257},
-                                   {-1, 5, 4, 3, 5}, {12, 5, 40000, 3, 5}};
+                                   {12, 0, 4, 3, 5},    {12, 5, 0, 3, 5},   {12, 5, 4, 0, 5},
+                                   {12, 5, 4, 3, 0},    {12, 5, 4, 3, 257}, {-1, 5, 4, 3, 5},
+                                   {12, 5, 40000, 3, 5}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         mnd_dataset_info info = make_info(1);
         info.count[0] = wrong[i][0];
@@ -152,12 +152,53 @@ static void takes_files_of_other_programs(void **state) {
     assert_int_equal(mnd_dataset_open(path, &data), MND_OK);
     assert_string_equal(mnd_dataset_about(data)->class_name[1], "?[31mb");
     assert_string_equal(mnd_dataset_about(data)->class_name[3], "12345678");
-    assert_string_equal(mnd_dataset_about(data)->source, "");
+    assert_string_equal(mnd_dataset_about(data)->source, "of variable length");
     mnd_dataset_close(&data);
     /* The byte order of uint8 does not matter. */
     path = make_foreign("be.h5", 0,
                         &(array){.ndim = 3, .dim = {TRAIN, HEIGHT, WIDTH}, .type = H5T_STD_U8BE});
     expect_set(path, 1);
+}
+
+/* Where class names of variable length are stored there is no checksum: a damaged heap is refused.
+ */
+static void takes_names_of_variable_length(void **state) {
+    (void)state;
+    const char *path = make_foreign("variable.h5", -1, NULL);
+    const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, H5T_VARIABLE);
+    const hsize_t n = 5;
+    const hid_t space = H5Screate_simple(1, &n, NULL);
+    const hid_t attribute = H5Acreate2(file, "class_names", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    const char *name[5] = {"a", "", "the third one", "d", "a name that is longer than the limit"};
+    assert_true(attribute >= 0 && H5Awrite(attribute, type, name) >= 0);
+    H5Aclose(attribute);
+    H5Sclose(space);
+    H5Tclose(type);
+    assert_true(H5Fclose(file) >= 0);
+    mnd_dataset *data = NULL;
+    assert_int_equal(mnd_dataset_open(path, &data), MND_OK);
+    assert_string_equal(mnd_dataset_about(data)->class_name[1], "");
+    assert_string_equal(mnd_dataset_about(data)->class_name[2], "the third one");
+    assert_string_equal(mnd_dataset_about(data)->class_name[4], "a name that is longer than the ");
+    /* More classes for a network of seven; not fewer. */
+    assert_int_equal(mnd_dataset_widen(data, 4), MND_MISMATCH);
+    assert_int_equal(mnd_dataset_widen(data, 7), MND_OK);
+    assert_int_equal(mnd_dataset_about(data)->classes, 7);
+    assert_string_equal(mnd_dataset_about(data)->class_name[6], "6");
+    mnd_dataset_close(&data);
+    size_t size;
+    unsigned char *bytes = scratch_read(path, &size);
+    unsigned char *heap = memmem(bytes, size, "GCOL", 4);
+    assert_non_null(heap);
+    static const int at[] = {0, 16, 24, 31}; /* signature, number and size of the first object */
+    for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) {
+        heap[at[i]] ^= 0xff;
+        scratch_write(path, bytes, size);
+        expect_refused(path, MND_FORMAT, "attribute 'class_names' is damaged");
+        heap[at[i]] ^= 0xff;
+    }
+    free(bytes);
 }
 
 /* All versions of HDF5's superblock, and both formats of groups. */
@@ -302,6 +343,7 @@ int main(void) {
         cmocka_unit_test(checksum_covers_the_four_arrays),
         cmocka_unit_test(writer_refuses_what_does_not_fit),
         cmocka_unit_test(takes_files_of_other_programs),
+        cmocka_unit_test(takes_names_of_variable_length),
         cmocka_unit_test(takes_every_format_of_hdf5),
         cmocka_unit_test(refuses_unfit_arrays),
         cmocka_unit_test(refuses_unfit_attributes),

@@ -118,7 +118,8 @@ static void checks_every_header_byte(void **state) {
     } wrong[] = {
         {0, 1, "byte 0 is 0x01"},
         {1, 0x80, "byte 1 is 0x80"},
-        {2, 0x0d, "byte 2, the element type, is 0x0d"},
+        {2, 0x0f, "byte 2, the element type, is 0x0f"},
+        {2, 0x0d, "promises"},
         {3, 0, "byte 3, the number of dimensions, is 0"},
         {3, 5, "byte 3, the number of dimensions, is 5"},
         {3, 4, "promises"},
