@@ -11,8 +11,9 @@ set_target_properties(mnd_library PROPERTIES LINKER_LANGUAGE C OUTPUT_NAME mnist
   EXPORT_NAME mnist_dist VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 target_include_directories(mnd_library INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 # Nobody but the linker needs to know of these.
-target_link_libraries(mnd_library PRIVATE MPI::MPI_C hdf5::hdf5 ZLIB::ZLIB PNG::PNG OpenSSL::Crypto
-  Threads::Threads PkgConfig::OPENBLAS PkgConfig::CJSON PkgConfig::LIBZIP PkgConfig::LIBLZF m)
+target_link_libraries(mnd_library PRIVATE MPI::MPI_C hdf5::hdf5 ZLIB::ZLIB PNG::PNG JPEG::JPEG
+  OpenSSL::Crypto Threads::Threads PkgConfig::OPENBLAS PkgConfig::CJSON PkgConfig::EXIF
+  PkgConfig::LIBZIP PkgConfig::LIBLZF m)
 
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/mnist_dist)

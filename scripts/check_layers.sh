@@ -16,7 +16,8 @@ declare -A may=(
 # outside header (a pattern): the only module that may include it
 declare -A owner=(
     ['mpi.h']=dist ['cblas.h']=nn ['openblas_config.h']=nn
-    ['hdf5*.h']=io ['H5*.h']=io ['zlib.h']=io ['png.h']=io ['zip.h']=io ['*lzf.h']=io ['openssl/*']=base
+    ['hdf5*.h']=io ['H5*.h']=io ['zlib.h']=io ['png.h']=io ['zip.h']=io ['*lzf.h']=io
+    ['jpeglib.h']=io ['libexif/*']=io ['openssl/*']=base
 )
 # public headers that are not named after the file that implements them
 declare -A module_of=([exchange_kind.h]=dist [kernels.h]=nn [vector.h]=base)

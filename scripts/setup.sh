@@ -11,7 +11,8 @@ run_packages=(
     gcc libc6-dev cmake ninja-build pkg-config
     openmpi-bin libopenmpi-dev
     libopenblas-dev libopenblas0-pthread libopenblas-pthread-dev
-    libhdf5-dev zlib1g-dev libpng-dev libssl-dev libcjson-dev libzip-dev liblzf-dev libcmocka-dev
+    libhdf5-dev zlib1g-dev libpng-dev libjpeg-dev libexif-dev libssl-dev libcjson-dev libzip-dev
+    liblzf-dev libcmocka-dev
     ca-certificates curl
 )
 test_packages=(

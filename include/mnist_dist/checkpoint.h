@@ -4,7 +4,8 @@
  *
  *   /            attributes `format` = "mnist_dist checkpoint 1" and `sha256`, see below
  *   /model       attributes `spec`, `input` (height, width, channels), `classes`, `blas`,
- *                `weights_sha256`; one group per layer that has parameters, named "<index>_<kind>"
+ *                `weights_sha256`, `training_images` (may be missing; six float64, see
+ *                mnd_picture_form); one group per layer that has parameters, named "<index>_<kind>"
  *                ("03_dense", index in the spec counted from 0), with data sets `kernel`
  *                ((in, out), or (kernel height, kernel width, in, out) as in Keras) and `bias`
  *                (out). float32. Attribute `index` of each: its place in model order.
@@ -45,6 +46,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "mnist_dist/picture.h"
 #include "mnist_dist/sha256.h"
 #include "mnist_dist/status.h"
 
@@ -76,6 +78,7 @@ typedef struct mnd_checkpoint {
     int classes;
     char blas[128]; /* the BLAS library and kernels that computed the weights */
     char weights_sha256[MND_SHA256_HEX];
+    mnd_picture_form training_images; /* what they have in common; images = 0: not known */
     int n_array;
     mnd_ckpt_array *array; /* owned by a checkpoint that was read; borrowed otherwise */
     /* /optimizer */

@@ -66,6 +66,9 @@ mnd_status answer_predict(const answer *a) {
     if (a->split != NULL)
         good = good && add_text(object, "split", a->split) &&
                add_number(object, "index", (double)a->index);
+    if (a->done != NULL)
+        good = good && add_text(object, "done", a->done) && add_number(object, "digits", a->digits);
+    if (a->digit > 0) good = good && add_number(object, "digit", a->digit);
     if (a->error != NULL) return print_line(object, good && add_text(object, "error", a->error));
     const int n = answer_top(a->part, a->classes, a->top, class);
     good = good && add_text(object, "answer", a->class_name(a->context, class[0])) &&

@@ -17,7 +17,10 @@ typedef struct answer {
     const char *checkpoint, *file; /* file: of the picture, or the data file */
     const char *split;             /* NULL: a picture */
     int64_t index;
-    int label;         /* the right class; -1: unknown */
+    int label;        /* the right class; -1: unknown */
+    const char *done; /* what was done to a picture, or NULL */
+    int digit,
+        digits; /* of a picture: which, counted from 1 (0: all as one); how many it seems to have */
     const char *error; /* why there is no answer, or NULL */
     const float *part; /* (classes) probabilities; NULL with an error */
     int classes, top;  /* how many of the classes to list */
@@ -26,8 +29,9 @@ typedef struct answer {
 } answer;
 
 /*
- * {"checkpoint", "file", "split", "index", "answer", "class", "probability", "label", "right",
- * "top": [{"class", "name", "probability"}]}; members without a value are left out. With an error:
+ * {"checkpoint", "file", "split", "index", "done", "digits", "digit", "answer", "class",
+ * "probability", "label", "right", "top": [{"class", "name", "probability"}]}; members without a
+ * value are left out. With an error:
  * {"checkpoint", "file", "error"}.
  */
 MND_CHECKED mnd_status answer_predict(const answer *a);

@@ -21,7 +21,7 @@ typedef struct choices {
     const char *split;
     int64_t index; /* -1: not given */
     const char *color;
-    bool json;
+    bool as_is, json;
     int64_t top; /* 0: all, in the order of the classes */
 } choices;
 
@@ -30,10 +30,11 @@ typedef struct predictor {
     mnd_checkpoint ckpt;
     mnd_model *model;
     float *param;
-    mnd_dataset *data; /* NULL: classes have no names, only numbers */
-    uint8_t *image;    /* (height, width, channels) */
-    uint8_t *grey;     /* (height, width): the image to be drawn */
-    float *part;       /* (classes) probabilities */
+    mnd_dataset *data;            /* NULL: classes have no names, only numbers */
+    uint8_t *image;               /* (height, width, channels) */
+    uint8_t *grey;                /* (height, width): the image to be drawn */
+    float *part;                  /* (classes) probabilities */
+    int read[MND_PICTURE_DIGITS]; /* the answers to a picture of several digits */
     bool color, json;
     int top;
 } predictor;
@@ -141,21 +142,74 @@ cleanup:
     return status;
 }
 
-static mnd_status predict_picture(predictor *p, const char *path) {
+static bool split_digits(const choices *k) { return strcmp(k->split, "digits") == 0; }
+
+static void take_image(predictor *p, const mnd_picture_images *images, int i) {
+    memcpy(p->image, images->pixel + (size_t)i * plane_size(p), plane_size(p));
+}
+
+/* The digits of a picture one by one, and what they say together. */
+static void print_digits(predictor *p, const mnd_picture_images *digits) {
+    for (int i = 0; i < digits->n; i++) {
+        printf("digit %d of %d, seen as\n", i + 1, digits->n);
+        take_image(p, digits, i);
+        p->read[i] = print_answer(p);
+    }
+    fputs("read from left to right:", stdout);
+    for (int i = 0; i < digits->n; i++) printf(" %s", class_name(p, p->read[i]));
+    putchar('\n');
+}
+
+static void print_picture(predictor *p, const choices *k, const char *path,
+                          const mnd_picture *picture, const mnd_picture_images *images) {
+    printf("%s: %d x %d pixels, seen as\n", path, picture->width, picture->height);
+    printf("(%s)\n", images->done);
+    if (images->digits > 1 && !split_digits(k))
+        printf("(%d digits in one picture? --split reads them one by one)\n", images->digits);
+    if (images->n > 1) {
+        print_digits(p, images);
+        return;
+    }
+    take_image(p, images, 0);
+    (void)print_answer(p);
+}
+
+/* A line for the picture, or for each of its digits. */
+static mnd_status print_picture_json(predictor *p, const choices *k, const char *path,
+                                     const mnd_picture_images *images) {
+    mnd_status status = MND_OK;
+    for (int i = 0; i < images->n && status == MND_OK; i++) {
+        take_image(p, images, i);
+        classify(p);
+        status = print_json(p, &(answer){.file = path,
+                                         .label = -1,
+                                         .done = images->done,
+                                         .digit = split_digits(k) ? i + 1 : 0,
+                                         .digits = images->digits});
+    }
+    return status;
+}
+
+static mnd_status predict_picture(predictor *p, const choices *k, const char *path) {
     mnd_status status = MND_OK;
     mnd_picture picture = {0};
-    MND_TRY(mnd_picture_read_png(path, &picture));
-    status = mnd_picture_normalize(&picture, p->ckpt.input[0], p->ckpt.input[1], p->image);
+    mnd_picture_images images = {0};
+    const mnd_picture_form *form = &p->ckpt.training_images;
+    const mnd_picture_target target = {.height = p->ckpt.input[0],
+                                       .width = p->ckpt.input[1],
+                                       .form = form->images > 0.0 ? *form : mnd_picture_mnist,
+                                       .as_is = k->as_is,
+                                       .split = split_digits(k)};
+    MND_TRY(mnd_picture_read(path, &picture));
+    status = mnd_picture_prepare(&picture, &target, &images);
     if (status != MND_OK) MND_FAIL(status, "%s: %s", path, mnd_error());
-    if (p->json) {
-        classify(p);
-        status = print_json(p, &(answer){.file = path, .label = -1});
-        goto cleanup;
-    }
-    printf("%s: %d x %d pixels, seen as\n", path, picture.width, picture.height);
-    (void)print_answer(p);
+    if (p->json)
+        status = print_picture_json(p, k, path, &images);
+    else
+        print_picture(p, k, path, &picture, &images);
 cleanup:
     mnd_picture_free(&picture);
+    mnd_picture_images_free(&images);
     if (status == MND_OK || !p->json) return status;
     /* A line for every picture, so that a script can match lines with files. */
     char why[1024];
@@ -205,23 +259,37 @@ static void unload(predictor *p) {
     mnd_checkpoint_free(&p->ckpt);
 }
 
+/* "--split" without a word, as for pictures, means "--split digits". */
+static void complete_split(int argc, char **argv) {
+    static char whole[] = "--split=digits";
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--split") != 0) continue;
+        const char *next = i + 1 < argc ? argv[i + 1] : "-";
+        if (next[0] == '-' || strpbrk(next, "./") != NULL) argv[i] = whole;
+    }
+}
+
 int cmd_predict(int argc, char **argv) {
     static const command_usage usage = {
         .name = "predict",
-        .arguments = "CKPT [FILE.png...]",
+        .arguments = "CKPT [FILE.png|FILE.jpg...]",
         .text =
             "What the network of a checkpoint sees in image N of a data file (--index N), or in "
             "PNG\n"
-            "pictures of any size, dark on light or light on dark: the picture as it reaches the\n"
-            "network, the probability of each class, and the answer. CKPT is a file, or a folder "
-            "for\n"
-            "its newest one.",
+            "or JPEG pictures of any size, dark on light or light on dark: the picture as it "
+            "reaches\n"
+            "the network, the probability of each class, and the answer. A picture of the size of\n"
+            "the training images is taken as it is; the ink of any other is found, scaled and\n"
+            "centred like theirs. CKPT is a file, or a folder for its newest one.",
         .min_arguments = 1,
         .max_arguments = -1};
     choices k = {.split = "test", .index = -1, .color = "auto"};
     const option_row rows[] = {
         {"index", OPTION_INT, &k.index, "N", 0, 2147483646, "image N of the data file, from 0"},
-        {"split", OPTION_CHOICE, &k.split, "test|train", 0, 0, "of which images (test)"},
+        {"split", OPTION_CHOICE, &k.split, "test|train|digits", 0, 0,
+         "of which images (test); --split alone: each digit of a picture, from left to right"},
+        {"as-is", OPTION_FLAG, &k.as_is, NULL, 0, 0,
+         "take the whole picture as it is, only scaled to the network's size"},
         {"data", OPTION_TEXT, &k.data, "FILE", 0, 0,
          "HDF5 data file (data/mnist.h5); with pictures: names of the classes"},
         {"color", OPTION_CHOICE, &k.color, TERMINAL_COLOR_CHOICES, 0, 0,
@@ -233,12 +301,15 @@ int cmd_predict(int argc, char **argv) {
     };
     command_line line;
     predictor p = {0};
+    complete_split(argc, argv);
     mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &line);
     if (line.helped || !command_is_first()) return EXIT_DONE;
     int code = EXIT_DONE;
     if (status == MND_OK && (k.index < 0) == (line.n_argument == 1))
         status = mnd_fail(MND_USAGE, "predict: needs either --index N or one or more FILE.png; see "
                                      "'mnist_dist predict --help'");
+    if (status == MND_OK && k.index >= 0 && split_digits(&k))
+        status = mnd_fail(MND_USAGE, "predict: --split without test or train is for pictures");
     if (status != MND_OK) return command_exit(status);
     if (k.index >= 0 && k.data == NULL) k.data = "data/mnist.h5";
     p.color = terminal_color(k.color);
@@ -249,7 +320,7 @@ int cmd_predict(int argc, char **argv) {
     code = command_exit(status);
     /* A picture that cannot be read does not prevent the others from being classified. */
     for (int i = 1; status == MND_OK && i < line.n_argument; i++) {
-        const int bad = command_exit(predict_picture(&p, line.argument[i]));
+        const int bad = command_exit(predict_picture(&p, &k, line.argument[i]));
         code = code == EXIT_DONE ? bad : code;
     }
     unload(&p);

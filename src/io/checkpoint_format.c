@@ -53,6 +53,8 @@ const mnd_ckpt_field mnd_ckpt_fields[] = {
     FIELD("/model", "classes", MND_CKPT_I32, classes, 1),
     FIELD("/model", "input", MND_CKPT_I32, input, 3),
     FIELD("/model", "spec", MND_CKPT_TEXT, spec, MND_SPEC_MAX),
+    {"/model", "training_images", MND_CKPT_F64, offsetof(mnd_checkpoint, training_images),
+     sizeof(mnd_picture_form) / sizeof(double), true},
     FIELD("/model", "weights_sha256", MND_CKPT_TEXT, weights_sha256, MND_SHA256_HEX),
     {"/optimizer", "clip_norm", MND_CKPT_F64, offsetof(mnd_checkpoint, clip_norm), 1, true},
     FIELD("/optimizer", "n_update", MND_CKPT_I64, n_update, 1),
@@ -146,6 +148,19 @@ static mnd_status check_texts(const mnd_checkpoint *c) {
     return MND_OK;
 }
 
+static mnd_status check_form(const mnd_picture_form *f) {
+    const double largest[] = {1e9, 255.0, 255.0, 1.0, 1.0, 1.0};
+    double value[sizeof largest / sizeof largest[0]];
+    _Static_assert(sizeof value == sizeof *f, "one limit for each number");
+    memcpy(value, f, sizeof value);
+    for (size_t i = 0; i < sizeof value / sizeof value[0]; i++)
+        if (!(value[i] >= 0.0 && value[i] <= largest[i]))
+            return mnd_fail(MND_RANGE, "the checkpoint's training_images are not possible");
+    if (f->images > 0.0 && f->ink != f->background && !(f->extent > 0.0))
+        return mnd_fail(MND_RANGE, "the checkpoint's training_images have no extent");
+    return MND_OK;
+}
+
 static mnd_status check_numbers(const mnd_checkpoint *c) {
     if (c->classes < 1 || c->input[0] < 1 || c->input[1] < 1 || c->input[2] < 1)
         return mnd_fail(MND_RANGE, "the checkpoint's model or optimizer is not described");
@@ -166,7 +181,7 @@ static mnd_status check_numbers(const mnd_checkpoint *c) {
         c->n_slot > MND_CKPT_MAX_SLOTS)
         return mnd_fail(MND_RANGE, "a checkpoint cannot have %d arrays and %d slots", c->n_array,
                         c->n_slot);
-    return MND_OK;
+    return check_form(&c->training_images);
 }
 
 static mnd_status check_arrays(const mnd_checkpoint *c) {

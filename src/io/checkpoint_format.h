@@ -26,7 +26,7 @@ enum {
     MND_CKPT_PROGRESS_SETS = 3, /* loss_sum, correct, history */
     MND_CKPT_PATH = sizeof "/model/" + 2 * MND_CKPT_NAME,
     MND_CKPT_N_GROUPS = 3,
-    MND_CKPT_N_FIELDS = 25
+    MND_CKPT_N_FIELDS = 26
 };
 
 /* What an attribute or data set holds. */
@@ -60,7 +60,7 @@ typedef struct mnd_ckpt_field {
     mnd_ckpt_type type;
     size_t offset; /* of the member in mnd_checkpoint */
     size_t count;  /* numbers; for a text the size of the member, terminating zero included */
-    bool optional; /* left out of the file where it is 0 or an empty text */
+    bool optional; /* left out of the file where it (or its first number) is 0 or an empty text */
 } mnd_ckpt_field;
 
 /* Ordered by group, then by name: the order of the root checksum. */

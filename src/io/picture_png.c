@@ -11,12 +11,10 @@
 #include "atomic_file.h"
 #include "mnist_dist/folder.h"
 #include "mnist_dist/memory.h"
-#include "mnist_dist/picture.h"
+#include "picture_raster.h"
 
 enum {
     SIGNATURE = 8,
-    MAX_SIDE = 1 << 16,
-    MAX_PIXELS = 1 << 26,
     CHUNK_MAX = 1 << 22, /* uncompressed bytes of one ancillary chunk */
     DEFLATE_MAX = 1032   /* the highest compression ratio of deflate */
 };
@@ -33,6 +31,7 @@ typedef struct png_job {
     const uint8_t *bytes; /* n_bytes of them, of which `used` were read */
     size_t n_bytes, used;
     uint8_t *row, *pixel; /* one row, and the whole picture; `pixel` is borrowed when writing */
+    int channels;         /* of `pixel`, when reading */
     int height, width;
     int io_error; /* errno of a failed read or write */
     char message[128];
@@ -67,21 +66,14 @@ static void on_read(png_structp png, png_bytep out, size_t n) {
     png_error(png, "the file ends too early");
 }
 
-/*
- * Converts a row of 1 to 4 samples per pixel (grey or RGB, each with or without alpha) to grey.
- * Pixel i goes to out[i * step]; transparent ones are blended with white.
- */
-static void row_to_grey(const uint8_t *row, int channels, int count, int step, uint8_t *out) {
-    for (int i = 0; i < count; i++, row += channels, out += step) {
-        unsigned v = row[0];
-        if (channels >= 3) /* Rec. 709 in units of 1/65536 */
-            v = (13933U * row[0] + 46871U * row[1] + 4732U * row[2] + 32768U) >> 16;
-        if (channels == 2 || channels == 4) {
-            const unsigned alpha = row[channels - 1];
-            v = (v * alpha + 255U * (255U - alpha) + 127U) / 255U;
-        }
-        *out = (uint8_t)v;
+/* Puts pixel i of a row of one pass at out[i * step]. */
+static void spread_row(const uint8_t *row, size_t channels, int count, int step, uint8_t *out) {
+    if (step == 1) {
+        memcpy(out, row, (size_t)count * channels);
+        return;
     }
+    for (int i = 0; i < count; i++, row += channels, out += (size_t)step * channels)
+        memcpy(out, row, channels);
 }
 
 /* Reads the header and requests 8-bit samples; false after an error. */
@@ -94,13 +86,14 @@ static bool read_header(png_job *job) {
     png_read_update_info(job->png, job->info);
     job->height = (int)png_get_image_height(job->png, job->info);
     job->width = (int)png_get_image_width(job->png, job->info);
+    job->channels = png_get_channels(job->png, job->info);
     return true;
 }
 
 static bool read_pixels(png_job *job) {
     if (setjmp(job->back) != 0) return false;
     const bool interlaced = png_get_interlace_type(job->png, job->info) == PNG_INTERLACE_ADAM7;
-    const int channels = png_get_channels(job->png, job->info);
+    const size_t channels = (size_t)job->channels;
     const int height = job->height, width = job->width;
     for (int pass = 0; pass < (interlaced ? PNG_INTERLACE_ADAM7_PASSES : 1); pass++) {
         const int rows = interlaced ? PNG_PASS_ROWS(height, pass) : height;
@@ -111,8 +104,8 @@ static bool read_pixels(png_job *job) {
         for (int i = 0; i < rows; i++) {
             const int y = interlaced ? PNG_ROW_FROM_PASS_ROW(i, pass) : i;
             png_read_row(job->png, job->row, NULL);
-            row_to_grey(job->row, channels, cols, step,
-                        job->pixel + (size_t)y * (size_t)width + first);
+            spread_row(job->row, channels, cols, step,
+                       job->pixel + ((size_t)y * (size_t)width + (size_t)first) * channels);
         }
     }
     png_read_end(job->png, NULL);
@@ -120,33 +113,34 @@ static bool read_pixels(png_job *job) {
 }
 
 /* Reads everything after the signature. */
-static mnd_status decode(png_job *job, const char *name, mnd_picture *out) {
+static mnd_status decode(png_job *job, const char *name, mnd_raster *out) {
     mnd_status status = MND_OK;
     void *memory = NULL;
-    *out = (mnd_picture){0};
+    *out = (mnd_raster){0};
     job->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, job, on_error, on_warning);
     if (job->png != NULL) job->info = png_create_info_struct(job->png);
     if (job->info == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory to read the PNG", name);
     png_set_read_fn(job->png, job, on_read);
     png_set_sig_bytes(job->png, SIGNATURE);
-    png_set_user_limits(job->png, MAX_SIDE, MAX_SIDE);
+    png_set_user_limits(job->png, MND_RASTER_SIDE, MND_RASTER_SIDE);
     png_set_chunk_malloc_max(job->png, CHUNK_MAX);
     png_set_chunk_cache_max(job->png, 64);
     if (!read_header(job)) goto damaged;
 
     const size_t pixels = (size_t)job->height * (size_t)job->width;
-    if (pixels > MAX_PIXELS)
+    if (pixels > MND_RASTER_PIXELS)
         MND_FAIL(MND_FORMAT, "%s: %d x %d pixels are too many; the limit is %d million", name,
-                 job->width, job->height, MAX_PIXELS / 1000000);
+                 job->width, job->height, MND_RASTER_PIXELS / 1000000);
     if (pixels / 8 / DEFLATE_MAX > job->n_bytes)
         MND_FAIL(MND_FORMAT, "%s: damaged PNG: too short for %d x %d pixels", name, job->width,
                  job->height);
     MND_TRY(mnd_alloc(&memory, png_get_rowbytes(job->png, job->info), 1, "a row of the picture"));
     job->row = memory;
-    MND_TRY(mnd_alloc(&memory, pixels, 1, "the picture"));
+    MND_TRY(mnd_alloc(&memory, pixels, (size_t)job->channels, "the picture"));
     job->pixel = memory;
     if (!read_pixels(job)) goto damaged;
-    *out = (mnd_picture){.height = job->height, .width = job->width, .pixel = job->pixel};
+    *out = (mnd_raster){
+        .height = job->height, .width = job->width, .channels = job->channels, .value = job->pixel};
     job->pixel = NULL;
     goto cleanup;
 damaged:
@@ -162,22 +156,20 @@ cleanup:
 
 static mnd_status check_signature(const uint8_t *bytes, size_t n, const char *name) {
     if (n < SIGNATURE || png_sig_cmp(bytes, 0, SIGNATURE) != 0)
-        return mnd_fail(MND_FORMAT, "%s: not a PNG file; convert the picture to PNG first", name);
+        return mnd_fail(MND_FORMAT, "%s: not a PNG or JPEG file; convert the picture to PNG first",
+                        name);
     return MND_OK;
 }
 
-mnd_status mnd_picture_decode_png(const uint8_t *bytes, size_t n, const char *name,
-                                  mnd_picture *out) {
-    *out = (mnd_picture){0};
+static mnd_status decode_memory(const uint8_t *bytes, size_t n, const char *name, mnd_raster *out) {
     const mnd_status status = check_signature(bytes, n, name);
     if (status != MND_OK) return status;
     png_job job = {.bytes = bytes, .n_bytes = n, .used = SIGNATURE};
     return decode(&job, name, out);
 }
 
-mnd_status mnd_picture_read_png(const char *path, mnd_picture *out) {
+static mnd_status decode_file(const char *path, mnd_raster *out) {
     mnd_status status = MND_OK;
-    *out = (mnd_picture){0};
     png_job job = {.file = fopen(path, "rbe")};
     if (job.file == NULL)
         return mnd_fail(errno == ENOENT ? MND_NOT_FOUND : MND_IO, "%s: cannot open: %s", path,
@@ -196,6 +188,11 @@ mnd_status mnd_picture_read_png(const char *path, mnd_picture *out) {
 cleanup:
     fclose(job.file);
     return status;
+}
+
+mnd_status mnd_raster_png(const uint8_t *bytes, size_t n, const char *path, mnd_raster *out) {
+    *out = (mnd_raster){0};
+    return bytes != NULL ? decode_memory(bytes, n, path, out) : decode_file(path, out);
 }
 
 static bool write_pixels(png_job *job) {

@@ -8,6 +8,7 @@
 #include "mnist_dist/kernels.h"
 #include "mnist_dist/logical.h"
 #include "mnist_dist/memory.h"
+#include "mnist_dist/picture.h"
 #include "run.h"
 
 /* Opens the data and checks that all processes have opened the same. Collective. */
@@ -99,6 +100,12 @@ cleanup:
     return status;
 }
 
+/* What `predict` must know of the training images, on rank 0, which writes the checkpoints. */
+static mnd_status measure_images(mnd_run *r) {
+    if (r->rank != 0 || r->config->checkpoint_dir == NULL) return MND_OK;
+    return mnd_picture_measure(r->data, &r->saved.training_images);
+}
+
 /* Shards, model, and memory for everything: what may fail on one process alone. */
 static mnd_status prepare(mnd_run *r) {
     mnd_status status = MND_OK;
@@ -112,6 +119,7 @@ static mnd_status prepare(mnd_run *r) {
                                   .first = r->first,
                                   .n = r->n_logical,
                                   .one_segment = !mnd_exchange_fixed_order(c->exchange)};
+    MND_TRY(measure_images(r));
     MND_TRY(mnd_loader_open(&plan, r->data, &r->loader));
     MND_TRY(mnd_run_open_evaluators(r));
     const int rows = r->loader.max_rows;

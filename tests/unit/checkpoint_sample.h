@@ -119,7 +119,9 @@ static inline bool same_content(const mnd_checkpoint *a, const mnd_checkpoint *b
            strcmp(a->schedule, b->schedule) == 0 && strcmp(a->data_sha256, b->data_sha256) == 0 &&
            same_bytes(&a->best_accuracy, &b->best_accuracy, sizeof(double)) &&
            a->best_epoch == b->best_epoch && strcmp(a->monitor, b->monitor) == 0 &&
-           a->patience == b->patience && a->validation == b->validation &&
+           a->patience == b->patience &&
+           memcmp(&a->training_images, &b->training_images, sizeof a->training_images) == 0 &&
+           a->validation == b->validation &&
            same_bytes(&a->target_accuracy, &b->target_accuracy, sizeof(double)) &&
            same_bytes(&a->train_seconds, &b->train_seconds, sizeof(double)) &&
            same_bytes(a->loss_sum, b->loss_sum, (size_t)a->logical_ranks * sizeof(double)) &&

@@ -59,6 +59,8 @@ static void keeps_unusual_values(void **state) {
     s.ckpt.patience = 3;
     s.ckpt.target_accuracy = 0.98;
     s.ckpt.validation = 6000;
+    s.ckpt.training_images = mnd_picture_mnist;
+    s.ckpt.training_images.images = 256;
     assert_int_equal(mnd_checkpoint_write(folder, &s.ckpt, 0, NULL, 0), MND_OK);
     assert_true(exists("ckpt-123456789012.h5"));
     assert_int_equal(mnd_checkpoint_read(in_folder("latest"), &back), MND_OK);
@@ -133,6 +135,8 @@ static void refuses_what_could_not_be_read(void **state) {
     REFUSED(MND_RANGE, s.ckpt.n_history = 3);
     REFUSED(MND_RANGE, s.ckpt.patience = -1);
     REFUSED(MND_RANGE, s.ckpt.validation = -1);
+    REFUSED(MND_RANGE, s.ckpt.training_images.images = NAN);
+    REFUSED(MND_RANGE, s.ckpt.training_images.ink = 256);
     REFUSED(MND_RANGE, s.ckpt.target_accuracy = NAN);
     REFUSED(MND_RANGE, memset(s.ckpt.monitor, 'n', sizeof s.ckpt.monitor));
 #undef REFUSED

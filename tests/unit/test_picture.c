@@ -153,7 +153,7 @@ static void reads_every_kind(void **state) {
                     case 6: want = y % 2 == 0 ? 100 : 255; break;
                     case 7: want = luma[bit ? 2 : 0]; break;
                     case 8: want = bit ? luma[2] : 255; break;
-                    case 9: want = x + y == 0 ? 255 : want; break;
+                    case 9: want = x + y == 0 ? 70 : want; break; /* the median of the others */
                     default: break;
                     }
                     assert_int_equal(p.pixel[y * W + x], want);
