@@ -71,16 +71,18 @@ int mnd_picture_border(const uint8_t *pixel, int height, int width, double near,
 static bool measure_greys(sample *s, mnd_picture_form *f) {
     const int pixels = s->height * s->width;
     double part, way = 0;
+    int uniform = 0;
     for (int i = 0; i < s->n; i++)
         s->value[i] = mnd_picture_border(image_of(s, i), s->height, s->width, 0.0, &part);
     f->background = median(s->value, s->n);
     for (int i = 0; i < s->n; i++) {
         double sum = 0;
         (void)mnd_picture_border(image_of(s, i), s->height, s->width, f->background, &part);
-        f->uniform += (part >= 0.9) / (double)s->n;
+        uniform += part >= 0.9;
         for (int k = 0; k < pixels; k++) sum += image_of(s, i)[k] - f->background;
         way += (sum > 3.0 * pixels) - (sum < -3.0 * pixels);
     }
+    f->uniform = (double)uniform / s->n; /* 1 exactly where all are */
     /* The ink: how far a usual image goes from the background, on the side where most of them go.
      */
     for (int i = 0; i < s->n; i++) {
@@ -146,9 +148,9 @@ mnd_status mnd_picture_measure(mnd_dataset *data, mnd_picture_form *out) {
     MND_NEW(image, RUN * pixels * channels, "the sample of the images");
     const int64_t runs = (count + RUN - 1) / RUN < RUNS ? (count + RUN - 1) / RUN : RUNS;
     for (int64_t k = 0; k < runs; k++) {
-        const int64_t left = count - count * k / runs;
+        const int64_t first = count * k / runs, left = count * (k + 1) / runs - first;
         const int n = left < RUN ? (int)left : RUN;
-        MND_TRY(mnd_dataset_read(data, MND_TRAIN, count * k / runs, n, image, NULL));
+        MND_TRY(mnd_dataset_read(data, MND_TRAIN, first, n, image, NULL));
         for (size_t i = 0; i < (size_t)n * pixels; i++) {
             size_t sum = channels / 2;
             for (size_t c = 0; c < channels; c++) sum += image[i * channels + c];

@@ -155,6 +155,9 @@ cleanup:
 }
 
 static mnd_status check_signature(const uint8_t *bytes, size_t n, const char *name) {
+    if (n >= 3 && memcmp(bytes, "\xff\xd8\xff", 3) == 0)
+        return mnd_fail(MND_FORMAT, "%s: is a JPEG file, not PNG; convert the picture to PNG first",
+                        name);
     if (n < SIGNATURE || png_sig_cmp(bytes, 0, SIGNATURE) != 0)
         return mnd_fail(MND_FORMAT, "%s: not a PNG or JPEG file; convert the picture to PNG first",
                         name);

@@ -67,6 +67,13 @@ predict "$dir/c-black/latest" "$dir/p.png" --as-is >"$dir/out"
 says 'taken as it is'
 ! table <"$dir/out" | diff -q "$dir/by-index" - >"$dir/difference" || fail "--as-is inverts"
 
+# Few images are measured as exactly as many.
+for n in 7 11 100 209; do
+    "$exe" synth -o "$dir/few.h5" --images $n --test-images 5 >"$dir/out"
+    "$exe" train --data "$dir/few.h5" --model mlp16 --epochs 1 --batch-size 7 --logical-ranks 1 --progress never \
+        --checkpoint-dir "$dir/c-$n" >"$dir/out" 2>&1 || fail "$n images: $(cat "$dir/out")"
+done
+
 # Digits of the program's own, in a frame, on squared paper, on a clear canvas, and three in a row.
 "$exe" synth -o "$dir/data.h5" --images 6000 --test-images 20 --seed 3 >"$dir/out"
 "$exe" train --data "$dir/data.h5" --model mlp16 --lr 0.003 --epochs 3 --batch-size 64 \
@@ -137,4 +144,10 @@ code=0
 predict "$dir/ckpt/latest" "$dir/cut.jpg" >"$dir/out" 2>&1 || code=$?
 [ "$code" = 1 ] || fail "a cut JPEG: exit $code"
 says 'cut.jpg: damaged JPEG'
+mkdir -p "$dir/named/0"
+cp "$MND_SOURCE_DIR/tests/cli/files/three-on-its-side.jpg" "$dir/named/0/a.png"
+code=0
+"$exe" convert "$dir/named" -o "$dir/named.h5" >"$dir/out" 2>&1 || code=$?
+[ "$code" = 1 ] || fail "a JPEG named .png: exit $code"
+says 'a.png: is a JPEG file, not PNG'
 echo "pictures: all passed"
