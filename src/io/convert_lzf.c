@@ -16,7 +16,7 @@ static size_t uncompress(unsigned flags, size_t n_value, const unsigned values[]
                          size_t *capacity, void **buffer) {
     if ((flags & H5Z_FLAG_REVERSE) == 0) return 0; /* nothing is written */
     size_t size = n_value >= 3 && values[2] != 0 ? values[2] : *capacity;
-    for (; size <= MAX_CHUNK; size *= 2) {
+    for (; size > 0 && size <= MAX_CHUNK; size *= 2) {
         void *out = malloc(size);
         if (out == NULL) return 0;
         const unsigned got = lzf_decompress(*buffer, (unsigned)bytes, out, (unsigned)size);

@@ -114,7 +114,11 @@ static mnd_status decode(jpeg_job *job, const uint8_t *bytes, size_t n, const ch
     *out =
         (mnd_raster){.height = height, .width = width, .channels = channels, .value = job->value};
     job->value = NULL;
-    MND_TRY(set_upright(out, turn));
+    status = set_upright(out, turn);
+    if (status != MND_OK) {
+        mnd_free(out->value);
+        *out = (mnd_raster){0};
+    }
     goto cleanup;
 damaged:
     status = mnd_fail(MND_FORMAT, "%s: damaged JPEG: %s", path, job->message);
