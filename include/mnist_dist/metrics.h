@@ -60,7 +60,7 @@ MND_CHECKED mnd_status mnd_metrics_check_free(const char *path, double timeout);
 /*
  * For a new run: moves a file that is not empty to `folder` if that is not "" and possible, else to
  * a new folder earlier-1, earlier-2, ... beside it, and says where in moved_to ("" if there was
- * nothing to move). Pipes, terminals and the files of standard streams stay.
+ * nothing to move). Pipes, terminals and the files of standard output and standard error stay.
  */
 MND_CHECKED mnd_status mnd_metrics_set_aside(const char *path, const char *folder, char *moved_to,
                                              size_t size);

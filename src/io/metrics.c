@@ -247,7 +247,8 @@ static mnd_status append(mnd_metrics *metrics, const char *line, size_t length) 
     if (S_ISREG(info.st_mode) && info.st_nlink == 0 && !metrics->shared) {
         /* The file was removed. Creates it again, since no process could read the removed one. */
         close(metrics->fd);
-        const mnd_status status = open_file(metrics);
+        mnd_status status = open_file(metrics);
+        if (status == MND_OK) status = take_file(metrics, false);
         if (status != MND_OK) return status;
         info.st_size = 0;
     }

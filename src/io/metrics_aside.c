@@ -13,21 +13,13 @@
 #include "metrics_lock.h"
 #include "mnist_dist/metrics.h"
 #include "mnist_dist/timer.h"
-
-/* --metrics /dev/stdout, where stdout is a file: it belongs to the user's shell. */
-static bool is_standard_stream(const struct stat *file) {
-    struct stat stream;
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fstat(fd, &stream) == 0 && stream.st_dev == file->st_dev &&
-            stream.st_ino == file->st_ino)
-            return true;
-    return false;
-}
+#include "standard_file.h"
 
 mnd_status mnd_metrics_lock(const char *path, int fd, double timeout) {
     struct stat info;
     const double begin = mnd_now();
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || is_standard_stream(&info)) return MND_OK;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || mnd_is_standard_file(&info))
+        return MND_OK;
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EINTR) continue;
         if (errno != EWOULDBLOCK) return MND_OK; /* some network file systems have no locks */
@@ -81,7 +73,7 @@ mnd_status mnd_metrics_set_aside(const char *path, const char *folder, char *mov
     char *target = NULL;
     moved_to[0] = '\0';
     if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0 ||
-        is_standard_stream(&info))
+        mnd_is_standard_file(&info))
         return MND_OK;
     MND_TRY(mnd_metrics_check_free(path, 0.0));
     /* The file that a symbolic link points to, not the link. */

@@ -7,7 +7,8 @@
 
 /*
  * Locks a regular file while `fd` is open; waits `timeout` seconds at most. MND_IO if another run
- * has it. File systems without locks, and the files of standard streams, are not locked.
+ * has it. File systems without locks, and the files of standard output and standard error, are not
+ * locked.
  */
 MND_CHECKED mnd_status mnd_metrics_lock(const char *path, int fd, double timeout);
 

@@ -2,6 +2,9 @@
 #ifndef MND_STANDARD_FILE_H
 #define MND_STANDARD_FILE_H
 
+#include <stdbool.h>
+#include <sys/stat.h>
+
 /*
  * A new descriptor of standard output or standard error if `path` leads to the file of one of them
  * (/dev/stdout, or the name of the log), else -1. To open such a file again would give a second
@@ -9,5 +12,8 @@
  * others have written. The caller closes the descriptor.
  */
 int mnd_standard_file(const char *path);
+
+/* Whether it would return one for this file. */
+bool mnd_is_standard_file(const struct stat *file);
 
 #endif
