@@ -2,12 +2,14 @@
  * convert.h - makes a data file (dataset.h) of images that users have in other formats.
  *
  * A folder:
+ *
  *   IDX files, as MNIST has them, raw or gzip: train-images, train-labels, t10k-images (or
- *     test-images) and t10k-labels (or test-labels), each followed by "-idxN-ubyte" (or -int,
- * -float, or with a dot). A prefix as in "emnist-letters-train-images-idx3-ubyte" is accepted;
- * where several prefixes occur, as in EMNIST's archive, `set` selects one. A folder with the name
- * of a file may hold that file (Kaggle's archive). QMNIST's labels are read (the first column). CSV
- * files *train*.csv and *test*.csv: one image a line, its label in the first or last column.
+ *     test-images) and t10k-labels (or test-labels), each followed by "-idxN-ubyte" (or "-int",
+ *     "-float", or with a dot). A prefix as in "emnist-letters-train-images-idx3-ubyte" is
+ *     accepted; where several prefixes occur, as in EMNIST's archive, `set` selects one. A folder
+ *     with the name of a file may hold that file (Kaggle's archive). QMNIST's labels are read (the
+ *     first column).
+ *   CSV files *train*.csv and *test*.csv: one image a line, its label in the first or last column.
  *   CIFAR-10 or CIFAR-100 in the binary version.
  *   PNG files in one folder per class, with or without the folders train and test above them.
  * A file: CSV, raw or gzip; Keras' mnist.npz and others by numpy.savez; HDF5, for instance by h5py,

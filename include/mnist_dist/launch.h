@@ -12,7 +12,7 @@ typedef struct mnd_launch {
 } mnd_launch;
 
 /*
- * "shell": a person started this one process in a shell, a notebook or the like inside a step of
+ * "shell": a user started this one process in a shell, a notebook or the like inside a step of
  * srun: SLURM_TASK_PID is another process and its input is a terminal, or SLURM_PTY_PORT or
  * JPY_PARENT_PID says so. "stale": there are variables of an MPI, but none of its servers to join:
  * they are of another process (a shell that mpirun once started, a copied environment). Where there

@@ -87,7 +87,7 @@ static bool has_terminal(long pid) {
     return strncmp(target, "/dev/pts/", 9) == 0;
 }
 
-/* In a step: whether a person started this process, not srun. */
+/* In a step: whether a user started this process, not srun. */
 static bool is_by_hand(void) {
     const char *step = getenv("SLURM_STEP_ID"), *task = getenv("SLURM_TASK_PID");
     if (step != NULL && strtoull(step, NULL, 10) >= SPECIAL_STEPS) return true;

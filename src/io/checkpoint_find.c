@@ -1,11 +1,10 @@
 /* checkpoint_find.c - which file a user means who names a folder. */
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "mnist_dist/checkpoint.h"
+#include "checkpoint_folder.h"
 
 /* The newest valid checkpoint of a folder, or the best one of the run that wrote it. */
 static mnd_status find_in(const char *folder, bool best, mnd_checkpoint_skipped_fn skipped,
@@ -17,8 +16,7 @@ static mnd_status find_in(const char *folder, bool best, mnd_checkpoint_skipped_
     const int64_t step = mnd_checkpoint_best_step(&ckpt);
     if (step < 0)
         MND_FAIL(MND_NOT_FOUND, "%s: no epoch is finished yet, so none is the best", folder);
-    const int n = snprintf(file, file_size, "%s/ckpt-%08" PRId64 ".h5", folder, step);
-    if (n < 0 || (size_t)n >= file_size) MND_FAIL(MND_RANGE, "%s: the path is too long", folder);
+    MND_TRY(mnd_ckpt_step_path(folder, step, file, file_size));
 cleanup:
     mnd_checkpoint_free(&ckpt);
     return status;

@@ -86,7 +86,7 @@ static bool holds(const char *folder, const char *name) {
     return found;
 }
 
-/* A name that contains `word` and ends in ".csv" or ".csv.gz". */
+/* A name that ends in ".csv" or ".csv.gz". */
 static bool is_csv(const char *name) {
     const size_t n = strlen(name);
     return (n > 4 && strcasecmp(name + n - 4, ".csv") == 0) ||
