@@ -73,7 +73,8 @@ static void print_result(const mnd_checkpoint *ckpt, const char *path, const cha
 /* The evaluator of the split, and what to call its images. Not collective. */
 static mnd_status open_split(mnd_comm *comm, mnd_dataset *data, const mnd_checkpoint *ckpt,
                              const choices *k, const char **name, mnd_evaluator **out) {
-    const int64_t images = mnd_dataset_about(data)->count[MND_TRAIN];
+    const mnd_dataset_info *info = mnd_dataset_about(data);
+    const int64_t images = info->count[MND_TRAIN];
     *name = "Test";
     if (strcmp(k->split, "test") == 0) return mnd_evaluator_create(comm, data, MND_TEST, out);
     *name = "Training";
@@ -84,6 +85,13 @@ static mnd_status open_split(mnd_comm *comm, mnd_dataset *data, const mnd_checkp
                         "%s was trained with --validation %lld: %s has no such images, give "
                         "--split test or train",
                         k->path, (long long)ckpt->validation, k->data);
+    /* The last images of another file would be any images. */
+    if (info->data_sha256[0] != '\0' && ckpt->data_sha256[0] != '\0' &&
+        strcmp(info->data_sha256, ckpt->data_sha256) != 0)
+        return mnd_fail(MND_MISMATCH,
+                        "%s was trained on other data than %s holds, so its validation images are "
+                        "not there: give the data of then, or --split test or train",
+                        k->path, k->data);
     return mnd_evaluator_create_rows(comm, data, MND_TRAIN, images - ckpt->validation,
                                      ckpt->validation, out);
 }

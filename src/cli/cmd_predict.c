@@ -1,4 +1,4 @@
-/* cmd_predict.c - classifies an image of a data file, or PNG pictures. Runs without MPI. */
+/* cmd_predict.c - classifies an image of a data file, or PNG and JPEG pictures. Without MPI. */
 #include <stdio.h>
 #include <string.h>
 
@@ -124,6 +124,8 @@ static mnd_status predict_index(predictor *p, const choices *k) {
     const mnd_split split = strcmp(k->split, "train") == 0 ? MND_TRAIN : MND_TEST;
     uint8_t label;
     const mnd_dataset_info *info = mnd_dataset_about(p->data);
+    if (info->count[split] == 0)
+        MND_FAIL(MND_USAGE, "%s: holds no training images for --split %s", k->data, k->split);
     if (k->index >= info->count[split])
         MND_FAIL(MND_USAGE, "--index %lld: %s has %s images 0 to %lld", (long long)k->index,
                  k->data, k->split, (long long)info->count[split] - 1);

@@ -66,6 +66,12 @@ grep -q '"images":240,"validation":60,"monitor":"loss","patience":2' m1 || fail 
 loss=$(sed -n 's/.*"best_loss":\([0-9]*.[0-9]\{4\}\).*/\1/p' m1)
 "$exe" evaluate c1/best --data s.h5 --split validation | grep -q "Validation images 60, loss $loss" ||
     fail "evaluate does not find the split"
+"$exe" synth -o other.h5 --images 300 --test-images 20 --seed 2 >out
+code=0
+"$exe" evaluate c1/best --data other.h5 --split validation >out 2>&1 || code=$?
+what="the validation images of other data"
+[ $code = 1 ] || fail "$what: exit $code: $(cat out)"
+says "was trained on other data than other.h5 holds"
 
 # The split is part of the run; a larger number goes on after a finished run.
 run=(train --data s.h5 --model mlp16 --lr 0.02 --batch-size 30 --progress never --checkpoint-dir c1 --resume auto)
