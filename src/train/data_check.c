@@ -40,6 +40,8 @@ mnd_status mnd_run_check_data(mnd_run *r) {
         status = mnd_dataset_checksum(r->data, alive, r, mine);
     else
         mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, 0);
+    /* On one host there is but one file, and no need to say whose. */
+    if (mnd_comm_nodes(r->comm) > 1) status = mnd_run_agree(r, status);
     MND_TRY(mnd_comm_agree(r->comm, status, NULL));
     memcpy(first, mine, sizeof first);
     MND_TRY(mnd_comm_bcast(r->comm, first, sizeof first, 0));

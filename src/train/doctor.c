@@ -491,11 +491,13 @@ cleanup:
     return status;
 }
 
-/* A fatal finding is an error; a warning is kept. */
+/* A fatal finding is an error; a warning is added to those before. */
 static mnd_status pass_on(const mnd_finding *f, mnd_status code, char *warning, size_t size) {
     if (f->severity == MND_FATAL) return mnd_fail(code, "%s; mend it with: %s", f->text, f->mend);
+    const size_t used = strlen(warning);
     if (f->severity == MND_WORRYING)
-        snprintf(warning, size, "%s; mend it with: %s", f->text, f->mend);
+        snprintf(warning + used, size - used, "%s%s; mend it with: %s", used > 0 ? ". And: " : "",
+                 f->text, f->mend);
     return MND_OK;
 }
 

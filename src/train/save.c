@@ -109,10 +109,9 @@ mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from, const 
     if (from != NULL) warn_of_lost_best(r);
     if (r->aside[0] == '\0') return MND_OK;
     if (from == NULL)
-        mnd_run_warn(r,
-                     "a new run: the checkpoints of an earlier one were moved to %s (--resume auto "
-                     "goes on instead)",
-                     r->aside);
+        mnd_run_warn(r, "a new run: the checkpoints of an earlier one were moved to %s%s", r->aside,
+                     r->config->resume == NULL ? " (--resume auto goes on instead)"
+                                               : ", for none of them is valid");
     else
         mnd_run_warn(r,
                      "the run goes on from step %lld: the %scheckpoints of %s were moved to %s; "

@@ -21,7 +21,7 @@ void mnd_run_warn(const mnd_run *r, const char *format, ...) {
 mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
                      const mnd_train_observer *observer, mnd_train_result *result) {
     mnd_status status = MND_OK;
-    *result = (mnd_train_result){.best_accuracy = -1.0};
+    *result = (mnd_train_result){.best_accuracy = -1.0, .best_loss = -1.0};
     mnd_run r = {.config = config,
                  .observer = observer,
                  .result = result,

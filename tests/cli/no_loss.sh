@@ -54,6 +54,10 @@ train 0 --epochs 1 --checkpoint-dir C --metrics m.jsonl --resume auto
 says "^Nothing to resume in C: a new run" out
 grep -q '"resume":"auto","resumed_from":null' m.jsonl || fail "metrics: $(head -1 m.jsonl)"
 [ "$(epochs earlier-3/m.jsonl)" = 1 ] || fail "--resume auto that finds nothing lost the metrics"
+# One that finds damaged ones only keeps them, and does not advise what was done.
+mkdir E && echo damaged >E/ckpt-00000012.h5
+train 0 --epochs 1 --checkpoint-dir E --resume auto
+says "of an earlier one were moved to E/earlier-1, for none of them is valid" err
 train 1 --epochs 2 --checkpoint-dir D --resume required
 says "error: --resume required: host .* has no valid checkpoint in D" err
 train 0 --epochs 2 --checkpoint-dir C --metrics m.jsonl --resume required
