@@ -201,7 +201,7 @@ static const command_usage usage = {
     .name = "train",
     .arguments = "",
     .text = "Trains a model on all processes that mpirun or srun started, evaluates on the test\n"
-            "images after each epoch and writes checkpoints."};
+            "images (or those of --validation) after each epoch and writes checkpoints."};
 
 int cmd_train(int argc, char **argv) {
     command_line line;

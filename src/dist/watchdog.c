@@ -330,13 +330,18 @@ static int blame(const mnd_watchdog *dog, double limit, int *waiting, double *lo
  */
 static void judge(mnd_watchdog *dog, double limit) {
     bool late = false;
-    int waiting = 0;
+    int running = 0, long_waits = 0, waiting = 0;
     double longest = 0.0;
-    for (int r = 0; r < dog->size; r++)
-        if (dog->seen[r].last.phase != MND_PHASE_DONE &&
-            (silence(dog, r) > limit || phase_age(dog, r) > limit))
-            late = true;
-    if (!late) return;
+    for (int r = 0; r < dog->size; r++) {
+        const int phase = dog->seen[r].last.phase;
+        if (phase == MND_PHASE_DONE) continue;
+        const bool old = phase_age(dog, r) > limit;
+        /* A wait alone says nothing: another rank may go from one long phase to the next. */
+        if (silence(dog, r) > limit || (old && phase != MND_PHASE_WAIT)) late = true;
+        long_waits += old && phase == MND_PHASE_WAIT;
+        running++;
+    }
+    if (!late && (running == 0 || long_waits < running)) return;
     beat end = own_beat(dog);
     end.phase = ENDING;
     for (int r = 0; r < dog->size; r++)

@@ -194,7 +194,7 @@ static mnd_status find(mnd_source *s, char **name, int n, const char *word, char
     const char *found = NULL;
     *path = NULL;
     for (int i = 0; i < n; i++) {
-        if (strcasestr(name[i], ".csv") == NULL || strcasestr(name[i], word) == NULL) continue;
+        if (!mnd_source_is_csv(name[i]) || strcasestr(name[i], word) == NULL) continue;
         if (found != NULL)
             return mnd_fail(MND_FORMAT, "%s: both %s and %s fit; give the file to convert", s->path,
                             found, name[i]);

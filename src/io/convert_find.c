@@ -86,8 +86,7 @@ static bool holds(const char *folder, const char *name) {
     return found;
 }
 
-/* A name that ends in ".csv" or ".csv.gz". */
-static bool is_csv(const char *name) {
+bool mnd_source_is_csv(const char *name) {
     const size_t n = strlen(name);
     return (n > 4 && strcasecmp(name + n - 4, ".csv") == 0) ||
            (n > 7 && strcasecmp(name + n - 7, ".csv.gz") == 0);
@@ -109,7 +108,7 @@ static mnd_status find_in_folder(mnd_source *s) {
     for (int i = 0; i < n; i++) {
         char *path = mnd_source_join(s->path, name[i]);
         struct stat st;
-        csv = csv || is_csv(name[i]);
+        csv = csv || mnd_source_is_csv(name[i]);
         folders = folders || (path != NULL && stat(path, &st) == 0 && S_ISDIR(st.st_mode));
         free(path);
     }
@@ -133,7 +132,7 @@ static mnd_status find_by_content(mnd_source *s) {
         s->format = &mnd_source_hdf5;
     else if (memcmp(head, "PK\3\4", 4) == 0)
         s->format = &mnd_source_npz;
-    else if (is_csv(s->path))
+    else if (mnd_source_is_csv(s->path))
         s->format = &mnd_source_csv;
     else if (memcmp(head, "\x93NUMPY", 6) == 0)
         return mnd_fail(MND_FORMAT,

@@ -60,6 +60,8 @@ extern const mnd_source_format mnd_source_idx, mnd_source_csv, mnd_source_cifar,
 
 /* The format of s->path, judged by the kind of file and its first bytes or the files in it. */
 MND_CHECKED mnd_status mnd_source_find(mnd_source *s);
+/* Whether a name ends in ".csv" or ".csv.gz". */
+bool mnd_source_is_csv(const char *name);
 
 /* Whether a folder holds a file with a name of IDX files. */
 bool mnd_source_holds_idx(const char *folder);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <jerror.h>
 #include <jpeglib.h>
 #include <libexif/exif-data.h>
 
@@ -25,9 +26,10 @@ _Noreturn static void on_error(j_common_ptr jpeg) {
     longjmp(job->back, 1);
 }
 
-/* A warning means that data is missing or damaged: libjpeg would go on with grey blocks. */
+/* A warning means that data is missing or damaged: libjpeg would go on with grey blocks. Only bytes
+   between segments do no harm; some cameras leave them. */
 static void on_message(j_common_ptr jpeg, int level) {
-    if (level < 0) on_error(jpeg);
+    if (level < 0 && jpeg->err->msg_code != JWRN_EXTRANEOUS_DATA) on_error(jpeg);
 }
 
 static bool read_header(jpeg_job *job, const uint8_t *bytes, size_t n) {

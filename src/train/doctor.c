@@ -396,8 +396,9 @@ static bool lacks_memory(report *r, const mnd_facts *facts, int n, int a, bool o
               need.ranks == 1 ? "it" : "them");
     else
         FOUND(severity, "memory",
-              "host %s: %d processes need about %lld MB (at least %lld MB), %lld MB are free",
-              f->host, need.ranks, megabytes(need.about), megabytes(need.least), megabytes(left));
+              "host %s: %d process%s about %lld MB (at least %lld MB), %lld MB are free", f->host,
+              need.ranks, need.ranks == 1 ? " needs" : "es need", megabytes(need.about),
+              megabytes(need.least), megabytes(left));
     MEND(
         "more memory (sbatch --mem=%lldM%s), fewer processes a node (sbatch --ntasks-per-node=%d), "
         "more nodes, or a smaller --batch-size",

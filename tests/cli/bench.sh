@@ -128,6 +128,6 @@ refused() {
 refused 2 "weak scaling on 2 processes takes 600 images a step and there are 500" --data d.h5 --batch-size 300
 refused 2 "--batch-size 1 leaves some of 2 processes without an image" --batch-size 1
 refused 2 "'pigeons' is not an exchange" --exchange pigeons
-refused 1 "no/where.json: cannot write" --json no/where.json
+refused 1 "cannot create the folder" --json d.h5/where.json # a file where a folder is needed
 refused 1 "nothing.h5: No such file" --data nothing.h5
 echo "bench: all passed"
