@@ -100,7 +100,7 @@ static mnd_status print_json(const predictor *p, answer *a) {
  * first class of the highest probability. */
 static int print_answer(predictor *p) {
     const int classes = p->ckpt.classes;
-    int order[MND_MAX_CLASSES], best, width = 1;
+    int order[MND_MAX_CLASSES] = {0}, best, width = 1;
     classify(p);
     (void)answer_top(p->part, classes, 1, &best);
     const int n = p->top > 0 ? answer_top(p->part, classes, p->top, order) : classes;

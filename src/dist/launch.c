@@ -13,8 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-extern char **environ;
-
 static bool is_set(const char *name) { return getenv(name) != NULL; }
 
 static int number_of(const char *name) {

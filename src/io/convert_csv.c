@@ -139,12 +139,11 @@ static mnd_status examine_line(table *t, const char *text) {
     const char *end = strrchr(text, t->separator);
     take_word(text, t->separator, first);
     take_word(end == NULL ? text : end + 1, t->separator, last);
+    const bool first_named = t->header && means_label(first);
     t->label = -1;
-    if (t->header && means_label(first))
-        t->label = 0;
-    else if (t->header && means_label(last))
+    if (!first_named && t->header && means_label(last))
         t->label = t->columns - 1;
-    else if (strcmp(first, "id") != 0 && square_root(t->columns - 1) > 0)
+    else if (first_named || (strcmp(first, "id") != 0 && square_root(t->columns - 1) > 0))
         t->label = 0;
     return MND_OK;
 }

@@ -196,7 +196,7 @@ static mnd_status file_read(mnd_array *a, int64_t rows, void *out) {
     const size_t n = (size_t)rows * f->row, size = (size_t)mnd_idx_element_size(f->idx);
     if (a->bytes) return mnd_idx_read(f->idx, out, n);
     enum { AT_A_TIME = 4096 };
-    if (f->buffer == NULL) f->buffer = malloc(AT_A_TIME * sizeof(double));
+    if (f->buffer == NULL) f->buffer = malloc((size_t)AT_A_TIME * 8); /* the largest type */
     if (f->buffer == NULL) return mnd_fail(MND_NO_MEMORY, "%s: no memory to read it", a->where);
     for (size_t i = 0; i < n; i += AT_A_TIME) {
         const size_t now = n - i < AT_A_TIME ? n - i : AT_A_TIME;

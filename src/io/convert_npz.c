@@ -164,7 +164,7 @@ static mnd_status open_array(mnd_source *s, const char *name, zip_uint64_t index
     a->state = t;
     a->name = strdup(name);
     if (asprintf(&a->where, "%s: %s", s->path, name) < 0) a->where = NULL;
-    if (t != NULL) t->buffer = malloc(AT_A_TIME * sizeof(double));
+    if (t != NULL) t->buffer = malloc((size_t)AT_A_TIME * 8); /* the largest type */
     if (t == NULL || t->buffer == NULL || a->where == NULL || a->name == NULL)
         MND_FAIL(MND_NO_MEMORY, "%s: no memory to convert it", s->path);
     t->archive = arrays->archive;

@@ -88,6 +88,7 @@ static mnd_status find_classes(mnd_source *s, const char *folder) {
     int n = 0;
     MND_TRY(mnd_source_list(folder, &p->class_name, &n));
     p->numbers = true;
+    p->n_class = 0;
     for (int i = 0; i < n; i++) {
         char *path = mnd_source_join(folder, p->class_name[i]);
         char *name = p->class_name[i];

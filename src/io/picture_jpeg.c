@@ -143,7 +143,7 @@ static mnd_status read_file(const char *path, uint8_t **bytes, size_t *n) {
             capacity = 2 * capacity + STEP;
             if (capacity > LIMIT) MND_FAIL(MND_FORMAT, "%s: too long for a JPEG picture", path);
             MND_TRY(mnd_alloc(&memory, capacity, 1, "the JPEG file"));
-            if (*n > 0) memcpy(memory, *bytes, *n);
+            if (*bytes != NULL) memcpy(memory, *bytes, *n);
             mnd_free(*bytes);
             *bytes = memory;
         }
