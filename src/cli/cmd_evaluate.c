@@ -86,8 +86,13 @@ static mnd_status open_split(mnd_comm *comm, mnd_dataset *data, const mnd_checkp
                         "--split test or train",
                         k->path, (long long)ckpt->validation, k->data);
     /* The last images of another file would be any images. */
-    if (info->data_sha256[0] != '\0' && ckpt->data_sha256[0] != '\0' &&
-        strcmp(info->data_sha256, ckpt->data_sha256) != 0)
+    char sha256[MND_SHA256_HEX];
+    snprintf(sha256, sizeof sha256, "%s", info->data_sha256);
+    if (sha256[0] == '\0') {
+        const mnd_status status = mnd_dataset_checksum(data, NULL, NULL, sha256);
+        if (status != MND_OK) return status;
+    }
+    if (ckpt->data_sha256[0] != '\0' && strcmp(sha256, ckpt->data_sha256) != 0)
         return mnd_fail(MND_MISMATCH,
                         "%s was trained on other data than %s holds, so its validation images are "
                         "not there: give the data of then, or --split test or train",

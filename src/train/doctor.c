@@ -264,8 +264,9 @@ static host_cpus cpus_of_host(const mnd_facts *facts, int n, int a) {
     return h;
 }
 
-static void judge_threads(report *r, const mnd_facts *facts, int n) {
-    for (int a = 0; a < n; a++) {
+/* Of the hosts of ranks `from` and above. */
+static void judge_threads(report *r, const mnd_facts *facts, int n, int from) {
+    for (int a = from; a < n; a++) {
         const host_cpus h = cpus_of_host(facts, n, a);
         if (!h.first || h.allowed <= 0.0 || (double)h.wanted <= h.allowed) continue;
         FOUND(MND_WORRYING, "threads",
@@ -459,7 +460,7 @@ int mnd_doctor_judge(const mnd_facts *facts, int n, const mnd_doctor_request *q,
     report r = {.finding = finding};
     judge_launch(&r, facts, n);
     judge_cpus(&r, facts, n);
-    judge_threads(&r, facts, n);
+    judge_threads(&r, facts, n, 0);
     judge_same(&r, facts, n);
     if (quick) return r.n;
     if (n > 1) judge_transport(&r, facts, n);
@@ -529,7 +530,7 @@ mnd_status mnd_doctor_admit_limits(mnd_comm *comm, const mnd_doctor_request *req
     for (int a = 0; a < mine.size; a++) {
         const host_cpus h = cpus_of_host(all, mine.size, a);
         if (h.first && h.allowed < h.cpus && h.wanted >= 2.0 * h.allowed) {
-            judge_threads(&r, all, mine.size);
+            judge_threads(&r, all, mine.size, a);
             MND_TRY(pass_on(r.last, MND_MISMATCH, warning, size));
             break;
         }

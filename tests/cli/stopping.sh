@@ -104,5 +104,9 @@ SPLIT
     cmp <(facts m5 | grep epoch\",) <(facts m6 | grep epoch\",) || fail "other images are held out than the last"
     test=$(sed -n 's/.*"test_loss":\([0-9]*.[0-9]\{3\}\).*/\1/p' m5)
     "$exe" evaluate c5/latest --data s.h5 | grep -q "Test images 200, loss $test" || fail "not the test images at the end"
+    # v.h5 holds no checksum: its content is compared.
+    "$exe" evaluate c5/latest --data v.h5 --split validation >out 2>&1 && fail "other data without a checksum pass"
+    what="a split of h5py's data"
+    says "was trained on other data than v.h5 holds"
 fi
 echo "stopping: all passed"
