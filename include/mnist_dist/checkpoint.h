@@ -175,6 +175,11 @@ MND_CHECKED mnd_status mnd_checkpoint_go_back(const char *dir, const char *path,
                                               const mnd_checkpoint *ckpt, bool *here,
                                               char *moved_to, size_t size);
 
+/* "DIR/ckpt-<step>.h5". MND_RANGE if it does not fit. */
+MND_CHECKED mnd_status mnd_checkpoint_path(const char *dir, int64_t step, char *path, size_t size);
+/* Whether DIR has checkpoints, valid or not. */
+bool mnd_checkpoint_any(const char *dir);
+
 /* The step of the checkpoint at the end of the best epoch; -1 before there is one. */
 int64_t mnd_checkpoint_best_step(const mnd_checkpoint *ckpt);
 

@@ -160,8 +160,9 @@ mnd_status mnd_exchange_sum_update(mnd_exchange *ex, const mnd_sum_plan *sum,
         mnd_sum_whole(sum, source, ex->first, ex->count, ex->memory->sum);
         const double summed = mnd_now();
         const mnd_status status = mnd_exchange_update(ex, update, ex->memory->sum);
-        ex->times.update += mnd_now() - summed;
-        ex->times.exchange -= mnd_now() - summed;
+        const double seconds = mnd_now() - summed;
+        ex->times.update += seconds;
+        ex->times.exchange -= seconds;
         return status;
     }
     /*

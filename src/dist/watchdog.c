@@ -396,13 +396,14 @@ static void *watch(void *context) {
             send_beats(dog, &mine);
         }
         if (!dog->ending && dog->now >= dog->grace_end) {
-            if (dog->rank == 0)
+            if (dog->rank == 0) {
                 judge(dog, dog->timeout);
-            else if (dog->rank < MONITORS)
+                report_unheard(dog);
+            } else if (dog->rank < MONITORS) {
                 judge(dog, dog->timeout + 4.0 * dog->interval);
-            else
+            } else {
                 judge_monitors(dog, dog->timeout + 8.0 * dog->interval);
-            if (dog->rank == 0) report_unheard(dog);
+            }
         }
         /* Datagrams may pile up until the next beat: nothing here is urgent but the end. */
         struct pollfd end = {.fd = dog->wake, .events = POLLIN};

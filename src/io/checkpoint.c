@@ -46,7 +46,7 @@ static bool is_ours(const char *name) {
            strcmp(name, "best") == 0;
 }
 
-mnd_status mnd_ckpt_step_path(const char *dir, int64_t step, char *path, size_t size) {
+mnd_status mnd_checkpoint_path(const char *dir, int64_t step, char *path, size_t size) {
     const int n = snprintf(path, size, "%s/ckpt-%08" PRId64 ".h5", dir, step);
     if (n < 0 || (size_t)n >= size) return mnd_fail(MND_RANGE, "%s: the path is too long", dir);
     return MND_OK;
@@ -96,6 +96,14 @@ cleanup:
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
+bool mnd_checkpoint_any(const char *dir) {
+    int64_t *steps = NULL;
+    int n = 0;
+    const mnd_status status = list_steps(dir, &steps, &n);
+    free(steps);
+    return status == MND_OK && n > 0;
+}
+
 int64_t mnd_checkpoint_best_step(const mnd_checkpoint *ckpt) {
     if (ckpt->best_epoch < 1 || ckpt->best_epoch > ckpt->epoch) return -1;
     /* All epochs have as many steps. */
@@ -106,11 +114,11 @@ mnd_status mnd_ckpt_link(const char *dir, const mnd_checkpoint *ckpt) {
     mnd_status status = MND_OK;
     char file[MAX_PATH], link[MAX_PATH];
     const int64_t best = mnd_checkpoint_best_step(ckpt);
-    MND_TRY(mnd_ckpt_step_path(dir, ckpt->step, file, sizeof file));
+    MND_TRY(mnd_checkpoint_path(dir, ckpt->step, file, sizeof file));
     snprintf(link, sizeof link, "%s/latest", dir);
     MND_TRY(mnd_atomic_link(strrchr(file, '/') + 1, link));
     snprintf(link, sizeof link, "%s/best", dir);
-    if (best >= 0) MND_TRY(mnd_ckpt_step_path(dir, best, file, sizeof file));
+    if (best >= 0) MND_TRY(mnd_checkpoint_path(dir, best, file, sizeof file));
     if (best >= 0 && access(file, F_OK) == 0)
         MND_TRY(mnd_atomic_link(strrchr(file, '/') + 1, link));
     else
@@ -130,7 +138,7 @@ static void prune(const char *dir, int64_t written, int64_t best, int keep) {
     if (keep <= 0 || list_steps(dir, &steps, &n) != MND_OK) return;
     for (int i = keep; i < n; i++)
         if (steps[i] != written && steps[i] != best &&
-            mnd_ckpt_step_path(dir, steps[i], path, sizeof path) == MND_OK)
+            mnd_checkpoint_path(dir, steps[i], path, sizeof path) == MND_OK)
             unlink(path);
     free(steps);
 }
@@ -141,8 +149,8 @@ mnd_status mnd_checkpoint_write(const char *dir, const mnd_checkpoint *ckpt, int
     unsigned char *bytes = NULL;
     size_t size = 0;
     char file[MAX_PATH], digest[MND_SHA256_HEX], block[MND_CKPT_BLOCK];
-    MND_TRY(mnd_ckpt_step_path(dir, ckpt->step, file, sizeof file));
-    if (path != NULL) MND_TRY(mnd_ckpt_step_path(dir, ckpt->step, path, path_size));
+    MND_TRY(mnd_checkpoint_path(dir, ckpt->step, file, sizeof file));
+    if (path != NULL) MND_TRY(mnd_checkpoint_path(dir, ckpt->step, path, path_size));
     status = mnd_ckpt_encode(ckpt, &bytes, &size);
     if (status != MND_OK) MND_FAIL(status, "%s: %s", file, mnd_error());
     MND_TRY(mnd_sha256_buffer(bytes + MND_CKPT_BLOCK, size - MND_CKPT_BLOCK, digest));
@@ -240,7 +248,7 @@ mnd_status mnd_checkpoint_read_latest(const char *dir, mnd_checkpoint_skipped_fn
     *out = (mnd_checkpoint){0};
     MND_TRY(list_steps(dir, &steps, &n_steps));
     for (int i = 0; i < n_steps; i++) {
-        MND_TRY(mnd_ckpt_step_path(dir, steps[i], file, sizeof file));
+        MND_TRY(mnd_checkpoint_path(dir, steps[i], file, sizeof file));
         status = mnd_checkpoint_read(file, out);
         /* An older one would need as much memory, and continuing from it would lose work. */
         if (status == MND_OK || status == MND_NO_MEMORY) break;

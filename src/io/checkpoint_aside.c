@@ -72,7 +72,7 @@ mnd_status mnd_checkpoint_go_back(const char *dir, const char *path, const mnd_c
                                   bool *here, char *moved_to, size_t size) {
     mnd_status status = MND_OK;
     char file[4096], block[2][MND_CKPT_BLOCK];
-    MND_TRY(mnd_ckpt_step_path(dir, ckpt->step, file, sizeof file));
+    MND_TRY(mnd_checkpoint_path(dir, ckpt->step, file, sizeof file));
     *here = read_block(path, block[0]) && read_block(file, block[1]) &&
             memcmp(block[0], block[1], MND_CKPT_BLOCK) == 0;
     MND_TRY(mnd_checkpoint_set_aside(dir, *here ? ckpt->step : -1, moved_to, size));

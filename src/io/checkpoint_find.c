@@ -16,7 +16,7 @@ static mnd_status find_in(const char *folder, bool best, mnd_checkpoint_skipped_
     const int64_t step = mnd_checkpoint_best_step(&ckpt);
     if (step < 0)
         MND_FAIL(MND_NOT_FOUND, "%s: no epoch is finished yet, so none is the best", folder);
-    MND_TRY(mnd_ckpt_step_path(folder, step, file, file_size));
+    MND_TRY(mnd_checkpoint_path(folder, step, file, file_size));
 cleanup:
     mnd_checkpoint_free(&ckpt);
     return status;

@@ -11,8 +11,6 @@
 
 /* The step of "ckpt-<8 or more digits>.h5", or -1 for any other name. */
 int64_t mnd_ckpt_name_step(const char *name);
-/* "DIR/ckpt-<step>.h5". MND_RANGE if it does not fit. */
-MND_CHECKED mnd_status mnd_ckpt_step_path(const char *dir, int64_t step, char *path, size_t size);
 /* Makes DIR/latest and DIR/best what they are after the step of `ckpt`. */
 MND_CHECKED mnd_status mnd_ckpt_link(const char *dir, const mnd_checkpoint *ckpt);
 

@@ -85,4 +85,7 @@ MND_CHECKED mnd_status mnd_h5_read_strings(const char *path, hid_t object, const
  */
 int mnd_h5_read_variable(int fd, const char *name, int count, char *out, size_t size);
 
+/* A little-endian number of a file's own structures. */
+uint64_t mnd_h5_number(const unsigned char *p, int bytes);
+
 #endif

@@ -33,8 +33,7 @@ typedef struct file {
     uint64_t size;
 } file;
 
-/* A little-endian number. */
-static uint64_t number(const unsigned char *p, int bytes) {
+uint64_t mnd_h5_number(const unsigned char *p, int bytes) {
     uint64_t x = 0;
     for (int i = bytes - 1; i >= 0; i--) x = x << 8 | p[i];
     return x;
@@ -66,14 +65,14 @@ static mnd_status check_heap(const file *f, uint64_t address) {
     unsigned char head[32], block[16];
     MND_TRY(fetch(f, address, head, sizeof head, what));
     if (memcmp(head, "HEAP", 4) != 0) return damaged(f, what);
-    const uint64_t length = number(head + 8, 8), data = number(head + 24, 8);
+    const uint64_t length = mnd_h5_number(head + 8, 8), data = mnd_h5_number(head + 24, 8);
     if (length > f->size) return damaged(f, what);
-    uint64_t at = number(head + 16, 8);
+    uint64_t at = mnd_h5_number(head + 16, 8);
     for (int n = 0; at != 1; n++) { /* 1 ends the list */
         if (n == MAX_FREE || length < sizeof block || at > length - sizeof block || data > f->size)
             return damaged(f, what);
         MND_TRY(fetch(f, data + at, block, sizeof block, what));
-        at = number(block, 8);
+        at = mnd_h5_number(block, 8);
     }
 cleanup:
     return status;
@@ -91,11 +90,11 @@ static mnd_status check_tree(const file *f, uint64_t address, int level, int *no
     if (memcmp(head, "TREE", 4) != 0 || head[4] != 0 || head[5] > MAX_LEVEL ||
         (level >= 0 && head[5] != level) || ++*nodes > MAX_NODES)
         return damaged(f, what);
-    const uint64_t used = number(head + 6, 2);
+    const uint64_t used = mnd_h5_number(head + 6, 2);
     for (uint64_t i = 0; head[5] > 0 && i < used; i++) {
         /* After the head, keys and children alternate, 8 bytes each, beginning with a key. */
         MND_TRY(fetch(f, address + 24 + 16 * i + 8, child, sizeof child, what));
-        MND_TRY(check_tree(f, number(child, 8), head[5] - 1, nodes));
+        MND_TRY(check_tree(f, mnd_h5_number(child, 8), head[5] - 1, nodes));
     }
 cleanup:
     return status;
@@ -104,8 +103,8 @@ cleanup:
 static mnd_status check_group(const file *f, const unsigned char *tree_and_heap) {
     mnd_status status = MND_OK;
     int nodes = 0;
-    MND_TRY(check_tree(f, number(tree_and_heap, 8), -1, &nodes));
-    MND_TRY(check_heap(f, number(tree_and_heap + 8, 8)));
+    MND_TRY(check_tree(f, mnd_h5_number(tree_and_heap, 8), -1, &nodes));
+    MND_TRY(check_heap(f, mnd_h5_number(tree_and_heap + 8, 8)));
 cleanup:
     return status;
 }
@@ -125,13 +124,13 @@ static mnd_status check_header(const file *f, uint64_t address) {
     if (memcmp(head, "OHDR", 4) == 0) return MND_OK; /* version 2: HDF5 verifies its checksums */
     if (head[0] != 1) return damaged(f, what);
     chunk[0].at = address + 16;
-    chunk[0].left = number(head + 8, 4);
+    chunk[0].left = mnd_h5_number(head + 8, 4);
     int n_chunk = 1, n_message = 0, n_table = 0;
     for (int c = 0; c < n_chunk; c++)
         while (chunk[c].left >= 8) {
             if (n_message++ == MAX_MESSAGES) return damaged(f, what);
             MND_TRY(fetch(f, chunk[c].at, message, 8, what));
-            const uint64_t type = number(message, 2), size = number(message + 2, 2);
+            const uint64_t type = mnd_h5_number(message, 2), size = mnd_h5_number(message + 2, 2);
             if (size > chunk[c].left - 8) return damaged(f, what);
             if (type == CONTINUATION || type == SYMBOL_TABLE) {
                 if (size < 16 || n_chunk == MAX_CHUNKS) return damaged(f, what);
@@ -142,8 +141,8 @@ static mnd_status check_header(const file *f, uint64_t address) {
                 MND_TRY(check_group(f, message + 8));
             }
             if (type == CONTINUATION) {
-                chunk[n_chunk].at = number(message + 8, 8);
-                chunk[n_chunk++].left = number(message + 16, 8);
+                chunk[n_chunk].at = mnd_h5_number(message + 8, 8);
+                chunk[n_chunk++].left = mnd_h5_number(message + 16, 8);
             }
             chunk[c].at += 8 + size;
             chunk[c].left -= 8 + size;
@@ -168,7 +167,7 @@ mnd_status mnd_h5_check(const char *path, int fd, int64_t size) {
             MND_FAIL(MND_FORMAT,
                      "%s: HDF5 addresses of %d bytes, only 8 can be read; rewrite it with h5repack",
                      path, block[9]);
-        return check_header(&f, number(block + 36, 8));
+        return check_header(&f, mnd_h5_number(block + 36, 8));
     }
     if (block[13] != 8 || block[14] != 8)
         MND_FAIL(
@@ -180,9 +179,9 @@ mnd_status mnd_h5_check(const char *path, int fd, int64_t size) {
     const size_t entry = version == 1 ? 60 : 56;
     unsigned char root[40];
     MND_TRY(fetch(&f, entry, root, sizeof root, "its first block"));
-    MND_TRY(check_header(&f, number(root + 8, 8)));
+    MND_TRY(check_header(&f, mnd_h5_number(root + 8, 8)));
     /* The entry may hold a copy of the addresses of tree and heap, which HDF5 may use instead. */
-    if (number(root + 16, 4) == 1) MND_TRY(check_group(&f, root + 24));
+    if (mnd_h5_number(root + 16, 4) == 1) MND_TRY(check_group(&f, root + 24));
 cleanup:
     return status;
 }

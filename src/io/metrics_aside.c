@@ -4,33 +4,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "file_lock.h"
 #include "metrics_lock.h"
 #include "mnist_dist/metrics.h"
-#include "mnist_dist/timer.h"
 #include "standard_file.h"
 
 mnd_status mnd_metrics_lock(const char *path, int fd, double timeout) {
     struct stat info;
-    const double begin = mnd_now();
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || mnd_is_standard_file(&info))
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || mnd_is_standard_file(&info) ||
+        mnd_file_lock(fd, timeout) != MND_LOCK_BUSY)
         return MND_OK;
-    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EINTR) continue;
-        if (errno != EWOULDBLOCK) return MND_OK; /* some network file systems have no locks */
-        if (mnd_now() - begin > timeout)
-            return mnd_fail(MND_IO,
-                            "%s: another run is writing its metrics there: wait for its end, or "
-                            "give another --metrics",
-                            path);
-        (void)nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-    }
-    return MND_OK;
+    return mnd_fail(MND_IO,
+                    "%s: another run is writing its metrics there: wait for its end, or give "
+                    "another --metrics",
+                    path);
 }
 
 mnd_status mnd_metrics_check_free(const char *path, double timeout) {

@@ -123,13 +123,9 @@ mnd_status mnd_metrics_go_back(const char *path, const mnd_metrics_point *point,
     char *target = NULL;
     struct stat info;
     copy[0] = '\0';
-    /* A terminal or pipe has no earlier lines. */
-    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) return MND_OK;
-    const int standard = mnd_standard_file(path);
-    if (standard >= 0) {
-        (void)close(standard);
+    /* A terminal or pipe has no earlier lines; what is printed stays. */
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || mnd_is_standard_file(&info))
         return MND_OK;
-    }
     FILE *file = fopen(path, "re");
     if (file == NULL) return mnd_fail(MND_IO, "%s: cannot read: %s", path, strerror(errno));
     MND_TRY(sort_lines(path, file, point, &lines));

@@ -9,6 +9,7 @@
 
 #include "mnist_dist/memory.h"
 #include "picture_ink.h"
+#include "picture_raster.h"
 
 enum { MAP = 192 /* longest side of the map of the paper */ };
 
@@ -38,31 +39,6 @@ static int quantile(const int64_t count[256], double p) {
         if ((double)seen > p * (double)total) return i;
     }
     return 255;
-}
-
-/*
- * The threshold that separates two groups of values best: N. Otsu, "A threshold selection method
- * from gray-level histograms", IEEE Trans. SMC 9 (1979).
- */
-static int otsu(const int64_t count[256]) {
-    double total = 0, sum = 0, below = 0, below_sum = 0, best = -1;
-    int threshold = 0;
-    for (int i = 0; i < 256; i++) {
-        total += (double)count[i];
-        sum += (double)count[i] * i;
-    }
-    for (int i = 0; i < 255; i++) {
-        below += (double)count[i];
-        below_sum += (double)count[i] * i;
-        if (below == 0 || below == total) continue;
-        const double difference = below_sum / below - (sum - below_sum) / (total - below);
-        const double between = below * (total - below) * difference * difference;
-        if (between > best) {
-            best = between;
-            threshold = i;
-        }
-    }
-    return threshold;
 }
 
 /* Means of factor x factor values. */
@@ -169,7 +145,7 @@ static bool is_even(mnd_ink *o) {
         count[o->grey[i]]++;
         border[o->grey[i]] += y == 0 || x == 0 || y == o->height - 1 || x == o->width - 1;
     }
-    const int threshold = otsu(count), rim = quantile(border, 0.5);
+    const int threshold = mnd_otsu(count, NULL), rim = quantile(border, 0.5);
     int paper = quantile(count, 0.5);
     for (int i = 0; i < 256; i++) side += (i <= threshold) == (rim <= threshold) ? count[i] : 0;
     const bool frame = (rim <= threshold) != (paper <= threshold);
@@ -229,7 +205,7 @@ void mnd_ink_raise(mnd_ink *o, int32_t label) {
     int64_t count[256] = {0};
     for (int i = 0; i < n; i++)
         if (o->label[i] == label) count[o->ink[i]]++;
-    const int threshold = otsu(count);
+    const int threshold = mnd_otsu(count, NULL);
     for (int i = 0; i <= threshold; i++) count[i] = 0;
     o->low = (float)threshold;
     o->high = fmaxf((float)quantile(count, 0.75), o->low + 1.0F);
@@ -240,7 +216,7 @@ void mnd_ink_contrast(mnd_ink *o, const uint8_t *use) {
     int64_t count[256] = {0}, noise[256] = {0};
     for (int i = 0; i < n; i++)
         if (use == NULL || use[i] != 0) count[o->ink[i]]++;
-    const int threshold = otsu(count);
+    const int threshold = mnd_otsu(count, NULL);
     for (int i = 0; i < n; i++)
         if ((use == NULL || use[i] != 0) && o->ink[i] <= threshold)
             noise[abs(o->grey[i] - o->paper[i])]++;

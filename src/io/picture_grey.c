@@ -15,11 +15,10 @@ static unsigned grey_of(const uint8_t *value, int channels, int plane) {
     return (13933U * value[0] + 46871U * value[1] + 4732U * value[2] + 32768U) >> 16;
 }
 
-/* --- which plane ------------------------------------------------------------------------------ */
-
-/* How far apart the two groups of Otsu's threshold lie: their means' difference. */
-static double group_distance(const int64_t count[256]) {
-    double total = 0, sum = 0, below = 0, below_sum = 0, best = -1, distance = 0;
+int mnd_otsu(const int64_t count[256], double *distance) {
+    double total = 0, sum = 0, below = 0, below_sum = 0, best = -1;
+    int threshold = 0;
+    if (distance != NULL) *distance = 0;
     for (int i = 0; i < 256; i++) {
         total += (double)count[i];
         sum += (double)count[i] * i;
@@ -32,11 +31,14 @@ static double group_distance(const int64_t count[256]) {
         const double between = below * (total - below) * d * d;
         if (between > best) {
             best = between;
-            distance = d;
+            threshold = i;
+            if (distance != NULL) *distance = d;
         }
     }
-    return distance;
+    return threshold;
 }
+
+/* --- which plane ------------------------------------------------------------------------------ */
 
 /*
  * Red ink on green paper may have the paper's luma. Another plane is taken only where luma shows
@@ -51,7 +53,7 @@ static int choose_plane(const mnd_raster *in) {
             count[p][grey_of(in->value + i * (size_t)in->channels, in->channels, p)]++;
     int best = LUMA;
     for (int p = PLANES - 1; p >= 0; p--) {
-        distance[p] = group_distance(count[p]);
+        (void)mnd_otsu(count[p], &distance[p]);
         if (p != LUMA && distance[LUMA] < 60.0 && distance[p] > 2.0 * distance[LUMA] &&
             (best == LUMA || distance[p] > distance[best]))
             best = p;

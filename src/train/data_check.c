@@ -41,8 +41,8 @@ mnd_status mnd_run_check_data(mnd_run *r) {
     else
         mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, 0);
     /* On one host there is but one file, and no need to say whose. */
-    if (mnd_comm_nodes(r->comm) > 1) status = mnd_run_agree(r, status);
-    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_comm_nodes(r->comm) > 1 ? mnd_run_agree(r, status)
+                                        : mnd_comm_agree(r->comm, status, NULL));
     memcpy(first, mine, sizeof first);
     MND_TRY(mnd_comm_bcast(r->comm, first, sizeof first, 0));
     if (reads && strcmp(mine, first) != 0)

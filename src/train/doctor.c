@@ -22,22 +22,6 @@
 
 /* -------------------------------------------------------------------------------------- examine */
 
-/* The first whole line of a file that begins with `key`, after the key; false without one. */
-static bool file_line(const char *path, const char *key, char *out, size_t size) {
-    char line[512];
-    bool found = false;
-    FILE *f = fopen(path, "r");
-    if (f == NULL) return false;
-    while (!found && fgets(line, sizeof line, f) != NULL)
-        if (strncmp(line, key, strlen(key)) == 0) {
-            line[strcspn(line, "\n")] = '\0';
-            snprintf(out, size, "%s", line + strlen(key));
-            found = true;
-        }
-    fclose(f);
-    return found;
-}
-
 /* Who started this process, and how many of its kind. */
 static void examine_launch(mnd_facts *f) {
     mnd_launch launch;
@@ -49,7 +33,7 @@ static void examine_launch(mnd_facts *f) {
 static void examine_machine(mnd_facts *f) {
     char text[256];
     cpu_set_t set;
-    if (file_line("/proc/cpuinfo", "model name\t: ", text, sizeof text))
+    if (mnd_file_line("/proc/cpuinfo", "model name\t: ", text, sizeof text))
         snprintf(f->cpu, sizeof f->cpu, "%.63s", text);
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) == 0)
@@ -58,10 +42,10 @@ static void examine_machine(mnd_facts *f) {
     f->online = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
     long long value;
     f->memory_free = -1;
-    if (file_line("/proc/meminfo", "MemAvailable:", text, sizeof text) &&
+    if (mnd_file_line("/proc/meminfo", "MemAvailable:", text, sizeof text) &&
         sscanf(text, "%lld", &value) == 1)
         f->memory_free = value * 1024;
-    if (f->memory_free >= 0 && file_line("/proc/meminfo", "SwapFree:", text, sizeof text) &&
+    if (f->memory_free >= 0 && mnd_file_line("/proc/meminfo", "SwapFree:", text, sizeof text) &&
         sscanf(text, "%lld", &value) == 1)
         f->memory_free += value * 1024;
     mnd_limits limits;
@@ -417,14 +401,12 @@ static void judge_memory(report *r, const mnd_facts *facts, int n) {
 
 /* Open MPI up to version 4 takes the direct copy without a test, and complains at each message. */
 static void judge_transport(report *r, const mnd_facts *facts, int n) {
-    int bad = -1;
-    for (int a = n - 1; a >= 0; a--)
-        if (facts[a].copy_error != 0 && !facts[a].copies_off) bad = a;
-    if (bad < 0 || strncmp(facts[bad].library, "Open MPI", 8) != 0) {
+    const mnd_facts *f = facts;
+    while (f < facts + n && (f->copy_error == 0 || f->copies_off)) f++;
+    if (f == facts + n || strncmp(f->library, "Open MPI", 8) != 0) {
         FOUND(MND_HEALTHY, "transport", "messages within a node need no other setting");
         return;
     }
-    const mnd_facts *f = &facts[bad];
     char scope[64] = "";
     if (f->ptrace_scope > 0)
         snprintf(scope, sizeof scope, "; kernel.yama.ptrace_scope is %d", (int)f->ptrace_scope);

@@ -1,7 +1,6 @@
 #include "limits.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,17 +28,28 @@ static const version version_2 = {{"memory.max", "memory.high"},
                                   "cpu.max",
                                   NULL};
 
+bool mnd_file_line(const char *path, const char *key, char *out, size_t size) {
+    char line[512];
+    bool found = false;
+    FILE *f = fopen(path, "r");
+    if (f == NULL) return false;
+    while (!found && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, key, strlen(key)) == 0) {
+            line[strcspn(line, "\n")] = '\0';
+            snprintf(out, size, "%s", line + strlen(key));
+            found = true;
+        }
+    fclose(f);
+    return found;
+}
+
 /* Numbers of the line that begins with `key`; how many there were (0, 1 or 2). */
 static int read_numbers(const char *folder, const char *name, const char *key, int64_t value[2]) {
     char path[PATH], line[256];
-    int n = 0;
     const int length = snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *f = length < 0 || (size_t)length >= sizeof path ? NULL : fopen(path, "r");
-    if (f == NULL) return 0;
-    while (n == 0 && fgets(line, sizeof line, f) != NULL)
-        if (strncmp(line, key, strlen(key)) == 0)
-            n = sscanf(line + strlen(key), "%" SCNd64 " %" SCNd64, &value[0], &value[1]);
-    fclose(f);
+    if (length < 0 || (size_t)length >= sizeof path || !mnd_file_line(path, key, line, sizeof line))
+        return 0;
+    const int n = sscanf(line, "%" SCNd64 " %" SCNd64, &value[0], &value[1]);
     return n < 0 ? 0 : n;
 }
 

@@ -2,6 +2,8 @@
 #ifndef MNIST_DIST_TRAIN_LIMITS_H
 #define MNIST_DIST_TRAIN_LIMITS_H
 
+#include <stdbool.h>
+
 #include "mnist_dist/dataset.h"
 
 typedef struct mnd_limits {
@@ -19,6 +21,10 @@ typedef struct mnd_limits {
  * limit.
  */
 void mnd_limits_read(const char *root, const char *membership, mnd_limits *out);
+
+/* The first line of a file that begins with `key`: the rest of it, cut to fit. False without one.
+ */
+bool mnd_file_line(const char *path, const char *key, char *out, size_t size);
 
 /* Bytes that one of `size` processes takes: at least, and about (with activations). */
 typedef struct mnd_memory_need {

@@ -28,7 +28,7 @@ static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
     mnd_metrics_int(m, "epochs", c->epochs);
     mnd_metrics_int(m, "images", r->info.count[MND_TRAIN]);
     mnd_metrics_int(m, "validation", r->held_out);
-    mnd_metrics_text(m, "monitor", c->monitor == MND_MONITOR_LOSS ? "loss" : "accuracy");
+    mnd_metrics_text(m, "monitor", mnd_monitor_name(c->monitor));
     if (c->patience > 0) mnd_metrics_int(m, "patience", c->patience);
     if (c->target_accuracy <= 1.0) mnd_metrics_real(m, "target_accuracy", c->target_accuracy);
     mnd_metrics_int(m, "seed", (int64_t)c->seed);
@@ -100,8 +100,7 @@ static mnd_status go_back(mnd_run *r) {
                                      .step = r->step,
                                      .history = r->history,
                                      .n_history = r->n_history,
-                                     .branch = strcmp(r->config->resume, "auto") != 0 &&
-                                               strcmp(r->config->resume, "required") != 0};
+                                     .branch = !mnd_run_picks_newest(r)};
     const char *path = r->config->metrics;
     const mnd_status status = mnd_metrics_go_back(path, &point, copy, sizeof copy);
     if (status == MND_OK && copy[0] != '\0')

@@ -1,8 +1,5 @@
 /* resume.c - goes on from a checkpoint, or starts from the seed. */
-#include <dirent.h>
-#include <fnmatch.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "mnist_dist/kernels.h"
@@ -15,19 +12,6 @@ static void note_skipped(void *context, const char *path, const char *why) {
     mnd_run_warn(context, "passed over: %s", why);
 }
 
-/* "ckpt-00000938.h5" */
-static int is_checkpoint(const struct dirent *entry) {
-    return fnmatch("ckpt-*.h5", entry->d_name, 0) == 0;
-}
-
-static bool sees_checkpoints(const char *dir) {
-    struct dirent **entry = NULL;
-    const int n = scandir(dir, &entry, is_checkpoint, NULL);
-    for (int i = 0; i < n; i++) free(entry[i]);
-    free(entry);
-    return n > 0;
-}
-
 /*
  * Rank 0 found no checkpoint: a new run, if that was allowed and no other host has the checkpoints
  * in a folder that rank 0's host cannot see. Collective.
@@ -38,7 +22,7 @@ static mnd_status nothing_found(mnd_run *r) {
     struct {
         int sees;
         char host[MND_HOST_NAME];
-    } first = {.sees = sees_checkpoints(dir)};
+    } first = {.sees = mnd_checkpoint_any(dir)};
     const int sees = first.sees;
     snprintf(first.host, sizeof first.host, "%s", mnd_comm_host(r->comm));
     MND_TRY(mnd_comm_bcast(r->comm, &first, sizeof first, 0));
@@ -56,6 +40,11 @@ static mnd_status nothing_found(mnd_run *r) {
                           first.host, dir);
 cleanup:
     return status;
+}
+
+bool mnd_run_picks_newest(const mnd_run *r) {
+    const char *resume = r->config->resume;
+    return strcmp(resume, "auto") == 0 || strcmp(resume, "required") == 0;
 }
 
 /* The newest valid checkpoint of the folder; path is "" if there is none. Collective. */
@@ -87,7 +76,7 @@ mnd_status mnd_run_read_checkpoint(mnd_run *r, mnd_checkpoint *ckpt, char path[4
     mnd_status status = MND_OK;
     *found = false;
     if (resume == NULL) return MND_OK;
-    if (strcmp(resume, "auto") == 0 || strcmp(resume, "required") == 0) {
+    if (mnd_run_picks_newest(r)) {
         status = read_newest(r, ckpt, path);
     } else {
         path[0] = '\0';

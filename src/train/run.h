@@ -84,7 +84,11 @@ MND_CHECKED mnd_status mnd_run_agree(const mnd_run *r, mnd_status mine);
 MND_CHECKED mnd_status mnd_run_check_data(mnd_run *r);
 
 /*
- * resume.c. Picks and reads the checkpoint that config->resume names: rank 0 chooses, every process
+ * resume.c. Whether config->resume, which is not NULL, asks for the newest checkpoint, not a FILE.
+ */
+bool mnd_run_picks_newest(const mnd_run *r);
+/*
+ * Picks and reads the checkpoint that config->resume names: rank 0 chooses, every process
  * reads. *found is false for a fresh start. Collective.
  */
 MND_CHECKED mnd_status mnd_run_read_checkpoint(mnd_run *r, mnd_checkpoint *ckpt, char path[4096],

@@ -74,8 +74,8 @@ void mnd_run_best_checkpoint(const mnd_run *r, char *path, size_t size) {
     const int64_t step = r->best_epoch * r->steps_per_epoch;
     path[0] = '\0';
     if (dir == NULL || step == 0 || step == r->step) return;
-    const int n = snprintf(path, size, "%s/ckpt-%08lld.h5", dir, (long long)step);
-    if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) path[0] = '\0';
+    if (mnd_checkpoint_path(dir, step, path, size) != MND_OK || access(path, R_OK) != 0)
+        path[0] = '\0';
 }
 
 /* A run that went back, or was started by a version that did not keep it, may lack it. */

@@ -2,6 +2,10 @@
 
 #include <stdio.h>
 
+const char *mnd_monitor_name(mnd_monitor monitor) {
+    return monitor == MND_MONITOR_LOSS ? "loss" : "accuracy";
+}
+
 static bool better(mnd_monitor monitor, const mnd_epoch_record *a, const mnd_epoch_record *b) {
     return monitor == MND_MONITOR_LOSS ? a->val_loss < b->val_loss
                                        : a->val_accuracy > b->val_accuracy;
@@ -41,7 +45,7 @@ void mnd_finish_text(mnd_finish finish, const mnd_train_config *config,
     else if (finish == MND_FINISH_PATIENCE)
         snprintf(text, size, "no %s val_%s since epoch %.0f (--patience %lld)",
                  config->monitor == MND_MONITOR_LOSS ? "lower" : "higher",
-                 config->monitor == MND_MONITOR_LOSS ? "loss" : "accuracy",
+                 mnd_monitor_name(config->monitor),
                  mnd_best_epoch(config->monitor, history, n)->epoch, (long long)config->patience);
     else
         snprintf(text, size, "all %lld epochs are done", (long long)config->epochs);

@@ -17,6 +17,8 @@ typedef enum mnd_finish {
     MND_FINISH_PATIENCE /* no better epoch for config->patience epochs */
 } mnd_finish;
 
+/* "loss" or "accuracy" */
+const char *mnd_monitor_name(mnd_monitor monitor);
 /* The best of n finished epochs, the first of equals; NULL if n is 0. */
 const mnd_epoch_record *mnd_best_epoch(mnd_monitor monitor, const mnd_epoch_record *history,
                                        int64_t n);

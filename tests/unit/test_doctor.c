@@ -186,7 +186,8 @@ static void refused_copies(void **state) {
     facts[1].copies_off = 1;
     expect(facts, N, "transport", MND_HEALTHY, "no other setting", "");
     facts[1].copies_off = 0;
-    snprintf(facts[1].library, sizeof facts[1].library, "MPICH 4.0");
+    mnd_facts *f = &facts[1];
+    snprintf(f->library, sizeof f->library, "MPICH 4.0");
     expect(facts, N, "transport", MND_HEALTHY, "no other setting", "");
 }
 
