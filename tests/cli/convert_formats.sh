@@ -2,17 +2,10 @@
 # mnist_dist convert of what users have: archives of IDX files, CSV, npz, PNG folders, CIFAR and HDF5 by
 # h5py. The same 70 images in every format give the same bytes; what cannot be used is one line.
 set -uo pipefail
-exe=$(realpath "$1")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
 python=/usr/bin/python3
 $python -c 'import h5py, numpy' 2>/dev/null || exit 77
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
 
 # refused WORDS SRC [OPTION...]: one line with these words, and no file.
 refused() {

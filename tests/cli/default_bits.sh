@@ -3,16 +3,9 @@
 # of them; with MND_LONG=1 all ten, on MNIST, whose weights_sha256 is the one that the README shows.
 # So does every exchange of the fast path, on one node and on two, with and without --clip-norm.
 set -euo pipefail
-exe=$(realpath "$1")
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
 data=$MND_SOURCE_DIR/data/mnist.h5
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
 
 short=(--epochs 1)
 if [ "${MND_LONG:-}" = 1 ] && [ -f "$data" ]; then

@@ -2,21 +2,10 @@
 # --resume FILE goes back: newer checkpoints and metrics are set aside whole, and --resume auto goes on
 # with the new branch, also when that was killed, on any number of ranks.
 set -euo pipefail
-exe=$(realpath "$1")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
 run=(train --data s.h5 --model mlp16 --batch-size 50 --epochs 6 --logical-ranks 3 --progress never)
 train() { "$exe" "${run[@]}" "$@" >out 2>&1; }
-facts() {
-    sed -n -e '/"event":"epoch"/s/,"seconds".*//p' \
-        -e '/"event":"end"/s/.*\("weights_sha256":"[0-9a-f]*"\).*/\1/p' "$1"
-}
 files() { find "$1" -mindepth 1 -maxdepth 1 -printf '%f\n' | sort | tr '\n' ' '; }
 
 "$exe" synth -o s.h5 --images 500 --test-images 100 --seed 1 >out

@@ -2,15 +2,8 @@
 # predict --json, predict --top and evaluate --json: what a script reads, against what the same command
 # prints as text; and a folder in place of a checkpoint.
 set -euo pipefail
-exe=$(realpath "$1")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
 
 "$exe" synth -o d.h5 --images 600 --test-images 40 --seed 3 >out
 "$exe" train --data d.h5 --model mlp16 --epochs 2 --batch-size 50 --checkpoint-dir runs/a/ck >out 2>&1 ||

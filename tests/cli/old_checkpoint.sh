@@ -2,16 +2,9 @@
 # A checkpoint of an earlier version (arithmetic fma-2) is read: evaluate and predict give the
 # figures of that version, a resume warns that the arithmetic differs and goes on to the same figures, rounded.
 set -euo pipefail
-exe=$(realpath "$1")
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
 old=$MND_SOURCE_DIR/tests/cli/files/checkpoint-fma-2.h5
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
 says() { grep -qF -- "$1" out || fail "no '$1' in: $(cat out)"; }
 
 # The data of the run that wrote it, and its options; the figures are what that version printed.

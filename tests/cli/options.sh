@@ -2,15 +2,8 @@
 # Mistyped commands, options, words and variables: the nearest known one is named. Values with control
 # characters; options without effect; folders that are created for output.
 set -euo pipefail
-exe=$(realpath "$1")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
 
 # says CODE PATTERN LINES COMMAND...: LINES messages, one of which matches; nothing unprintable
 says() {

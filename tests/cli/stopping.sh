@@ -2,15 +2,8 @@
 # Where a run stops, which epoch is the best, and what it is judged by (--target-accuracy, --patience,
 # --monitor, --validation): the same on 1, 2 and 3 ranks and after a kill; a finished run stays finished.
 set -euo pipefail
-exe=$(realpath "$1")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
 says() { grep -qE -- "$1" out || fail "$what: no '$1' in: $(cat out)"; }
 # Epochs, figures and weights, without times.
 facts() { sed -n -e '/"event":"epoch"/s/,"seconds".*//p' -e '/"event":"end"/s/,"seconds".*//p' "$1"; }

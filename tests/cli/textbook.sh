@@ -3,16 +3,9 @@
 # the ranks do not divide and a short last batch. Each run agrees with the fast path: the losses of an
 # epoch to 1e-3. With MND_LONG=1 also 2 epochs of cnn on MNIST: test accuracies within 0.3 points.
 set -euo pipefail
-exe=$(realpath "$1")
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
 mnist=$MND_SOURCE_DIR/data/mnist.h5
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
 
 # figures FILE: the epochs' losses and accuracies, a line each
 figures() {
