@@ -361,9 +361,20 @@ static float as_float(mnd_element type, uint64_t bits) {
     }
 }
 
-void mnd_elements_to_float(mnd_element type, bool big_endian, size_t n, const void *in,
-                           float *out) {
+mnd_status mnd_array_elements(mnd_array *a, mnd_bytes_fn *read, mnd_element type, bool big_endian,
+                              size_t n, void *out) {
+    enum { AT_A_TIME = 4096 };
+    uint8_t block[AT_A_TIME * 8]; /* of the largest type */
     const int size = (int)type & 0xff;
-    const uint8_t *p = in;
-    for (size_t i = 0; i < n; i++, p += size) out[i] = as_float(type, gather(p, size, big_endian));
+    float *to = out;
+    if (a->bytes) return read(a, out, n);
+    for (size_t done = 0, now; done < n; done += now) {
+        now = n - done < AT_A_TIME ? n - done : AT_A_TIME;
+        const mnd_status status = read(a, block, now * (size_t)size);
+        if (status != MND_OK) return status;
+        const uint8_t *p = block;
+        for (size_t i = 0; i < now; i++, p += size)
+            *to++ = as_float(type, gather(p, size, big_endian));
+    }
+    return MND_OK;
 }

@@ -171,9 +171,8 @@ cleanup:
 /* --- an IDX file as an array --- */
 
 typedef struct file_state {
-    mnd_idx *idx;    /* owned, NULL before rewind */
-    uint8_t *buffer; /* a block as it is in the file, owned; NULL for uint8 */
-    size_t row;      /* elements of a row */
+    mnd_idx *idx; /* owned, NULL before rewind */
+    size_t row;   /* elements of a row */
 } file_state;
 
 static mnd_element element(int type) {
@@ -190,22 +189,15 @@ static mnd_status file_rewind(mnd_array *a) {
     return mnd_idx_open(a->where, &f->idx);
 }
 
-static mnd_status file_read(mnd_array *a, int64_t rows, void *out) {
-    mnd_status status = MND_OK;
+static mnd_status file_bytes(mnd_array *a, void *out, size_t bytes) {
     file_state *f = a->state;
-    const size_t n = (size_t)rows * f->row, size = (size_t)mnd_idx_element_size(f->idx);
-    if (a->bytes) return mnd_idx_read(f->idx, out, n);
-    enum { AT_A_TIME = 4096 };
-    if (f->buffer == NULL) f->buffer = malloc((size_t)AT_A_TIME * 8); /* the largest type */
-    if (f->buffer == NULL) return mnd_fail(MND_NO_MEMORY, "%s: no memory to read it", a->where);
-    for (size_t i = 0; i < n; i += AT_A_TIME) {
-        const size_t now = n - i < AT_A_TIME ? n - i : AT_A_TIME;
-        MND_TRY(mnd_idx_read(f->idx, f->buffer, now * size));
-        mnd_elements_to_float(element(mnd_idx_type(f->idx)), true, now, f->buffer,
-                              (float *)out + i);
-    }
-cleanup:
-    return status;
+    return mnd_idx_read(f->idx, out, bytes);
+}
+
+static mnd_status file_read(mnd_array *a, int64_t rows, void *out) {
+    const file_state *f = a->state;
+    return mnd_array_elements(a, file_bytes, element(mnd_idx_type(f->idx)), true,
+                              (size_t)rows * f->row, out);
 }
 
 static mnd_status file_end(mnd_array *a, mnd_dataset_writer *writer) {
@@ -221,7 +213,6 @@ static void file_close(mnd_array *a) {
     file_state *f = a->state;
     if (f == NULL) return;
     mnd_idx_close(&f->idx);
-    free(f->buffer);
     free(f);
 }
 

@@ -9,7 +9,7 @@
 
 #include "convert_source.h"
 
-enum { MAX_ARRAYS = 256, MAX_HEADER = 1 << 16, AT_A_TIME = 4096 };
+enum { MAX_ARRAYS = 256, MAX_HEADER = 1 << 16 };
 
 typedef struct npy_state {
     zip_t *archive; /* borrowed */
@@ -17,8 +17,7 @@ typedef struct npy_state {
     zip_file_t *file; /* owned; NULL before rewind */
     mnd_element type;
     bool big_endian;
-    size_t row;      /* elements of a row */
-    uint8_t *buffer; /* AT_A_TIME elements, owned */
+    size_t row; /* elements of a row */
 } npy_state;
 
 static mnd_status read_exactly(mnd_array *a, void *out, size_t bytes) {
@@ -122,17 +121,8 @@ cleanup:
 }
 
 static mnd_status npy_read(mnd_array *a, int64_t rows, void *out) {
-    mnd_status status = MND_OK;
-    npy_state *t = a->state;
-    const size_t n = (size_t)rows * t->row, size = (size_t)t->type & 0xff;
-    if (a->bytes) return read_exactly(a, out, n);
-    for (size_t i = 0; i < n; i += AT_A_TIME) {
-        const size_t now = n - i < AT_A_TIME ? n - i : AT_A_TIME;
-        MND_TRY(read_exactly(a, t->buffer, now * size));
-        mnd_elements_to_float(t->type, t->big_endian, now, t->buffer, (float *)out + i);
-    }
-cleanup:
-    return status;
+    const npy_state *t = a->state;
+    return mnd_array_elements(a, read_exactly, t->type, t->big_endian, (size_t)rows * t->row, out);
 }
 
 /* Reading past the end makes libzip compare the checksum. */
@@ -150,7 +140,6 @@ static void npy_close(mnd_array *a) {
     npy_state *t = a->state;
     if (t == NULL) return;
     if (t->file != NULL) (void)zip_fclose(t->file);
-    free(t->buffer);
     free(t);
 }
 
@@ -164,8 +153,7 @@ static mnd_status open_array(mnd_source *s, const char *name, zip_uint64_t index
     a->state = t;
     a->name = strdup(name);
     if (asprintf(&a->where, "%s: %s", s->path, name) < 0) a->where = NULL;
-    if (t != NULL) t->buffer = malloc((size_t)AT_A_TIME * 8); /* the largest type */
-    if (t == NULL || t->buffer == NULL || a->where == NULL || a->name == NULL)
+    if (t == NULL || a->where == NULL || a->name == NULL)
         MND_FAIL(MND_NO_MEMORY, "%s: no memory to convert it", s->path);
     t->archive = arrays->archive;
     t->index = index;

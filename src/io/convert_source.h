@@ -155,7 +155,11 @@ typedef enum mnd_element {
     MND_F8 = 0x308
 } mnd_element;
 
-/* Converts n elements of a file; `in` and `out` do not overlap. */
-void mnd_elements_to_float(mnd_element type, bool big_endian, size_t n, const void *in, float *out);
+/* Reads the next `bytes` bytes of an array as they are in its file. */
+typedef mnd_status mnd_bytes_fn(mnd_array *a, void *out, size_t bytes);
+
+/* Reads n elements by `read`: as they are if a->bytes, otherwise into floats. */
+MND_CHECKED mnd_status mnd_array_elements(mnd_array *a, mnd_bytes_fn *read, mnd_element type,
+                                          bool big_endian, size_t n, void *out);
 
 #endif

@@ -30,17 +30,6 @@ float mnd_ink_stretched(const mnd_ink *o, int ink) {
     return v < 0.0F ? 0.0F : v > 1.0F ? 1.0F : v;
 }
 
-/* The smallest value that at most 1 - p of the counted values exceed. */
-static int quantile(const int64_t count[256], double p) {
-    int64_t total = 0, seen = 0;
-    for (int i = 0; i < 256; i++) total += count[i];
-    for (int i = 0; i < 256; i++) {
-        seen += count[i];
-        if ((double)seen > p * (double)total) return i;
-    }
-    return 255;
-}
-
 /* Means of factor x factor values. */
 static void reduce(const uint8_t *from, int height, int width, int factor, uint8_t *to) {
     const int to_width = (width + factor - 1) / factor;
@@ -145,8 +134,8 @@ static bool is_even(mnd_ink *o) {
         count[o->grey[i]]++;
         border[o->grey[i]] += y == 0 || x == 0 || y == o->height - 1 || x == o->width - 1;
     }
-    const int threshold = mnd_otsu(count, NULL), rim = quantile(border, 0.5);
-    int paper = quantile(count, 0.5);
+    const int threshold = mnd_otsu(count, NULL), rim = mnd_quantile(border, 0.5);
+    int paper = mnd_quantile(count, 0.5);
     for (int i = 0; i < 256; i++) side += (i <= threshold) == (rim <= threshold) ? count[i] : 0;
     const bool frame = (rim <= threshold) != (paper <= threshold);
     if (10 * side > 3 * n) paper = rim;
@@ -160,12 +149,12 @@ static bool is_even(mnd_ink *o) {
         if (ink) other[i] = count[i];
         if (ink) count[i] = 0;
     }
-    const int contrast = abs(quantile(other, 0.5) - paper);
+    const int contrast = abs(mnd_quantile(other, 0.5) - paper);
     /* Towards the ink there are the edges of strokes, away from it only paper. */
-    int spread = abs(quantile(count, o->dark ? 0.95 : 0.05) - paper);
+    int spread = abs(mnd_quantile(count, o->dark ? 0.95 : 0.05) - paper);
     /* A frame together with a shadow may outweigh the rest of the paper. Where ink touches the
      * border the picture was cropped closely, and the edges of bold strokes are a large part. */
-    if (frame || 20 * inked < total) spread += abs(quantile(count, 0.5) - paper);
+    if (frame || 20 * inked < total) spread += abs(mnd_quantile(count, 0.5) - paper);
     return 5 * spread <= contrast && 3 * inked <= total;
 }
 
@@ -191,7 +180,7 @@ static mnd_status map_paper(mnd_ink *o, mnd_guess guess) {
     extreme(&m, m.radius / 2, !o->dark);
     int64_t count[256] = {0};
     for (size_t i = 0; i < n; i++) count[m.paper[i]]++;
-    o->levelled = quantile(count, 0.95) - quantile(count, 0.05) > 16;
+    o->levelled = mnd_quantile(count, 0.95) - mnd_quantile(count, 0.05) > 16;
     for (int y = 0; y < o->height; y++)
         for (int x = 0; x < o->width; x++)
             o->paper[y * o->width + x] = m.paper[y / m.factor * m.width + x / m.factor];
@@ -208,7 +197,7 @@ void mnd_ink_raise(mnd_ink *o, int32_t label) {
     const int threshold = mnd_otsu(count, NULL);
     for (int i = 0; i <= threshold; i++) count[i] = 0;
     o->low = (float)threshold;
-    o->high = fmaxf((float)quantile(count, 0.75), o->low + 1.0F);
+    o->high = fmaxf((float)mnd_quantile(count, 0.75), o->low + 1.0F);
 }
 
 void mnd_ink_contrast(mnd_ink *o, const uint8_t *use) {
@@ -221,10 +210,10 @@ void mnd_ink_contrast(mnd_ink *o, const uint8_t *use) {
         if ((use == NULL || use[i] != 0) && o->ink[i] <= threshold)
             noise[abs(o->grey[i] - o->paper[i])]++;
     /* Paper is never uniform: ink like the paper's own noise is taken as paper. */
-    const float paper = 1.9F * (float)quantile(noise, 0.5);
+    const float paper = 1.9F * (float)mnd_quantile(noise, 0.5);
     o->low = paper < 0.5F * (float)threshold ? paper : 0.5F * (float)threshold;
     for (int i = 0; i <= threshold; i++) count[i] = 0;
-    o->high = (float)quantile(count, 0.75);
+    o->high = (float)mnd_quantile(count, 0.75);
     if (o->high < o->low + 1.0F) o->high = o->low + 1.0F;
 }
 

@@ -6,6 +6,7 @@
 
 #include "mnist_dist/memory.h"
 #include "mnist_dist/picture.h"
+#include "picture_raster.h"
 
 const mnd_picture_form mnd_picture_mnist = {.images = 0.0,
                                             .background = 0.0,
@@ -49,22 +50,13 @@ static int64_t count_border(const uint8_t *pixel, int height, int width, int64_t
     return n;
 }
 
-static int middle(const int64_t count[256], int64_t n) {
-    int64_t seen = 0;
-    for (int i = 0; i < 256; i++) {
-        seen += count[i];
-        if (2 * seen > n) return i;
-    }
-    return 255;
-}
-
 int mnd_picture_border(const uint8_t *pixel, int height, int width, double near, double *part) {
     int64_t count[256], close = 0;
     const int64_t n = count_border(pixel, height, width, count);
     for (int i = 0; i < 256; i++)
         if (fabs(i - near) < 32.0) close += count[i];
     *part = (double)close / (double)n;
-    return middle(count, n);
+    return mnd_quantile(count, 0.5);
 }
 
 /* Background, ink, and how often the border is all background. False if there is no common one. */

@@ -15,6 +15,16 @@ static unsigned grey_of(const uint8_t *value, int channels, int plane) {
     return (13933U * value[0] + 46871U * value[1] + 4732U * value[2] + 32768U) >> 16;
 }
 
+int mnd_quantile(const int64_t count[256], double p) {
+    int64_t total = 0, seen = 0;
+    for (int i = 0; i < 256; i++) total += count[i];
+    for (int i = 0; i < 256; i++) {
+        seen += count[i];
+        if ((double)seen > p * (double)total) return i;
+    }
+    return 255;
+}
+
 int mnd_otsu(const int64_t count[256], double *distance) {
     double total = 0, sum = 0, below = 0, below_sum = 0, best = -1;
     int threshold = 0;

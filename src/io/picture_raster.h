@@ -34,6 +34,8 @@ MND_CHECKED mnd_status mnd_raster_jpeg(const uint8_t *bytes, size_t n, const cha
  */
 MND_CHECKED mnd_status mnd_raster_to_grey(mnd_raster *in, bool any_channel, mnd_picture *out);
 
+/* The smallest value that at most 1 - p of the counted values exceed. */
+int mnd_quantile(const int64_t count[256], double p);
 /*
  * The threshold that separates two groups of counted values best: N. Otsu, "A threshold selection
  * method from gray-level histograms", IEEE Trans. SMC 9 (1979). *distance, unless NULL: how far the
