@@ -187,7 +187,7 @@ cleanup:
 mnd_status mnd_run_report_epoch(mnd_run *r, const mnd_epoch_record *record, int64_t images,
                                 double evaluate_seconds) {
     mnd_status status = MND_OK;
-    if (r->n_history < r->history_room) r->history[r->n_history++] = *record;
+    if (r->n_history < r->history_capacity) r->history[r->n_history++] = *record;
     mnd_run_take_best(r);
     mnd_train_epoch e = {.record = *record,
                          .epochs = r->config->epochs,

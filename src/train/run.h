@@ -53,8 +53,8 @@ typedef struct mnd_run {
     double best_accuracy, best_loss;    /* of the best epoch */
     int64_t best_epoch;
     double train_seconds;      /* of all starts, epochs only */
-    mnd_epoch_record *history; /* (history_room), owned */
-    int64_t n_history, history_room;
+    mnd_epoch_record *history; /* (history_capacity), owned */
+    int64_t n_history, history_capacity;
     bool stopping; /* a process was asked to stop */
 
     /* Rank 0. */

@@ -94,8 +94,8 @@ static mnd_status allocate(mnd_run *r) {
     for (int q = 0; q < r->size; q++)
         r->logical_bytes[q] = 8 * (size_t)(mnd_logical_first(r->logical, r->size, q + 1) -
                                            mnd_logical_first(r->logical, r->size, q));
-    r->history_room = r->config->epochs > r->epoch ? r->config->epochs : r->epoch;
-    MND_NEW(r->history, (size_t)r->history_room + 1, "the history");
+    r->history_capacity = r->config->epochs > r->epoch ? r->config->epochs : r->epoch;
+    MND_NEW(r->history, (size_t)r->history_capacity + 1, "the history");
 cleanup:
     return status;
 }
@@ -159,7 +159,7 @@ cleanup:
 
 /* The unfinished epoch of a checkpoint goes on where it was. */
 static void continue_epoch(mnd_run *r, const mnd_checkpoint *ckpt) {
-    r->n_history = ckpt->n_history < r->history_room ? ckpt->n_history : r->history_room;
+    r->n_history = ckpt->n_history < r->history_capacity ? ckpt->n_history : r->history_capacity;
     memcpy(r->history, ckpt->history, (size_t)r->n_history * sizeof *r->history);
     mnd_run_take_best(r);
     memcpy(r->loss_sum, ckpt->loss_sum + r->first, (size_t)r->n_logical * sizeof *r->loss_sum);

@@ -115,7 +115,7 @@ code=0
 timeout -k 2 20 "$exe" train "${run[@]}" --epochs 1 --checkpoint-dir none --metrics "$dir/fifo" \
     >"$dir/out" 2>"$dir/err" || code=$?
 ended 1 "$dir/fifo: cannot write metrics: no process reads this FIFO"
-# One whose reader goes away after ten bytes. Opened for both first, so that the reader is there at once.
+# One whose reader goes away after ten bytes. Opened for both first, so that the program finds a reader.
 exec 3<>"$dir/fifo"
 head -c 10 <&3 >"$dir/ten" &
 pid=$!

@@ -165,13 +165,13 @@ static void splits_digits(void **state) {
 enum { IMAGES = 300, MIDDLE = 18 };
 
 /* How a data set differs from MNIST. */
-typedef struct look {
+typedef struct scene {
     int side;
     bool white, noise;
     double background, ink, extent;
-} look;
+} scene;
 
-static void make_image(const look *l, int k, uint8_t *image) {
+static void make_image(const scene *l, int k, uint8_t *image) {
     uint8_t digit[PIXELS], label;
     mnd_synth_digit(3, MND_TRAIN, k, digit, &label);
     const int from = (SIDE - l->side) / 2;
@@ -184,7 +184,7 @@ static void make_image(const look *l, int k, uint8_t *image) {
         }
 }
 
-static mnd_picture_form measured(const look *l) {
+static mnd_picture_form measured(const scene *l) {
     char folder[] = "form-XXXXXX", path[64];
     mnd_dataset_info info = {
         .count = {IMAGES, 1}, .height = l->side, .width = l->side, .channels = 1, .classes = 10};
@@ -212,7 +212,7 @@ static mnd_picture_form measured(const look *l) {
 }
 
 /* Each training image is taken as it is; one with light and dark exchanged is recognised. */
-static void training_images_stay(const look *l, const mnd_picture_form *form) {
+static void training_images_stay(const scene *l, const mnd_picture_form *form) {
     const mnd_picture_target t = {.height = l->side, .width = l->side, .form = *form};
     const size_t size = (size_t)l->side * (size_t)l->side;
     for (int k = 0; k < IMAGES; k++) {
@@ -237,7 +237,7 @@ static void training_images_stay(const look *l, const mnd_picture_form *form) {
 }
 
 /* A large picture of a digit gets the shades and the size of the training images. */
-static void large_pictures_follow(const look *l, const mnd_picture_form *form) {
+static void large_pictures_follow(const scene *l, const mnd_picture_form *form) {
     static uint8_t pixel[PAGE * PAGE];
     uint8_t digit[PIXELS], label;
     const mnd_picture p = {.height = PAGE, .width = PAGE, .pixel = pixel};
@@ -264,12 +264,12 @@ static void large_pictures_follow(const look *l, const mnd_picture_form *form) {
 
 static void follows_the_training_images(void **state) {
     (void)state;
-    static const look looks[] = {{SIDE, false, false, 0, 255, 20.0 / 28},
-                                 {SIDE, true, false, 255, 0, 20.0 / 28},
-                                 {MIDDLE, false, false, 0, 255, 1},
-                                 {SIDE, false, true, 0, 0, 0}};
-    for (size_t i = 0; i < sizeof looks / sizeof looks[0]; i++) {
-        const look *l = &looks[i];
+    static const scene scenes[] = {{SIDE, false, false, 0, 255, 20.0 / 28},
+                                   {SIDE, true, false, 255, 0, 20.0 / 28},
+                                   {MIDDLE, false, false, 0, 255, 1},
+                                   {SIDE, false, true, 0, 0, 0}};
+    for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; i++) {
+        const scene *l = &scenes[i];
         const mnd_picture_form form = measured(l);
         print_message("%g images, background %g, ink %g, uniform %.2f, extent %.2f\n", form.images,
                       form.background, form.ink, form.uniform, form.extent);
