@@ -157,6 +157,17 @@ MND_CHECKED mnd_status mnd_checkpoint_find(const char *path, mnd_checkpoint_skip
                                            void *context, char *file, size_t file_size);
 
 /*
+ * An ensemble (train --members) has its checkpoints in DIR/member-01, DIR/member-02, ..., one
+ * folder a member. mnd_checkpoint_member_dir: the name of a member's folder, counted from 1;
+ * MND_RANGE if it does not fit. mnd_checkpoint_members: the numbers of the members that have
+ * checkpoints, valid or not, ascending; none if DIR has checkpoints of its own, or is no folder.
+ * Free *member with free().
+ */
+MND_CHECKED mnd_status mnd_checkpoint_member_dir(const char *dir, int member, char *path,
+                                                 size_t size);
+MND_CHECKED mnd_status mnd_checkpoint_members(const char *dir, int **member, int *n);
+
+/*
  * Moves the ckpt-*.h5 of steps > `after` from DIR to DIR/earlier-<k>, where k is the first of 1, 2,
  * ... for which this folder does not exist, so that the checkpoints of two runs never mix. With
  * after < 0 all of them, and `latest` and `best`. `moved_to` gets the name of the folder, "" if

@@ -35,4 +35,22 @@ void mnd_evaluator_destroy(mnd_evaluator **evaluator);
 MND_CHECKED mnd_status mnd_evaluate(mnd_evaluator *evaluator, mnd_model *model,
                                     mnd_evaluation *out);
 
+/*
+ * An ensemble: after mnd_evaluator_average every mnd_evaluate also adds the probabilities of its
+ * model to a sum (see ensemble.h), and notes which images it answers right. MND_NO_MEMORY. Not
+ * collective, but all processes must call it.
+ */
+MND_CHECKED mnd_status mnd_evaluator_average(mnd_evaluator *evaluator);
+/*
+ * What the mean of all models so far answers; as mnd_evaluate. The loss is the mean of -log p of
+ * the right class; a p below FLT_MIN counts as FLT_MIN. Collective.
+ */
+MND_CHECKED mnd_status mnd_evaluate_mean(mnd_evaluator *evaluator, mnd_evaluation *out);
+/*
+ * The images that every model so far got wrong: their numbers in what the evaluator reads, counted
+ * from 0, ascending. The same on every process; *index belongs to the evaluator. Collective.
+ */
+MND_CHECKED mnd_status mnd_evaluator_misread(mnd_evaluator *evaluator, const int64_t **index,
+                                             int64_t *n);
+
 #endif

@@ -58,10 +58,20 @@ static bool add_top(cJSON *object, const answer *a, const int *class, int n) {
     return good;
 }
 
+/* "checkpoint", or "checkpoints" of several. */
+static bool add_checkpoints(cJSON *object, const checkpoint_names *names) {
+    if (names->n == 1) return add_text(object, "checkpoint", names->path[0]);
+    cJSON *list = cJSON_AddArrayToObject(object, "checkpoints");
+    bool good = list != NULL;
+    for (int i = 0; good && i < names->n; i++)
+        good = cJSON_AddItemToArray(list, cJSON_CreateString(names->path[i]));
+    return good;
+}
+
 mnd_status answer_predict(const answer *a) {
     int class[MND_MAX_CLASSES];
     cJSON *object = cJSON_CreateObject();
-    bool good = object != NULL && add_text(object, "checkpoint", a->checkpoint) &&
+    bool good = object != NULL && add_checkpoints(object, a->checkpoints) &&
                 add_text(object, "file", a->file);
     if (a->split != NULL)
         good = good && add_text(object, "split", a->split) &&
@@ -119,19 +129,48 @@ static bool add_confusion(cJSON *object, int n, const int64_t *confusion) {
     return good;
 }
 
-mnd_status answer_evaluate(const char *path, const mnd_checkpoint *ckpt, const char *data,
-                           const char *split, const mnd_dataset_info *info,
-                           const mnd_evaluation *result) {
+static bool add_network(cJSON *object, const answer_network *k) {
+    return add_text(object, "checkpoint", k->path) &&
+           add_number(object, "epoch", (double)k->epoch) &&
+           add_number(object, "step", (double)k->step) && add_text(object, "model", k->spec);
+}
+
+/* The network, or the list of networks with what each got. */
+static bool add_networks(cJSON *object, const answer_evaluation *e) {
+    if (e->n == 1) return add_network(object, e->network);
+    cJSON *list = cJSON_AddArrayToObject(object, "checkpoints");
+    bool good = list != NULL;
+    for (int i = 0; good && i < e->n; i++) {
+        const answer_network *k = &e->network[i];
+        cJSON *item = cJSON_CreateObject();
+        good = item != NULL && cJSON_AddItemToArray(list, item) && add_network(item, k) &&
+               add_number(item, "correct", (double)k->correct) &&
+               add_ratio(item, "accuracy", k->correct, e->result->count) &&
+               add_number(item, "loss", k->loss);
+    }
+    return good;
+}
+
+static bool add_misread(cJSON *object, const answer_evaluation *e) {
+    if (e->n > 1 && !add_number(object, "misread_by_all", (double)e->n_misread)) return false;
+    if (!e->list_misread) return true;
+    cJSON *list = cJSON_AddArrayToObject(object, "misread");
+    bool good = list != NULL;
+    for (int64_t i = 0; good && i < e->n_misread; i++)
+        good = cJSON_AddItemToArray(list, cJSON_CreateNumber((double)e->misread[i]));
+    return good;
+}
+
+mnd_status answer_evaluate(const answer_evaluation *e) {
+    const mnd_evaluation *result = e->result;
     cJSON *object = cJSON_CreateObject();
-    const bool good =
-        object != NULL && add_text(object, "checkpoint", path) &&
-        add_number(object, "epoch", (double)ckpt->epoch) &&
-        add_number(object, "step", (double)ckpt->step) && add_text(object, "model", ckpt->spec) &&
-        add_text(object, "data", data) && add_text(object, "split", split) &&
-        add_number(object, "images", (double)result->count) &&
-        add_number(object, "correct", (double)result->correct) &&
-        add_ratio(object, "accuracy", result->correct, result->count) &&
-        add_number(object, "loss", result->loss) && add_classes(object, info, result->confusion) &&
-        add_confusion(object, info->classes, result->confusion);
+    const bool good = object != NULL && add_networks(object, e) &&
+                      add_text(object, "data", e->data) && add_text(object, "split", e->split) &&
+                      add_number(object, "images", (double)result->count) &&
+                      add_number(object, "correct", (double)result->correct) &&
+                      add_ratio(object, "accuracy", result->correct, result->count) &&
+                      add_number(object, "loss", result->loss) && add_misread(object, e) &&
+                      add_classes(object, e->info, result->confusion) &&
+                      add_confusion(object, e->info->classes, result->confusion);
     return print_line(object, good);
 }

@@ -1,13 +1,15 @@
 /* cmd_predict.c - classifies an image of a data file, or PNG and JPEG pictures. Without MPI. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "answer.h"
+#include "checkpoints.h"
 #include "commands.h"
 #include "mnist_dist/checkpoint.h"
 #include "mnist_dist/dataset.h"
+#include "mnist_dist/ensemble.h"
 #include "mnist_dist/loops.h"
-#include "mnist_dist/loss.h"
 #include "mnist_dist/memory.h"
 #include "mnist_dist/picture.h"
 #include "mnist_dist/train.h"
@@ -25,15 +27,20 @@ typedef struct choices {
     int64_t top; /* 0: all, in the order of the classes */
 } choices;
 
-typedef struct predictor {
-    char path[4096]; /* of the checkpoint */
-    mnd_checkpoint ckpt;
+typedef struct network {
     mnd_model *model;
     float *param;
+} network;
+
+typedef struct predictor {
+    checkpoint_names names;
+    mnd_checkpoint ckpt;          /* the first; the others have the same images and classes */
+    network *network;             /* (names.n), owned */
     mnd_dataset *data;            /* NULL: classes have no names, only numbers */
     uint8_t *image;               /* (height, width, channels) */
     uint8_t *grey;                /* (height, width): the image to be drawn */
-    float *part;                  /* (classes) probabilities */
+    float *part;                  /* (classes) probabilities: the mean of the networks */
+    double *sum;                  /* (classes) */
     int read[MND_PICTURE_DIGITS]; /* the answers to a picture of several digits */
     bool color, json;
     int top;
@@ -81,13 +88,18 @@ static const char *name_of(const void *context, int class) { return class_name(c
 /* Classifies p->image: the probabilities. */
 static void classify(predictor *p) {
     const int *input = p->ckpt.input, classes = p->ckpt.classes;
-    mnd_pixels(plane_size(p) * (size_t)input[2], p->image, mnd_model_input(p->model));
-    memcpy(p->part, mnd_model_forward(p->model, 1), (size_t)classes * sizeof *p->part);
-    mnd_softmax(p->part, 1, classes);
+    memset(p->sum, 0, (size_t)classes * sizeof *p->sum);
+    for (int i = 0; i < p->names.n; i++) {
+        mnd_model *model = p->network[i].model;
+        mnd_pixels(plane_size(p) * (size_t)input[2], p->image, mnd_model_input(model));
+        memcpy(p->part, mnd_model_forward(model, 1), (size_t)classes * sizeof *p->part);
+        mnd_ensemble_add(p->part, 1, classes, p->sum);
+    }
+    mnd_ensemble_mean(p->sum, p->names.n, 1, classes, p->part);
 }
 
 static mnd_status print_json(const predictor *p, answer *a) {
-    a->checkpoint = p->path;
+    a->checkpoints = &p->names;
     a->part = p->part;
     a->classes = p->ckpt.classes;
     a->top = p->top > 0 ? p->top : p->ckpt.classes;
@@ -115,7 +127,9 @@ static int print_answer(predictor *p) {
         print_bar(p->part[order[i]], p->color, order[i] == best);
         putchar('\n');
     }
-    printf("answer: %s (%.2f %%)\n", class_name(p, best), 100.0 * (double)p->part[best]);
+    printf("answer: %s (%.2f %%", class_name(p, best), 100.0 * (double)p->part[best]);
+    if (p->names.n > 1) printf(", the mean of %d networks", p->names.n);
+    printf(")\n");
     return best;
 }
 
@@ -220,45 +234,72 @@ cleanup:
     return printed == MND_OK ? mnd_fail(status, "%s", why) : printed;
 }
 
-static mnd_status load(predictor *p, const char *path, const choices *k) {
+/* The networks, and the first one's checkpoint. */
+static mnd_status load_networks(predictor *p) {
     mnd_status status = MND_OK;
-    void *memory;
-    MND_TRY(mnd_checkpoint_find(path, command_skipped, NULL, p->path, sizeof p->path));
-    MND_TRY(mnd_checkpoint_read(p->path, &p->ckpt));
-    MND_TRY(mnd_model_from_checkpoint(&p->ckpt, 1, 1, false, &p->model, &p->param));
+    mnd_checkpoint other = {0};
+    MND_NEW(p->network, p->names.n, "the networks");
+    for (int i = 0; i < p->names.n; i++) {
+        mnd_checkpoint *ckpt = i == 0 ? &p->ckpt : &other;
+        const char *path = p->names.path[i];
+        mnd_checkpoint_free(ckpt);
+        MND_TRY(mnd_checkpoint_read(path, ckpt));
+        MND_TRY(checkpoint_fits_first(ckpt, path, &p->ckpt, p->names.path[0]));
+        MND_TRY(mnd_model_from_checkpoint(ckpt, 1, 1, false, &p->network[i].model,
+                                          &p->network[i].param));
+    }
+cleanup:
+    mnd_checkpoint_free(&other);
+    return status;
+}
+
+static mnd_status load(predictor *p, char **path, int n_path, const choices *k) {
+    mnd_status status = MND_OK;
+    MND_TRY(checkpoint_names_find(path, n_path, &p->names));
+    MND_TRY(load_networks(p));
     const int *input = p->ckpt.input;
     if (k->data != NULL) {
         MND_TRY(mnd_dataset_open_any(k->data, &p->data));
-        const mnd_dataset_info *info = mnd_dataset_about(p->data);
-        if (input[0] != info->height || input[1] != info->width || input[2] != info->channels ||
-            p->ckpt.classes < info->classes)
-            MND_FAIL(MND_MISMATCH,
-                     "%s takes images of %d x %d x %d in %d classes; %s has %d x %d x %d in %d",
-                     p->path, input[0], input[1], input[2], p->ckpt.classes, k->data, info->height,
-                     info->width, info->channels, info->classes);
+        MND_TRY(
+            checkpoint_fits_data(&p->ckpt, p->names.path[0], mnd_dataset_about(p->data), k->data));
         MND_TRY(mnd_dataset_widen(p->data, p->ckpt.classes));
     }
     if (k->index < 0 && input[2] != 1)
         MND_FAIL(MND_UNSUPPORTED, "%s takes images of %d channels; pictures are read as grey ones",
-                 p->path, input[2]);
-    MND_TRY(mnd_alloc(&memory, plane_size(p) * (size_t)input[2], 1, "the image"));
-    p->image = memory;
-    MND_TRY(mnd_alloc(&memory, plane_size(p), 1, "the image"));
-    p->grey = memory;
-    MND_TRY(mnd_alloc(&memory, (size_t)p->ckpt.classes, sizeof *p->part, "the probabilities"));
-    p->part = memory;
+                 p->names.path[0], input[2]);
+    MND_NEW(p->image, plane_size(p) * (size_t)input[2], "the image");
+    MND_NEW(p->grey, plane_size(p), "the image");
+    MND_NEW(p->part, p->ckpt.classes, "the probabilities");
+    MND_NEW(p->sum, p->ckpt.classes, "the probabilities");
 cleanup:
     return status;
 }
 
 static void unload(predictor *p) {
-    mnd_model_destroy(&p->model);
-    mnd_free(p->param);
+    for (int i = 0; p->network != NULL && i < p->names.n; i++) {
+        mnd_model_destroy(&p->network[i].model);
+        mnd_free(p->network[i].param);
+    }
+    mnd_free(p->network);
+    checkpoint_names_free(&p->names);
     mnd_free(p->image);
     mnd_free(p->grey);
     mnd_free(p->part);
+    mnd_free(p->sum);
     mnd_dataset_close(&p->data);
     mnd_checkpoint_free(&p->ckpt);
+}
+
+/* Whether an argument after the first is one more checkpoint: FILE.h5, latest, best or a folder. */
+static bool names_checkpoint(const char *argument) {
+    const char *slash = strrchr(argument, '/'), *name = slash != NULL ? slash + 1 : argument;
+    const size_t n = strlen(name);
+    int *member = NULL, n_member = 0;
+    if (n > 3 && strcmp(name + n - 3, ".h5") == 0) return true;
+    if (strcmp(name, "latest") == 0 || strcmp(name, "best") == 0) return true;
+    const bool listed = mnd_checkpoint_members(argument, &member, &n_member) == MND_OK;
+    free(member);
+    return (listed && n_member > 0) || mnd_checkpoint_any(argument);
 }
 
 /* "--split" without a word, as for pictures, means "--split digits". */
@@ -271,10 +312,22 @@ static void complete_split(int argc, char **argv) {
     }
 }
 
+/* Checks the command line; *n_path: how many of its arguments are checkpoints. */
+static mnd_status check_line(const command_line *line, const choices *k, int *n_path) {
+    *n_path = 1;
+    while (*n_path < line->n_argument && names_checkpoint(line->argument[*n_path])) ++*n_path;
+    if ((k->index < 0) == (line->n_argument == *n_path))
+        return mnd_fail(MND_USAGE, "predict: needs either --index N or one or more FILE.png; see "
+                                   "'mnist_dist predict --help'");
+    if (k->index >= 0 && split_digits(k))
+        return mnd_fail(MND_USAGE, "predict: --split without test or train is for pictures");
+    return MND_OK;
+}
+
 int cmd_predict(int argc, char **argv) {
     static const command_usage usage = {
         .name = "predict",
-        .arguments = "CKPT [FILE.png|FILE.jpg...]",
+        .arguments = "CKPT... [FILE.png|FILE.jpg...]",
         .text =
             "What the network of a checkpoint sees in image N of a data file (--index N), or in "
             "PNG\n"
@@ -282,7 +335,9 @@ int cmd_predict(int argc, char **argv) {
             "reaches\n"
             "the network, the probability of each class, and the answer. A picture of the size of\n"
             "the training images is taken as it is; the ink of any other is found, scaled and\n"
-            "centred like theirs. CKPT is a file, or a folder for its newest one.",
+            "centred like theirs. CKPT is a file, or a folder for its newest one. Several, or the\n"
+            "folder of an ensemble (train --members), answer together: the mean of their\n"
+            "probabilities.",
         .min_arguments = 1,
         .max_arguments = -1};
     choices k = {.split = "test", .index = -1, .color = "auto"};
@@ -306,22 +361,18 @@ int cmd_predict(int argc, char **argv) {
     complete_split(argc, argv);
     mnd_status status = options_parse(&usage, rows, OPTION_COUNT(rows), argc, argv, &line);
     if (line.helped || !command_is_first()) return EXIT_DONE;
-    int code = EXIT_DONE;
-    if (status == MND_OK && (k.index < 0) == (line.n_argument == 1))
-        status = mnd_fail(MND_USAGE, "predict: needs either --index N or one or more FILE.png; see "
-                                     "'mnist_dist predict --help'");
-    if (status == MND_OK && k.index >= 0 && split_digits(&k))
-        status = mnd_fail(MND_USAGE, "predict: --split without test or train is for pictures");
+    int code = EXIT_DONE, n_path = 0;
+    if (status == MND_OK) status = check_line(&line, &k, &n_path);
     if (status != MND_OK) return command_exit(status);
     if (k.index >= 0 && k.data == NULL) k.data = "data/mnist.h5";
     p.color = terminal_color(k.color);
     p.json = k.json;
     p.top = (int)k.top;
-    status = load(&p, line.argument[0], &k);
+    status = load(&p, line.argument, n_path, &k);
     if (status == MND_OK && k.index >= 0) status = predict_index(&p, &k);
     code = command_exit(status);
     /* A picture that cannot be read does not prevent the others from being classified. */
-    for (int i = 1; status == MND_OK && i < line.n_argument; i++) {
+    for (int i = n_path; status == MND_OK && i < line.n_argument; i++) {
         const int bad = command_exit(predict_picture(&p, &k, line.argument[i]));
         code = code == EXIT_DONE ? bad : code;
     }
