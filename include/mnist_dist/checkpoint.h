@@ -101,6 +101,7 @@ typedef struct mnd_checkpoint {
     double best_accuracy; /* val_accuracy of the best epoch; -1 before the first epoch ends */
     int64_t best_epoch;   /* by `monitor`, the first of equals; 0 before the first epoch ends */
     /* Zero or empty also where the file does not say. */
+    char augment[192];      /* how training images were distorted: see mnd_augment_text */
     char monitor[16];       /* "loss": the best epoch has the lowest val_loss; "": the highest
                                val_accuracy */
     int64_t patience;       /* --patience: epochs without a better one that end the run; 0: none */

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "mnist_dist/augment.h"
 #include "mnist_dist/checkpoint.h"
 #include "mnist_dist/comm.h"
 #include "mnist_dist/dataset.h"
@@ -32,6 +33,7 @@ typedef struct mnd_train_config {
     int64_t epochs;
     uint64_t seed;
     double clip_norm;           /* largest norm of the whole gradient; 0: no limit */
+    mnd_augment augment;        /* of the training images; evaluation sees images as they are */
     int logical_ranks;          /* 0: as the checkpoint says, else mnd_train_logical_ranks */
     const char *exchange;       /* name from exchange.h, or "auto" */
     int threads;                /* of each process */

@@ -11,7 +11,7 @@
 
 /* Options that are not stored in mnd_train_config directly. -1 and NULL: not given. */
 typedef struct choices {
-    const char *optimizer, *schedule, *init, *products, *progress, *exchange, *monitor;
+    const char *optimizer, *schedule, *init, *products, *progress, *exchange, *monitor, *augment;
     double lr, momentum, weight_decay, epsilon, step_epochs, step_gamma, final_fraction;
     int64_t seed, logical_ranks, threads, keep;
     bool textbook;
@@ -81,6 +81,8 @@ static mnd_status settle(const choices *k, mnd_train_config *c) {
     if (k->final_fraction >= 0.0) c->final_fraction = k->final_fraction;
     status = settle_textbook(k, c);
     if (status != MND_OK) return status;
+    status = mnd_augment_parse(k->augment, &c->augment);
+    if (status != MND_OK) return status;
     c->seed = (uint64_t)k->seed;
     c->logical_ranks = (int)k->logical_ranks;
     c->threads = (int)k->threads;
@@ -112,6 +114,7 @@ static choices given = {.optimizer = "adam",
                         .init = "glorot",
                         .progress = "auto",
                         .monitor = "accuracy",
+                        .augment = "none",
                         .lr = -1.0,
                         .momentum = -1.0,
                         .weight_decay = -1.0,
@@ -157,6 +160,9 @@ static const option_row rows[] = {
      "the best epoch has the lowest val_loss, or the highest val_accuracy (accuracy)"},
     {"validation", OPTION_REAL, &config.validation, "N|FRACTION", 0, INT32_MAX,
      "hold out the last N training images for val_*; 0: the test images serve (0)"},
+    {"augment", OPTION_TEXT, &given.augment, "PARTS", 0, 0,
+     "distort training images anew in each epoch: rotate:DEGREES,scale:X,shear:X,shift:PIXELS,"
+     "elastic:PIXELS,erase:PIXELS, each up to so much; see mnist_dist show --augment (none)"},
     {"seed", OPTION_INT, &given.seed, "N", 0, 9e15, "(1)"},
     {"logical-ranks", OPTION_INT, &given.logical_ranks, "V", 0, MND_MAX_LOGICAL,
      "the bits of the run depend on V, not on the number of processes (8, or the processes)"},

@@ -60,6 +60,8 @@ const mnd_ckpt_field mnd_ckpt_fields[] = {
     FIELD("/optimizer", "n_update", MND_CKPT_I64, n_update, 1),
     FIELD("/optimizer", "name", MND_CKPT_TEXT, optimizer, sizeof((mnd_checkpoint *)0)->optimizer),
     FIELD("/optimizer", "setting", MND_CKPT_F64, setting, MND_CKPT_SETTINGS),
+    {"/progress", "augment", MND_CKPT_TEXT, offsetof(mnd_checkpoint, augment),
+     sizeof((mnd_checkpoint *)0)->augment, true},
     FIELD("/progress", "batch_size", MND_CKPT_I64, batch_size, 1),
     FIELD("/progress", "best_accuracy", MND_CKPT_F64, best_accuracy, 1),
     FIELD("/progress", "best_epoch", MND_CKPT_I64, best_epoch, 1),

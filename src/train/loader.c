@@ -3,6 +3,7 @@
 #include "mnist_dist/logical.h"
 #include "mnist_dist/loops.h"
 #include "mnist_dist/memory.h"
+#include "mnist_dist/parallel.h"
 #include "mnist_dist/rng.h"
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -38,6 +39,9 @@ mnd_status mnd_loader_plan_for(const mnd_loader_plan *plan, mnd_loader *loader) 
                                  .start = loader->start,
                                  .n_subtree = n_subtree,
                                  .subtree = loader->subtree};
+    if (mnd_augment_any(&plan->augment))
+        status = mnd_augmenter_create(&plan->augment, plan->size[0], plan->size[1], plan->size[2],
+                                      plan->threads, &loader->augmenter);
 cleanup:
     return status;
 }
@@ -57,6 +61,7 @@ void mnd_loader_free(mnd_loader *loader) {
     mnd_free(loader->subtree);
     mnd_free(loader->labels);
     mnd_free(loader->samples);
+    mnd_augmenter_destroy(&loader->augmenter);
     *loader = (mnd_loader){0};
 }
 
@@ -80,18 +85,32 @@ void mnd_loader_epoch(mnd_loader *loader, int64_t epoch) {
     }
 }
 
-/* Floats from bytes. Shuffled images lie in no order that the hardware could foresee: each is
-   prefetched while others are converted. */
-static void convert(const mnd_loader *loader, int rows, float *x) {
+typedef struct conversion {
+    const mnd_loader *loader;
+    float *x;
+} conversion;
+
+/* Rows [first, end) of the batch: floats from bytes. Shuffled images lie in no order that the
+   hardware could foresee: each is prefetched while others are converted. */
+static void convert(void *context, int thread, int first, int end) {
     enum { AHEAD = 8 };
-    const size_t pixels = loader->plan.pixels;
-    for (int i = 0; i < rows; i++) {
-        if (i + AHEAD < rows)
+    const conversion *c = context;
+    const mnd_loader *loader = c->loader;
+    const mnd_loader_plan *p = &loader->plan;
+    for (int i = first; i < end; i++) {
+        if (i + AHEAD < end)
             mnd_prefetch(loader->image +
-                             (loader->samples[i + AHEAD] - (size_t)loader->row) * pixels,
-                         pixels);
-        mnd_pixels(pixels, loader->image + (loader->samples[i] - (size_t)loader->row) * pixels,
-                   x + (size_t)i * pixels);
+                             (loader->samples[i + AHEAD] - (size_t)loader->row) * p->pixels,
+                         p->pixels);
+        const uint8_t *in = loader->image + (loader->samples[i] - (size_t)loader->row) * p->pixels;
+        float *x = c->x + (size_t)i * p->pixels;
+        if (loader->augmenter == NULL) {
+            mnd_pixels(p->pixels, in, x);
+            continue;
+        }
+        mnd_distortion d;
+        mnd_augment_draw(&p->augment, p->seed, loader->epoch, loader->samples[i], &d);
+        mnd_augmenter_image(loader->augmenter, thread, &d, in, x);
     }
 }
 
@@ -110,7 +129,9 @@ void mnd_loader_batch(mnd_loader *loader, int64_t s, float *x, mnd_batch *batch)
         }
     }
     loader->start[loader->seg.n_seg] = row;
-    convert(loader, row, x);
+    /* Converting is too little work to be shared, distorting is not. */
+    mnd_parallel(loader->augmenter != NULL ? p->threads : 1, row, 1, convert,
+                 &(conversion){loader, x});
     *batch = (mnd_batch){.seg = &loader->seg,
                          .label = loader->labels,
                          .sample = loader->samples,

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "mnist_dist/augment.h"
 #include "mnist_dist/dataset.h"
 #include "mnist_dist/model.h"
 
@@ -21,6 +22,10 @@ typedef struct mnd_loader_plan {
     /* Segments of a batch: one per logical rank, with subtrees as in logical.h; or, for an exchange
        that adds in an order of its own (mnd_exchange_fixed_order), one of all rows. */
     bool one_segment;
+    /* Zero: images as they are. Otherwise `threads` threads distort those of (height, width,
+       channels) = `size`. */
+    mnd_augment augment;
+    int size[3], threads;
 } mnd_loader_plan;
 
 typedef struct mnd_loader {
@@ -30,16 +35,17 @@ typedef struct mnd_loader {
     uint32_t *order;        /* (rows) each shard's permutation in this epoch; owned */
     int max_rows, max_seg;  /* of any batch here */
     uint32_t epoch;
-    mnd_segments seg;  /* of the current batch */
-    int *start;        /* (n + 1), owned */
-    int *subtree;      /* (n_subtree + 1), owned */
-    uint8_t *labels;   /* (max_rows) of the current batch, owned */
-    uint32_t *samples; /* (max_rows), owned */
+    mnd_segments seg;         /* of the current batch */
+    int *start;               /* (n + 1), owned */
+    int *subtree;             /* (n_subtree + 1), owned */
+    uint8_t *labels;          /* (max_rows) of the current batch, owned */
+    uint32_t *samples;        /* (max_rows), owned */
+    mnd_augmenter *augmenter; /* NULL: images as they are */
 } mnd_loader;
 
 /*
  * Allocates what a loader needs and leaves image and label for the caller to fill. Zero `loader`
- * before; free it in any case. MND_NO_MEMORY. Not collective.
+ * before; free it in any case. MND_NO_MEMORY, or as mnd_augmenter_create. Not collective.
  */
 MND_CHECKED mnd_status mnd_loader_plan_for(const mnd_loader_plan *plan, mnd_loader *loader);
 /* The same, and reads the shards. */

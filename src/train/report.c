@@ -24,6 +24,9 @@ static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
     mnd_metrics_real(m, "lr", c->optimizer.lr);
     mnd_metrics_text(m, "schedule", r->schedule_text);
     if (c->clip_norm > 0.0) mnd_metrics_real(m, "clip_norm", c->clip_norm);
+    char augment[MND_AUGMENT_TEXT];
+    mnd_augment_text(&c->augment, augment);
+    if (augment[0] != '\0') mnd_metrics_text(m, "augment", augment);
     mnd_metrics_int(m, "batch_size", c->batch_size);
     mnd_metrics_int(m, "epochs", c->epochs);
     mnd_metrics_int(m, "images", r->info.count[MND_TRAIN]);

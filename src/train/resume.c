@@ -108,6 +108,12 @@ static void warn_of_changes(const mnd_run *r, const mnd_checkpoint *k, const cha
                      "learning rate, schedule, clipping or optimizer settings differ from those of "
                      "%s: the run goes on with the new ones",
                      path);
+    char augment[MND_AUGMENT_TEXT];
+    mnd_augment_text(&c->augment, augment);
+    if (strcmp(augment, k->augment) != 0)
+        mnd_run_warn(r, "%s was written with --augment %s: the run goes on with --augment %s", path,
+                     k->augment[0] != '\0' ? k->augment : "none",
+                     augment[0] != '\0' ? augment : "none");
     if (k->data_sha256[0] == '\0')
         mnd_run_warn(r,
                      "%s has no checksum of its data (an earlier version wrote it): whether %s "

@@ -55,6 +55,8 @@ static mnd_status describe(mnd_run *r) {
     snprintf(k->optimizer, sizeof k->optimizer, "%s", ops->name);
     mnd_snapshot_settings(&c->optimizer, k->setting);
     k->clip_norm = c->clip_norm;
+    _Static_assert(sizeof k->augment == MND_AUGMENT_TEXT, "its size");
+    mnd_augment_text(&c->augment, k->augment);
     snprintf(k->schedule, sizeof k->schedule, "%s", r->schedule_text);
     snprintf(k->data_sha256, sizeof k->data_sha256, "%s", r->info.data_sha256);
     k->seed = c->seed;

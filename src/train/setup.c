@@ -118,7 +118,10 @@ static mnd_status prepare(mnd_run *r) {
                                   .logical = r->logical,
                                   .first = r->first,
                                   .n = r->n_logical,
-                                  .one_segment = !mnd_exchange_fixed_order(c->exchange)};
+                                  .one_segment = !mnd_exchange_fixed_order(c->exchange),
+                                  .augment = c->augment,
+                                  .size = {r->info.height, r->info.width, r->info.channels},
+                                  .threads = c->threads};
     MND_TRY(measure_images(r));
     MND_TRY(mnd_loader_open(&plan, r->data, &r->loader));
     MND_TRY(mnd_run_open_evaluators(r));
