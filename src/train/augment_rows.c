@@ -4,16 +4,14 @@
 
 #include "mnist_dist/vector.h"
 
-enum { LANES = MND_AUGMENT_LANES };
-
 MND_EACH_WIDTH void mnd_augment_where(const mnd_augment_line *line, int32_t *restrict index,
                                       float *restrict right, float *restrict below) {
     const mnd_augment_line l = *line;
     for (int b = 0; b < l.blocks; b++) {
-        const ptrdiff_t at = (ptrdiff_t)b * LANES;
+        const ptrdiff_t at = (ptrdiff_t)b * MND_AUGMENT_LANES;
         const float *const w0 = l.basis[0] + at, *const w1 = l.basis[1] + at;
         const float *const w2 = l.basis[2] + at, *const w3 = l.basis[3] + at;
-        for (int i = 0; i < LANES; i++) {
+        for (int i = 0; i < MND_AUGMENT_LANES; i++) {
             const float k = (float)((int)at + i);
             float x = (w0[i] * l.bend[0][0] + w1[i] * l.bend[0][1]) +
                       (w2[i] * l.bend[0][2] + w3[i] * l.bend[0][3]);
@@ -36,8 +34,8 @@ MND_EACH_WIDTH void mnd_augment_where(const mnd_augment_line *line, int32_t *res
 MND_EACH_WIDTH void mnd_augment_pack(int blocks, const uint8_t *restrict upper,
                                      const uint8_t *restrict lower, uint32_t *restrict square) {
     for (int b = 0; b < blocks; b++) {
-        const ptrdiff_t at = (ptrdiff_t)b * LANES;
-        for (int i = 0; i < LANES; i++)
+        const ptrdiff_t at = (ptrdiff_t)b * MND_AUGMENT_LANES;
+        for (int i = 0; i < MND_AUGMENT_LANES; i++)
             square[at + i] = (uint32_t)upper[at + i] | (uint32_t)upper[at + i + 1] << 8 |
                              (uint32_t)lower[at + i] << 16 | (uint32_t)lower[at + i + 1] << 24;
     }
@@ -47,8 +45,8 @@ MND_EACH_WIDTH void mnd_augment_blend(const mnd_augment_line *line, const uint32
                                       const int32_t *restrict index, const float *restrict right,
                                       const float *restrict below, float *restrict out) {
     for (int b = 0; b < line->blocks; b++) {
-        const ptrdiff_t at = (ptrdiff_t)b * LANES;
-        for (int i = 0; i < LANES; i++) {
+        const ptrdiff_t at = (ptrdiff_t)b * MND_AUGMENT_LANES;
+        for (int i = 0; i < MND_AUGMENT_LANES; i++) {
             const uint32_t s = square[index[at + i]];
             const float r = right[at + i], d = below[at + i];
             const float upper =

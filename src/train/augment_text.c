@@ -48,8 +48,8 @@ static mnd_status parse_part(const char *text, size_t length, unsigned *seen, mn
     const char *digits = word + name + (word[name] == ':');
     char *end;
     const double value = strtod(digits, &end);
-    if (end == digits || *end != '\0' || strchr("+- \t\n", *digits) != NULL ||
-        !(value >= 0.0 && value <= part[i].largest))
+    if (length >= sizeof word || end == digits || *end != '\0' ||
+        strchr("+- \t\n", *digits) != NULL || !(value >= 0.0 && value <= part[i].largest))
         return mnd_fail(MND_USAGE, "--augment: '%s': give %s:N with N from 0 to %g%s", word,
                         part[i].name, part[i].largest, part[i].unit);
     if (strcmp(part[i].name, "erase") == 0 && value != (double)(int)value)

@@ -85,11 +85,25 @@ for np in 2 3 5 8; do
     done
 done
 
+# What an image gets is a matter of its number and the epoch.
+parts=rotate:12,scale:0.12,shear:0.15,shift:2,elastic:1.2,erase:5
+augmented=(--model "$deep" --epochs 2 --logical-ranks 8 --checkpoint-dir none --augment "$parts")
+train 1 "${augmented[@]}"
+! diff -q "$dir/wanted" "$dir/figures" >/dev/null || fail "--augment $parts changes nothing"
+grep -q "\"augment\":\"$parts\"" "$dir/m.jsonl" || fail "the metrics do not tell the augmentation"
+mv "$dir/figures" "$dir/wanted"
+for np in 2 3 8; do
+    train "$np" "${augmented[@]}"
+    same "augmented on $np processes"
+done
+train 2 "${augmented[@]}" --threads 2
+same "augmented on 2 processes with 2 threads"
+
 # Resume, each time on another number of processes and from the middle of an epoch.
 stopped=0
-for chain in "cnn 8 3 5" "mlp512 5 8 2"; do
-    read -r model first second third <<<"$chain"
-    resumed=(--model "$model" --epochs 6 --logical-ranks 8)
+for chain in "cnn 8 3 5" "mlp512 5 8 2 --augment $parts"; do
+    read -r model first second third options <<<"$chain"
+    read -ra resumed <<<"--model $model --epochs 6 --logical-ranks 8 $options"
     train 2 "${resumed[@]}" --checkpoint-dir none
     mv "$dir/figures" "$dir/wanted"
     rm -rf "$dir/ckpt" "$dir/r.jsonl"

@@ -49,6 +49,8 @@ refused 2 "'adagrad' is not one of" train --optimizer adagrad
 refused 2 "is not a number" train --lr fast
 refused 2 "one argument too many" train surplus
 refused 2 "needs CKPT" evaluate
+refused 2 "error: --augment: 'blur' is not one of rotate, scale" train --augment rotate:9,blur:3
+refused 2 "erase:29 is larger than the images of 28 x 28" train "${small[@]}" --augment erase:29
 
 # Exchanges: unknown names, the name of before, and those that these ranks cannot use. (mpi has no such.)
 none=("${small[@]}" --checkpoint-dir none)
@@ -113,6 +115,14 @@ refused 1 "cut.h5" train "${small[@]}" --checkpoint-dir none --resume "$dir/cut.
 refused 1 "give --model" train "${small[@]}" --checkpoint-dir none --model mlp512 --resume "$ckpt"
 refused 1 "give the same" train "${small[@]}" --checkpoint-dir none --seed 9 --resume "$ckpt"
 refused 1 "give the same" train "${small[@]}" --checkpoint-dir none --batch-size 51 --resume "$ckpt"
+# A resume may change the augmentation, but says so.
+"$exe" train "${small[@]}" --epochs 3 --checkpoint-dir "$dir/more" --resume "$ckpt" \
+    --augment shift:1 >"$dir/out" 2>&1 || fail "resume with --augment: $(cat "$dir/out")"
+grep -q "was written with --augment none: the run goes on with --augment shift:1" "$dir/out" ||
+    fail "a resume with --augment says: $(cat "$dir/out")"
+"$exe" train "${small[@]}" --epochs 4 --checkpoint-dir "$dir/more" --resume auto \
+    --augment shift:1.0 >"$dir/out" 2>&1 || fail "resume with --augment: $(cat "$dir/out")"
+! grep -q "was written with" "$dir/out" || fail "warns of nothing: $(cat "$dir/out")"
 "$exe" synth -o "$dir/other.h5" --images 100 --test-images 5 --seed 4 >"$dir/out"
 refused 1 "other data" train "${small[@]}" --checkpoint-dir none --data "$dir/other.h5" \
     --resume "$ckpt" --epochs 3
