@@ -15,13 +15,13 @@
 #include "mnist_dist/loops.h"
 #include "mnist_dist/vector.h"
 
-/* augment_rows.c once more, for fixed vectors each. */
+/* augment_rows.inc once more, for fixed vectors each. */
 #undef MND_EACH_WIDTH
 #define MND_EACH_WIDTH static
 #define mnd_augment_where where_plain
 #define mnd_augment_pack pack_plain
 #define mnd_augment_blend blend_plain
-#include "augment_rows.c"
+#include "augment_rows.inc"
 #undef MND_EACH_WIDTH
 #undef mnd_augment_where
 #undef mnd_augment_pack
@@ -31,7 +31,7 @@
 #define mnd_augment_where where_avx2
 #define mnd_augment_pack pack_avx2
 #define mnd_augment_blend blend_avx2
-#include "augment_rows.c"
+#include "augment_rows.inc"
 #undef MND_EACH_WIDTH
 #undef mnd_augment_where
 #undef mnd_augment_pack
@@ -40,7 +40,7 @@
 #define mnd_augment_where where_avx512
 #define mnd_augment_pack pack_avx512
 #define mnd_augment_blend blend_avx512
-#include "augment_rows.c"
+#include "augment_rows.inc"
 #undef mnd_augment_where
 #undef mnd_augment_pack
 #undef mnd_augment_blend
