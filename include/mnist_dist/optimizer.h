@@ -17,7 +17,8 @@
 
 enum { MND_MAX_SLOTS = 2, MND_MAX_SETTINGS = 6, MND_MAX_FACTORS = 8 };
 
-/* A number with a default; some have an option in cmd_train.c (--momentum, --epsilon, ...). */
+/* A number with a default; some have an option in cmd_train.c (--momentum, --epsilon, ...). Saved
+   in checkpoints by name: letters, digits and underscores. */
 typedef struct mnd_setting {
     const char *name; /* "weight_decay" */
     double value;     /* default */

@@ -25,10 +25,10 @@ typedef struct mnd_train_config {
     mnd_init init;
     mnd_optimizer optimizer;
     mnd_schedule_kind schedule;
-    double warmup_epochs;  /* of linear warm-up; may be a fraction */
-    double step_epochs;    /* schedule step: epochs between drops */
-    double step_gamma;     /* schedule step: factor of a drop */
-    double final_fraction; /* schedule cosine: last rate over the first */
+    double warmup_epochs;  /* of warm-up; may be a fraction */
+    double step_epochs;    /* schedules step and exponential: epochs of a drop */
+    double step_gamma;     /* schedules step and exponential: factor of a drop */
+    double final_fraction; /* schedules cosine and onecycle: last rate over the highest */
     int64_t batch_size;    /* global, over all processes */
     int64_t epochs;
     uint64_t seed;

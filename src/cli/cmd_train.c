@@ -12,18 +12,23 @@
 /* Options that are not stored in mnd_train_config directly. -1 and NULL: not given. */
 typedef struct choices {
     const char *optimizer, *schedule, *init, *products, *progress, *exchange, *monitor, *augment;
-    double lr, momentum, weight_decay, epsilon, step_epochs, step_gamma, final_fraction;
+    double lr, momentum, weight_decay, epsilon, beta1, beta2, rho;
+    double warmup_epochs, step_epochs, step_gamma, final_fraction;
     int64_t seed, logical_ranks, threads, keep;
-    bool textbook;
+    bool nesterov, textbook;
 } choices;
 
 static mnd_status settle_optimizer(const choices *k, mnd_optimizer *opt) {
     mnd_status status = MND_OK;
+    const mnd_setting option[] = {{"momentum", k->momentum}, {"nesterov", k->nesterov ? 1.0 : -1.0},
+                                  {"beta1", k->beta1},       {"beta2", k->beta2},
+                                  {"rho", k->rho},           {"weight_decay", k->weight_decay},
+                                  {"epsilon", k->epsilon}};
     MND_TRY(mnd_optimizer_default(k->optimizer, opt));
     if (k->lr >= 0.0) opt->lr = k->lr;
-    if (k->momentum >= 0.0) MND_TRY(mnd_optimizer_set(opt, "momentum", k->momentum));
-    if (k->weight_decay >= 0.0) MND_TRY(mnd_optimizer_set(opt, "weight_decay", k->weight_decay));
-    if (k->epsilon >= 0.0) MND_TRY(mnd_optimizer_set(opt, "epsilon", k->epsilon));
+    for (size_t i = 0; i < sizeof option / sizeof option[0]; i++)
+        if (option[i].value >= 0.0)
+            MND_TRY(mnd_optimizer_set(opt, option[i].name, option[i].value));
 cleanup:
     return status;
 }
@@ -48,15 +53,21 @@ static mnd_status settle_textbook(const choices *k, mnd_train_config *c) {
     return MND_OK;
 }
 
+/* The largest value of what must be below 1. */
+#define BELOW_1 0.999999
+
 /* Options that are valid, but do nothing together with the others. */
 static void warn_of_no_effect(const choices *k, const mnd_train_config *c) {
-    const bool step = strcmp(k->schedule, "step") == 0;
+    const mnd_schedule_kind kind = c->schedule;
     if (k->lr == 0.0) mnd_log(MND_LOG_WARNING, "--lr 0: no parameter will change");
-    if (!step && (k->step_epochs >= 0.0 || k->step_gamma >= 0.0))
+    if (k->nesterov && k->momentum == 0.0)
+        mnd_log(MND_LOG_WARNING, "--nesterov does nothing with --momentum 0");
+    if (kind != MND_STEP && kind != MND_EXPONENTIAL &&
+        (k->step_epochs >= 0.0 || k->step_gamma >= 0.0))
         mnd_log(MND_LOG_WARNING, "--step-epochs and --step-gamma do nothing without "
-                                 "--schedule step");
-    if (k->final_fraction >= 0.0 && strcmp(k->schedule, "cosine") != 0)
-        mnd_log(MND_LOG_WARNING, "--final-lr does nothing without --schedule cosine");
+                                 "--schedule step or exponential");
+    if (k->final_fraction >= 0.0 && kind != MND_COSINE && kind != MND_ONECYCLE)
+        mnd_log(MND_LOG_WARNING, "--final-lr does nothing without --schedule cosine or onecycle");
     if (c->warmup_epochs > (double)c->epochs)
         mnd_log(MND_LOG_WARNING,
                 "--warmup-epochs %g is more than --epochs %lld: the learning rate will not reach "
@@ -64,11 +75,24 @@ static void warn_of_no_effect(const choices *k, const mnd_train_config *c) {
                 c->warmup_epochs, (long long)c->epochs);
 }
 
+static mnd_status settle_schedule(const choices *k, mnd_train_config *c) {
+    const mnd_status status = mnd_schedule_kind_of(k->schedule, &c->schedule);
+    if (status == MND_OK && c->schedule == MND_ONECYCLE) {
+        c->warmup_epochs = MND_ONECYCLE_WARMUP * (double)c->epochs;
+        c->final_fraction = MND_ONECYCLE_FINAL;
+    }
+    if (k->warmup_epochs >= 0.0) c->warmup_epochs = k->warmup_epochs;
+    if (k->step_epochs >= 0.0) c->step_epochs = k->step_epochs;
+    if (k->step_gamma >= 0.0) c->step_gamma = k->step_gamma;
+    if (k->final_fraction >= 0.0) c->final_fraction = k->final_fraction;
+    return status;
+}
+
 /* Completes the configuration. */
 static mnd_status settle(const choices *k, mnd_train_config *c) {
     mnd_status status = settle_optimizer(k, &c->optimizer);
     if (status != MND_OK) return status;
-    status = mnd_schedule_kind_of(k->schedule, &c->schedule);
+    status = settle_schedule(k, c);
     if (status != MND_OK) return status;
     c->init = strcmp(k->init, "he") == 0 ? MND_INIT_HE : MND_INIT_GLOROT;
     c->monitor = strcmp(k->monitor, "loss") == 0 ? MND_MONITOR_LOSS : MND_MONITOR_ACCURACY;
@@ -76,9 +100,6 @@ static mnd_status settle(const choices *k, mnd_train_config *c) {
         return mnd_fail(MND_USAGE,
                         "--validation %g: give a number of images, or a fraction below 1",
                         c->validation);
-    if (k->step_epochs >= 0.0) c->step_epochs = k->step_epochs;
-    if (k->step_gamma >= 0.0) c->step_gamma = k->step_gamma;
-    if (k->final_fraction >= 0.0) c->final_fraction = k->final_fraction;
     status = settle_textbook(k, c);
     if (status != MND_OK) return status;
     status = mnd_augment_parse(k->augment, &c->augment);
@@ -119,6 +140,10 @@ static choices given = {.optimizer = "adam",
                         .momentum = -1.0,
                         .weight_decay = -1.0,
                         .epsilon = -1.0,
+                        .beta1 = -1.0,
+                        .beta2 = -1.0,
+                        .rho = -1.0,
+                        .warmup_epochs = -1.0,
                         .step_epochs = -1.0,
                         .step_gamma = -1.0,
                         .final_fraction = -1.0,
@@ -134,20 +159,25 @@ static const option_row rows[] = {
      "adam, adamw, rmsprop or sgd (adam)"},
     {"lr", OPTION_REAL, &given.lr, "X", 0, 1e6, "learning rate (0.001; sgd 0.01)"},
     {"momentum", OPTION_REAL, &given.momentum, "X", 0, 1, "of sgd (0.9)"},
+    {"nesterov", OPTION_FLAG, &given.nesterov, "", 0, 0, "sgd: Nesterov's form of momentum"},
+    {"beta1", OPTION_REAL, &given.beta1, "X", 0, BELOW_1, "of adam and adamw (0.9)"},
+    {"beta2", OPTION_REAL, &given.beta2, "X", 0, BELOW_1, "of adam and adamw (0.999)"},
+    {"rho", OPTION_REAL, &given.rho, "X", 0, BELOW_1, "of rmsprop (0.9)"},
     {"weight-decay", OPTION_REAL, &given.weight_decay, "X", 0, 1e6,
      "of adamw and sgd (adamw 0.01, sgd 0)"},
     {"epsilon", OPTION_REAL, &given.epsilon, "X", 0, 1, "of adam, adamw (1e-8), rmsprop (1e-7)"},
     {"clip-norm", OPTION_REAL, &config.clip_norm, "X", 0, 1e9,
      "scale the gradient down to this norm where it is larger; 0: never (0)"},
-    {"schedule", OPTION_CHOICE, &given.schedule, "constant|step|cosine", 0, 0,
+    {"schedule", OPTION_CHOICE, &given.schedule, "constant|step|exponential|cosine|onecycle", 0, 0,
      "learning rate over the run (constant)"},
-    {"warmup-epochs", OPTION_REAL, &config.warmup_epochs, "X", 0, 1e6,
-     "epochs of linear warm-up, may be a fraction (0)"},
+    {"warmup-epochs", OPTION_REAL, &given.warmup_epochs, "X", 0, 1e6,
+     "epochs of warm-up, may be a fraction (0; onecycle: 0.3 of all epochs)"},
     {"step-epochs", OPTION_REAL, &given.step_epochs, "X", 1e-6, 1e6,
-     "schedule step: epochs between drops (5)"},
-    {"step-gamma", OPTION_REAL, &given.step_gamma, "X", 0, 1, "schedule step: factor (0.5)"},
+     "schedule step: epochs between drops; exponential: for a fall by the factor (5)"},
+    {"step-gamma", OPTION_REAL, &given.step_gamma, "X", 0, 1,
+     "schedules step and exponential: the factor (0.5)"},
     {"final-lr", OPTION_REAL, &given.final_fraction, "X", 0, 1,
-     "schedule cosine: last rate as a fraction of --lr (0.01)"},
+     "last rate as a fraction of --lr (cosine 0.01, onecycle 0.000004)"},
     {"init", OPTION_CHOICE, &given.init, "glorot|he", 0, 0, "initial kernels (glorot)"},
     {"batch-size", OPTION_INT, &config.batch_size, "N", 1, 1 << 30,
      "global: over all processes together (128)"},

@@ -57,6 +57,8 @@ const mnd_ckpt_field mnd_ckpt_fields[] = {
      sizeof(mnd_picture_form) / sizeof(double), true},
     FIELD("/model", "weights_sha256", MND_CKPT_TEXT, weights_sha256, MND_SHA256_HEX),
     {"/optimizer", "clip_norm", MND_CKPT_F64, offsetof(mnd_checkpoint, clip_norm), 1, true},
+    {"/optimizer", "more_settings", MND_CKPT_TEXT, offsetof(mnd_checkpoint, more_settings),
+     MND_CKPT_MORE, true},
     FIELD("/optimizer", "n_update", MND_CKPT_I64, n_update, 1),
     FIELD("/optimizer", "name", MND_CKPT_TEXT, optimizer, sizeof((mnd_checkpoint *)0)->optimizer),
     FIELD("/optimizer", "setting", MND_CKPT_F64, setting, MND_CKPT_SETTINGS),

@@ -22,6 +22,10 @@ static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
     mnd_metrics_int(m, "n_param", (int64_t)mnd_model_n_param(r->model));
     mnd_metrics_text(m, "optimizer", c->optimizer.ops->name);
     mnd_metrics_real(m, "lr", c->optimizer.lr);
+    mnd_metrics_enter(m, "settings"); /* of the optimizer */
+    for (int i = 0; i < c->optimizer.ops->n_setting; i++)
+        mnd_metrics_real(m, c->optimizer.ops->setting[i].name, c->optimizer.setting[i]);
+    mnd_metrics_leave(m);
     mnd_metrics_text(m, "schedule", r->schedule_text);
     if (c->clip_norm > 0.0) mnd_metrics_real(m, "clip_norm", c->clip_norm);
     char augment[MND_AUGMENT_TEXT];

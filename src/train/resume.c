@@ -102,7 +102,7 @@ cleanup:
 /* What may change at a resume, but not unnoticed. */
 static void warn_of_changes(const mnd_run *r, const mnd_checkpoint *k, const char *path) {
     const mnd_train_config *c = r->config;
-    if (!mnd_snapshot_same_settings(&c->optimizer, k->setting) ||
+    if (!mnd_snapshot_same_settings(&c->optimizer, k) ||
         strcmp(r->schedule_text, k->schedule) != 0 || c->clip_norm != k->clip_norm)
         mnd_run_warn(r,
                      "learning rate, schedule, clipping or optimizer settings differ from those of "

@@ -53,7 +53,7 @@ static mnd_status describe(mnd_run *r) {
     }
     snprintf(k->blas, sizeof k->blas, "%s", mnd_arithmetic(c->plain));
     snprintf(k->optimizer, sizeof k->optimizer, "%s", ops->name);
-    mnd_snapshot_settings(&c->optimizer, k->setting);
+    MND_TRY(mnd_snapshot_settings(&c->optimizer, k));
     k->clip_norm = c->clip_norm;
     _Static_assert(sizeof k->augment == MND_AUGMENT_TEXT, "its size");
     mnd_augment_text(&c->augment, k->augment);

@@ -44,7 +44,7 @@ static mnd_status plan_schedule(mnd_run *r) {
                                  .total = r->steps_per_epoch * c->epochs,
                                  .final_fraction = c->final_fraction};
     mnd_schedule_text(&r->schedule, r->schedule_text, sizeof r->schedule_text);
-    if (c->schedule == MND_STEP && r->schedule.period < 1)
+    if ((c->schedule == MND_STEP || c->schedule == MND_EXPONENTIAL) && r->schedule.period < 1)
         return mnd_fail(MND_USAGE,
                         "--step-epochs %g is less than a step, of which an epoch has %lld: give at "
                         "least %.2g",

@@ -56,23 +56,47 @@ mnd_status mnd_snapshot_load(const mnd_model *model, const mnd_checkpoint *ckpt,
     return MND_OK;
 }
 
-/* Names of the numbers that a checkpoint keeps; the first one is not used. */
+/* Names of the numbers in `setting`; the first one is not used. */
 static const char *const setting_name[MND_CKPT_SETTINGS] = {
     "", "lr", "beta1", "beta2", "rho", "momentum", "epsilon", "weight_decay"};
 
-void mnd_snapshot_settings(const mnd_optimizer *opt, double setting[MND_CKPT_SETTINGS]) {
-    setting[0] = 0.0;
-    setting[1] = opt->lr;
+/* The place of a setting of an optimizer in `setting`, or -1. */
+static int place_of(const char *name) {
     for (int i = 2; i < MND_CKPT_SETTINGS; i++)
-        setting[i] = mnd_optimizer_get(opt, setting_name[i]);
+        if (strcmp(setting_name[i], name) == 0) return i;
+    return -1;
 }
 
-bool mnd_snapshot_same_settings(const mnd_optimizer *opt, const double setting[MND_CKPT_SETTINGS]) {
-    bool same = opt->lr == setting[1];
-    for (int k = 0; k < opt->ops->n_setting; k++)
-        for (int i = 2; i < MND_CKPT_SETTINGS; i++)
-            if (strcmp(setting_name[i], opt->ops->setting[k].name) == 0)
-                same = same && opt->setting[k] == setting[i];
+mnd_status mnd_snapshot_settings(const mnd_optimizer *opt, mnd_checkpoint *ckpt) {
+    size_t used = 0;
+    memset(ckpt->setting, 0, sizeof ckpt->setting);
+    ckpt->more_settings[0] = '\0';
+    ckpt->setting[1] = opt->lr;
+    for (int k = 0; k < opt->ops->n_setting; k++) {
+        const char *name = opt->ops->setting[k].name;
+        const double value = opt->setting[k];
+        const int i = place_of(name);
+        if (i >= 0) ckpt->setting[i] = value;
+        if (i >= 0 || value == 0.0) continue;
+        const int n = snprintf(ckpt->more_settings + used, MND_CKPT_MORE - used, "%s%s=%.17g",
+                               used > 0 ? " " : "", name, value);
+        if (n < 0 || (size_t)n >= MND_CKPT_MORE - used)
+            return mnd_fail(MND_RANGE, "the settings of optimizer %s do not fit a checkpoint",
+                            opt->ops->name);
+        used += (size_t)n;
+    }
+    return MND_OK;
+}
+
+bool mnd_snapshot_same_settings(const mnd_optimizer *opt, const mnd_checkpoint *ckpt) {
+    mnd_checkpoint now = {0};
+    bool same = mnd_snapshot_settings(opt, &now) == MND_OK && opt->lr == ckpt->setting[1] &&
+                strcmp(now.more_settings, ckpt->more_settings) == 0;
+    /* Earlier versions wrote settings that the optimizer does not have, too. */
+    for (int k = 0; k < opt->ops->n_setting; k++) {
+        const int i = place_of(opt->ops->setting[k].name);
+        if (i >= 0) same = same && now.setting[i] == ckpt->setting[i];
+    }
     return same;
 }
 

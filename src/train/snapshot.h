@@ -19,9 +19,10 @@ MND_CHECKED mnd_status mnd_snapshot_describe(const mnd_model *model, const mnd_s
 MND_CHECKED mnd_status mnd_snapshot_load(const mnd_model *model, const mnd_checkpoint *ckpt,
                                          float *param);
 
-/* Learning rate and settings as the numbers of a checkpoint: see `setting` in checkpoint.h. */
-void mnd_snapshot_settings(const mnd_optimizer *opt, double setting[MND_CKPT_SETTINGS]);
-/* Whether an optimizer of the same name has them, too. */
-bool mnd_snapshot_same_settings(const mnd_optimizer *opt, const double setting[MND_CKPT_SETTINGS]);
+/* Learning rate and settings into ckpt->setting and ->more_settings. MND_RANGE if their names are
+   too long. */
+MND_CHECKED mnd_status mnd_snapshot_settings(const mnd_optimizer *opt, mnd_checkpoint *ckpt);
+/* Whether the checkpoint, of the same optimizer, has the same. */
+bool mnd_snapshot_same_settings(const mnd_optimizer *opt, const mnd_checkpoint *ckpt);
 
 #endif

@@ -111,7 +111,8 @@ static inline bool same_content(const mnd_checkpoint *a, const mnd_checkpoint *b
            a->classes == b->classes && strcmp(a->blas, b->blas) == 0 &&
            strcmp(a->weights_sha256, b->weights_sha256) == 0 && a->n_array == b->n_array &&
            same_arrays(a->array, b->array, a->n_array) && strcmp(a->optimizer, b->optimizer) == 0 &&
-           same_bytes(a->setting, b->setting, sizeof a->setting) && a->n_update == b->n_update &&
+           same_bytes(a->setting, b->setting, sizeof a->setting) &&
+           strcmp(a->more_settings, b->more_settings) == 0 && a->n_update == b->n_update &&
            a->n_slot == b->n_slot && same_arrays(a->slot, b->slot, a->n_slot) &&
            a->epoch == b->epoch && a->step == b->step && a->step_in_epoch == b->step_in_epoch &&
            a->seed == b->seed && a->logical_ranks == b->logical_ranks &&

@@ -57,6 +57,7 @@ static void keeps_unusual_values(void **state) {
     s.ckpt.n_slot = 0;
     snprintf(s.ckpt.monitor, sizeof s.ckpt.monitor, "loss");
     s.ckpt.patience = 3;
+    snprintf(s.ckpt.more_settings, sizeof s.ckpt.more_settings, "nesterov=1 eta=0.5");
     s.ckpt.target_accuracy = 0.98;
     s.ckpt.validation = 6000;
     s.ckpt.training_images = mnd_picture_mnist;
@@ -138,6 +139,7 @@ static void refuses_what_could_not_be_read(void **state) {
     REFUSED(MND_RANGE, s.ckpt.training_images.images = NAN);
     REFUSED(MND_RANGE, s.ckpt.training_images.ink = 256);
     REFUSED(MND_RANGE, s.ckpt.target_accuracy = NAN);
+    REFUSED(MND_RANGE, memset(s.ckpt.more_settings, 'n', sizeof s.ckpt.more_settings));
     REFUSED(MND_RANGE, memset(s.ckpt.monitor, 'n', sizeof s.ckpt.monitor));
 #undef REFUSED
     assert_true(step_is_sound(1));

@@ -11,7 +11,8 @@
 
 #define N 1013 /* prime: no vector width divides it */
 
-static const char *const names[] = {"adam", "adamw", "rmsprop", "sgd"};
+enum { NESTEROV = 4 }; /* sgd once more, with that setting */
+static const char *const names[] = {"adam", "adamw", "rmsprop", "sgd", "sgd"};
 
 static void fill(float *v, size_t n, uint32_t which, float scale) {
     mnd_rng rng;
@@ -40,18 +41,21 @@ static void step64(const mnd_optimizer *o, double lr, int64_t t, double g, state
         x->s[0] = rho * x->s[0] + (1 - rho) * g * g;
         x->w -= lr * g / sqrt(x->s[0] + epsilon);
     } else {
-        x->s[0] = mnd_optimizer_get(o, "momentum") * x->s[0] + g + decay * x->w;
-        x->w -= lr * x->s[0];
+        const double momentum = mnd_optimizer_get(o, "momentum");
+        g += decay * x->w;
+        x->s[0] = momentum * x->s[0] + g;
+        x->w -= lr * (mnd_optimizer_get(o, "nesterov") > 0 ? g + momentum * x->s[0] : x->s[0]);
     }
 }
 
 static void many_steps(void **state) {
     (void)state;
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 5; k++) {
         mnd_optimizer o;
         rig_ok(mnd_optimizer_default(names[k], &o), names[k]);
         if (strcmp(names[k], "sgd") == 0)
             rig_ok(mnd_optimizer_set(&o, "weight_decay", 0.01), "sgd");
+        if (k == NESTEROV) rig_ok(mnd_optimizer_set(&o, "nesterov", 1), "nesterov");
         float *w = rig_alloc(N, sizeof *w), *g = rig_alloc(N, sizeof *g);
         float *slot[2] = {rig_alloc(N, sizeof(float)), rig_alloc(N, sizeof(float))};
         static state64 x[N];
@@ -78,9 +82,10 @@ static void many_steps(void **state) {
 /* Any cut of the parameters into ranges, aligned or not, gives the bits of one call. */
 static void slices(void **state) {
     (void)state;
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 5; k++) {
         mnd_optimizer o;
         rig_ok(mnd_optimizer_default(names[k], &o), names[k]);
+        if (k == NESTEROV) rig_ok(mnd_optimizer_set(&o, "nesterov", 1), "nesterov");
         static float whole[3][N], cut[3][N], g[N];
         memset(whole, 0, sizeof whole);
         fill(whole[0], N, 0, 1);

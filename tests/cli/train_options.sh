@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Options of training: which optimizer has which, what has no effect, what the metrics say of them, and
+# that a resume compares them.
+set -euo pipefail
+# shellcheck source=tests/support/cli.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
+
+"$exe" synth -o d.h5 --images 410 --test-images 100 --seed 5 >out
+run=(train --data d.h5 --model mlp16 --batch-size 40 --epochs 2 --progress never --metrics m.jsonl)
+
+# trains OPTION...: from the start
+trains() {
+    rm -f m.jsonl
+    "$exe" "${run[@]}" "$@" >out 2>err || fail "$*: $(cat err)"
+}
+quiet() { [ ! -s err ] || fail "$*: $(cat err)"; }
+warned() { # PATTERN
+    [ "$(grep -c "warning: .*$1" err) $(wc -l <err)" = "1 1" ] || fail "not one warning, '$1': $(cat err)"
+}
+refused() { # PATTERN OPTION...
+    local code=0 pattern=$1
+    shift
+    "$exe" "${run[@]}" --checkpoint-dir none "$@" >out 2>err || code=$?
+    [ $code = 2 ] || fail "$*: exit $code: $(cat err)"
+    grep -q -e "$pattern" err || fail "$*: no '$pattern' in $(cat err)"
+}
+started() { # MEMBER...: of the start line
+    local member
+    for member in "$@"; do
+        head -n 1 m.jsonl | grep -qF -e "$member" || fail "no $member in $(head -n 1 m.jsonl)"
+    done
+}
+sha() { sed -n 's/^weights_sha256 //p' out; }
+
+# Settings of optimizers.
+refused "optimizer adam has no nesterov" --nesterov
+refused "optimizer sgd has no beta1" --optimizer sgd --beta1 0.8
+refused "optimizer adamw has no rho" --optimizer adamw --rho 0.8
+refused "beta2: 1 is not between 0 and" --beta2 1
+trains --checkpoint-dir none --optimizer adamw --beta1 0.85 --beta2 0.99 --weight-decay 0.05 --epsilon 1e-7
+quiet adamw
+started '"settings":{"beta1":0.85,"beta2":0.99,"epsilon":1e-07,"weight_decay":0.05}'
+trains --checkpoint-dir none --optimizer rmsprop --rho 0.95
+started '"settings":{"rho":0.95,"epsilon":1e-07}'
+trains --checkpoint-dir none --optimizer sgd --nesterov --momentum 0
+warned "--nesterov does nothing with --momentum 0"
+
+# What a checkpoint keeps of them is compared, also a setting that not every optimizer has.
+trains --checkpoint-dir none --optimizer sgd
+plain=$(sha)
+trains --checkpoint-dir ck --optimizer sgd --nesterov
+quiet nesterov
+started '"nesterov":1'
+[ "$(sha)" != "$plain" ] || fail "--nesterov changes nothing"
+run+=(--resume ck/latest --checkpoint-dir none)
+trains --epochs 3 --optimizer sgd --nesterov
+quiet "resume with the same"
+trains --epochs 3 --optimizer sgd
+warned "optimizer settings differ"
+unset 'run[-1]' 'run[-1]' 'run[-1]' 'run[-1]'
+
+# Schedules: the first and the last rate, from the metrics of epochs.
+rates() { grep '"event":"epoch"' m.jsonl | sed 's/.*"lr":\([^,]*\),.*/\1/' | tr '\n' ' '; }
+trains --checkpoint-dir none --schedule onecycle --lr 0.01
+quiet onecycle
+started '"schedule":"onecycle lr=0.01 warmup=7 total=22 final=4e-06"'
+[[ $(rates) == *" 4e-08 " ]] || fail "onecycle ends at $(rates)"
+trains --checkpoint-dir none --schedule onecycle --lr 0.01 --warmup-epochs 1 --final-lr 0.001
+[ "$(rates)" = "0.01 1e-05 " ] || fail "onecycle: $(rates)"
+trains --checkpoint-dir none --schedule exponential --lr 0.01 --step-epochs 1 --step-gamma 0.1 --epochs 3
+quiet exponential
+started '"schedule":"exponential lr=0.01 warmup=0 period=11 gamma=0.1"'
+rates | awk '{ exit !($1 > 1.2e-3 && $1 < 1.24e-3 && $3 > 1.2e-5 && $3 < 1.24e-5) }' || fail "$(rates)"
+trains --checkpoint-dir none --schedule cosine --step-gamma 0.1
+warned "--step-epochs and --step-gamma do nothing without --schedule step or exponential"
+echo "train_options: all passed"
