@@ -13,20 +13,13 @@ the first, which is the warm-up.
 import argparse
 import math
 import os
-import re
 import socket
 import subprocess
 import sys
 import time
 
 import peer_data
-
-PRESETS = {
-    "mlp16": "flatten,dense:16,relu,dense:16,relu,dense:10",
-    "mlp512": "flatten,dense:512,relu,dense:512,relu,dense:10",
-    "cnn": "conv:28:3,maxpool:2,flatten,dense:128,relu,dropout:0.2,dense:10",
-}
-
+import torch_network
 
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -38,9 +31,15 @@ def options():
     job.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam")
     job.add_argument("--lr", type=float, default=1e-3)
     job.add_argument("--momentum", type=float, default=0.9)
+    job.add_argument("--nesterov", action="store_true")
+    job.add_argument("--beta1", type=float, default=0.9)
+    job.add_argument("--beta2", type=float, default=0.999)
+    job.add_argument("--label-smoothing", type=float, default=0)
+    job.add_argument("--augment", help="as of mnist_dist, without erase")
     job.add_argument("--weight-decay", type=float)
     job.add_argument("--epsilon", type=float, default=1e-8)
-    job.add_argument("--schedule", choices=("constant", "cosine"), default="constant")
+    job.add_argument("--schedule", choices=("constant", "cosine", "onecycle"),
+                     default="constant")
     job.add_argument("--warmup-epochs", type=float, default=0)
     job.add_argument("--final-lr", type=float, default=0.01, help="cosine: as a fraction of --lr")
     job.add_argument("--init", choices=("glorot", "he"), default="glorot")
@@ -98,58 +97,13 @@ def launch(opt):
     return int(status)
 
 
-def network(torch, spec, init):
-    """The layers of mnist_dist's one-line form, with Keras' initial values as on all sides."""
-    nn = torch.nn
-    plain = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "flatten": nn.Flatten}
-    pools = {"maxpool": nn.MaxPool2d, "avgpool": nn.AvgPool2d}
-    layers = []
-    shape = (1, 28, 28)
-    for text in PRESETS.get(spec, spec).split(","):
-        name, *args = text.split(":")
-        if name in plain:
-            layer = plain[name]()
-        elif name in pools:
-            stride = int((args[1:] or args)[0].removeprefix("s"))
-            layer = pools[name](int(args[0]), stride)
-        elif name == "dropout":
-            layer = nn.Dropout(float(args[0]))
-        elif name == "dense":
-            layer = nn.Linear(math.prod(shape), int(args[0]))
-        elif name == "conv" and all(re.fullmatch("s[0-9]+|same|valid", a) for a in args[2:]):
-            stride = next((int(a[1:]) for a in args[2:] if re.match("s[0-9]", a)), 1)
-            padding = "same" if "same" in args[2:] else "valid"
-            layer = nn.Conv2d(shape[0], int(args[0]), int(args[1]), stride, padding)
-        else:
-            raise SystemExit(f"pytorch_ddp.py: layer '{text}' is not one that this script knows")
-        if hasattr(layer, "weight"):
-            if init == "he":
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            else:
-                nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        layers.append(layer)
-        if name == "dense" and len(shape) > 1:
-            layers.insert(-1, nn.Flatten())
-        if name == "dense":
-            shape = (int(args[0]),)
-        elif name == "flatten":
-            shape = (math.prod(shape),)
-        elif name in ("conv", *pools):
-            with torch.no_grad():
-                shape = tuple(layer(torch.zeros((1,) + shape)).shape[1:])
-    if isinstance(layers[0], nn.Flatten):
-        layers = layers[1:]  # the images come flat already
-        return nn.Sequential(*layers), (-1, 784)
-    return nn.Sequential(*layers), (-1, 1, 28, 28)
-
-
 def optimizer_of(torch, opt, parameters):
     kind = {"lr": opt.lr}
     if opt.optimizer == "sgd":
-        kind.update(momentum=opt.momentum, weight_decay=opt.weight_decay or 0)
+        kind.update(momentum=opt.momentum, weight_decay=opt.weight_decay or 0,
+                    nesterov=opt.nesterov)
     else:
-        kind.update(eps=opt.epsilon)
+        kind.update(eps=opt.epsilon, betas=(opt.beta1, opt.beta2))
         if opt.optimizer == "adamw" and opt.weight_decay is not None:
             kind.update(weight_decay=opt.weight_decay)
     kind.update({"plain": {"foreach": False}, "foreach": {"foreach": True},
@@ -159,14 +113,23 @@ def optimizer_of(torch, opt, parameters):
 
 
 def rate(opt, t, steps):
-    """mnist_dist's schedule: linear warm-up, then constant or a half cosine."""
+    """mnist_dist's schedule: linear warm-up, then constant or a half cosine; or one cycle, as
+    OneCycleLR without its change of momentum."""
     warmup, total = round(opt.warmup_epochs * steps), opt.epochs * steps
+
+    def cosine(begin, end, part):
+        return end + (begin - end) * 0.5 * (1 + math.cos(math.pi * part))
+
+    if opt.schedule == "onecycle":
+        top = 0.3 * total - 1
+        if t <= top:
+            return cosine(opt.lr / 25, opt.lr, t / top)
+        return cosine(opt.lr, opt.lr / 25e4, (t - top) / (total - 1 - top))
     if t < warmup:
         return opt.lr * (t + 1) / warmup
     if opt.schedule == "constant":
         return opt.lr
-    half = 0.5 * (1 + math.cos(math.pi * min(1.0, (t - warmup) / max(1, total - warmup))))
-    return opt.lr * (opt.final_lr + (1 - opt.final_lr) * half)
+    return cosine(opt.lr, opt.lr * opt.final_lr, min(1.0, (t - warmup) / max(1, total - warmup)))
 
 
 def train(opt, rank, world):
@@ -179,7 +142,7 @@ def train(opt, rank, world):
     torch.manual_seed(opt.seed)
     torch.backends.mkldnn.enabled = not opt.no_mkldnn
 
-    net, image = network(torch, opt.model, opt.init)
+    net, image = torch_network.network(torch, opt.model, opt.init)
     x, y = (torch.from_numpy(a) for a in peer_data.load(opt.data, "train", rank, world))
     x = x.reshape(image)
     if opt.channels_last:
@@ -201,7 +164,7 @@ def train(opt, rank, world):
         torch.manual_seed(opt.seed + rank)  # another order and other dropout masks on each
 
     def loss_of(xb, yb):
-        return F.cross_entropy(trained(xb), yb)
+        return F.cross_entropy(trained(xb), yb, label_smoothing=opt.label_smoothing)
 
     if opt.compile != "off":
         from torch._inductor import config as inductor
@@ -209,6 +172,8 @@ def train(opt, rank, world):
         inductor.cpp.threads = opt.threads
         mode = "default" if opt.compile == "default" else "max-autotune-no-cudagraphs"
         loss_of = torch.compile(loss_of, dynamic=False, mode=mode)
+
+    augment = torch_network.augment_of(torch, opt.augment) if opt.augment else None
 
     # Every process takes the same number of steps, or the others would wait forever.
     n, batch = x.shape[0], opt.batch_size // world
@@ -230,6 +195,8 @@ def train(opt, rank, world):
                 xb, yb = xs[rows], ys[rows]
             else:
                 xb, yb = x.index_select(0, order[rows]), y.index_select(0, order[rows])
+            if augment:
+                xb = augment(xb)
             if opt.channels_last:
                 xb = xb.contiguous(memory_format=torch.channels_last)
             if annealed:
