@@ -8,12 +8,15 @@
 #include "mnist_dist/log.h"
 #include "mnist_dist/picture.h"
 #include "options.h"
+#include "sheet.h"
 #include "terminal.h"
 
 static const command_usage usage = {"show", "",
                                     "Shows a split of a data file - shapes, types, smallest and "
                                     "largest value, images per class - and\n"
-                                    "one of its images: label, one-hot vector, and the picture.",
+                                    "one of its images: label, one-hot vector, and the picture.\n"
+                                    "With --augment: the picture as it is, and as each epoch of a "
+                                    "run with the same --augment and\n--seed sees it.",
                                     0, 0};
 
 enum { CHUNK = 1 << 20, BAR = 40 };
@@ -123,74 +126,134 @@ static void print_numbers(const mnd_dataset_info *info, const uint8_t *image, ui
     }
 }
 
-static mnd_status show_image(mnd_dataset *data, const char *split_name, mnd_split split,
-                             int64_t index, bool numbers, bool color, const char *png) {
+/* What to show of an image. */
+typedef struct choices {
+    const char *split_name, *color, *png;
+    bool numbers, augmented;
+    int64_t index, seed;
+    sheet_plan sheet;
+} choices;
+
+static mnd_status show_sheet(const mnd_dataset_info *info, const choices *k, const uint8_t *image) {
+    mnd_picture sheet;
+    mnd_status status = sheet_make(&k->sheet, info, k->index, image, &sheet);
+    if (status != MND_OK) return status;
+    printf("as it is, and in %lld epoch%s of a run with --seed %lld:\n\n",
+           (long long)k->sheet.draws, k->sheet.draws == 1 ? "" : "s", (long long)k->seed);
+    if (k->png != NULL) status = mnd_picture_write_png(k->png, &sheet);
+    if (status == MND_OK)
+        mnd_picture_draw(stdout, sheet.pixel, sheet.height, sheet.width, terminal_color(k->color));
+    mnd_picture_free(&sheet);
+    return status;
+}
+
+static mnd_status show_image(mnd_dataset *data, const choices *k, mnd_split split) {
     mnd_status status = MND_OK;
     const mnd_dataset_info *info = mnd_dataset_about(data);
     const size_t size = (size_t)image_size(info);
     uint8_t label;
     uint8_t *image = malloc(2 * size);
     if (image == NULL) return mnd_fail(MND_NO_MEMORY, "show: no memory for an image");
-    MND_TRY(mnd_dataset_read(data, split, index, 1, image, &label));
-    printf("\n%s image %lld: label %d", split_name, (long long)index, label);
+    MND_TRY(mnd_dataset_read(data, split, k->index, 1, image, &label));
+    printf("\n%s image %lld: label %d", k->split_name, (long long)k->index, label);
     if (is_named(info)) printf(", class \"%s\"", info->class_name[label]);
     printf("\none-hot: [");
     for (int i = 0; i < info->classes; i++) printf("%s%d", i > 0 ? ", " : "", i == label);
     printf("]\n\n");
-    if (numbers) print_numbers(info, image, image + size);
-    make_grey(info, image, image + size);
-    if (png != NULL) {
-        const mnd_picture picture = {info->height, info->width, image + size};
-        MND_TRY(mnd_picture_write_png(png, &picture));
+    if (k->augmented) {
+        status = show_sheet(info, k, image);
+        goto cleanup;
     }
-    if (!numbers) mnd_picture_draw(stdout, image + size, info->height, info->width, color);
+    if (k->numbers) print_numbers(info, image, image + size);
+    make_grey(info, image, image + size);
+    if (k->png != NULL) {
+        const mnd_picture picture = {info->height, info->width, image + size};
+        MND_TRY(mnd_picture_write_png(k->png, &picture));
+    }
+    if (!k->numbers)
+        mnd_picture_draw(stdout, image + size, info->height, info->width, terminal_color(k->color));
 cleanup:
     free(image);
     return status;
 }
 
+/* --augment, and what contradicts it. */
+static mnd_status settle(const char *augment, bool check, choices *k) {
+    const mnd_status status = mnd_augment_parse(augment, &k->sheet.how);
+    k->augmented = mnd_augment_any(&k->sheet.how);
+    if (status != MND_OK || !k->augmented) return status;
+    k->sheet.seed = (uint64_t)k->seed;
+    const char *other = strcmp(k->split_name, "train") != 0 ? "--split test"
+                        : k->numbers                        ? "--numbers"
+                        : check                             ? "--check"
+                                                            : NULL;
+    if (other != NULL)
+        return mnd_fail(MND_USAGE,
+                        "--augment shows pictures of a training image, which contradicts %s: leave "
+                        "one of them out",
+                        other);
+    return MND_OK;
+}
+
+static mnd_status check_file(const char *path, mnd_dataset *data) {
+    const mnd_dataset_info *info = mnd_dataset_about(data);
+    if (info->data_sha256[0] == '\0')
+        return mnd_fail(MND_UNSUPPORTED, "%s: has no checksum to compare with; convert writes one",
+                        path);
+    const mnd_status status = mnd_dataset_verify(data);
+    if (status == MND_OK) printf("%s: right, sha256 %s\n", path, info->data_sha256);
+    return status;
+}
+
+static mnd_status show(const char *path, mnd_dataset *data, const choices *k) {
+    const mnd_dataset_info *info = mnd_dataset_about(data);
+    const mnd_split split = strcmp(k->split_name, "test") == 0 ? MND_TEST : MND_TRAIN;
+    if (info->count[split] == 0)
+        return mnd_fail(MND_USAGE, "%s: holds test images only; say --split test", path);
+    if (k->index >= info->count[split])
+        return mnd_fail(
+            MND_USAGE, "--index: %lld is not between 0 and %lld, the last %s image of %s",
+            (long long)k->index, (long long)info->count[split] - 1, k->split_name, path);
+    survey all = {.x_min = 255, .y_min = 255};
+    const mnd_status status = take_survey(data, split, &all);
+    if (status != MND_OK) return status;
+    printf("%s%s%s, %d classes\n", path, info->source[0] != '\0' ? ": " : "", info->source,
+           info->classes);
+    print_survey(info, k->split_name, info->count[split], &all);
+    return show_image(data, k, split);
+}
+
 int cmd_show(int argc, char **argv) {
     mnd_status status = MND_OK;
     mnd_dataset *data = NULL;
-    const char *path = "data/mnist.h5", *split_name = "train", *color = "auto", *png = NULL;
-    int64_t index = 0;
-    bool numbers = false, check = false;
+    const char *path = "data/mnist.h5", *augment = "none";
+    choices k = {
+        .split_name = "train", .color = "auto", .seed = 1, .sheet = {.draws = 7, .columns = 4}};
+    bool check = false;
     const option_row row[] = {
         {"data", OPTION_TEXT, &path, "FILE", 0, 0, "the data file (data/mnist.h5)"},
-        {"split", OPTION_CHOICE, &split_name, "train|test", 0, 0, "which images (train)"},
-        {"index", OPTION_INT, &index, "N", 0, INT32_MAX, "which image, counted from 0 (0)"},
-        {"numbers", OPTION_FLAG, &numbers, NULL, 0, 0, "the image as numbers, not as a picture"},
-        {"png", OPTION_TEXT, &png, "FILE", 0, 0, "write the image as a grey PNG picture, too"},
+        {"split", OPTION_CHOICE, &k.split_name, "train|test", 0, 0, "which images (train)"},
+        {"index", OPTION_INT, &k.index, "N", 0, INT32_MAX, "which image, counted from 0 (0)"},
+        {"numbers", OPTION_FLAG, &k.numbers, NULL, 0, 0, "the image as numbers, not as a picture"},
+        {"augment", OPTION_TEXT, &augment, "PARTS", 0, 0,
+         "the image as train --augment PARTS distorts it: rotate:10,shift:2 ... (none)"},
+        {"seed", OPTION_INT, &k.seed, "N", 0, 9e15, "with --augment: the seed of the run (1)"},
+        {"draws", OPTION_INT, &k.sheet.draws, "N", 1, 100000,
+         "with --augment: how many epochs to show (7)"},
+        {"columns", OPTION_INT, &k.sheet.columns, "N", 1, 100000,
+         "with --augment: pictures in a row (4)"},
+        {"png", OPTION_TEXT, &k.png, "FILE", 0, 0, "write what is drawn as a grey PNG, too"},
         {"check", OPTION_FLAG, &check, NULL, 0, 0,
          "only compare the file with the checksum stored in it"},
-        {"color", OPTION_CHOICE, &color, TERMINAL_COLOR_CHOICES, 0, 0,
+        {"color", OPTION_CHOICE, &k.color, TERMINAL_COLOR_CHOICES, 0, 0,
          "draw with colours (auto: on a terminal)"},
     };
     command_line line;
     MND_TRY(options_parse(&usage, row, OPTION_COUNT(row), argc, argv, &line));
     if (line.helped || !command_is_first()) return EXIT_DONE;
+    MND_TRY(settle(augment, check, &k));
     MND_TRY(mnd_dataset_open_any(path, &data));
-    const mnd_dataset_info *info = mnd_dataset_about(data);
-    const mnd_split split = strcmp(split_name, "test") == 0 ? MND_TEST : MND_TRAIN;
-    if (check) {
-        if (info->data_sha256[0] == '\0')
-            MND_FAIL(MND_UNSUPPORTED, "%s: has no checksum to compare with; convert writes one",
-                     path);
-        MND_TRY(mnd_dataset_verify(data));
-        printf("%s: right, sha256 %s\n", path, info->data_sha256);
-        goto cleanup;
-    }
-    if (info->count[split] == 0)
-        MND_FAIL(MND_USAGE, "%s: holds test images only; say --split test", path);
-    if (index >= info->count[split])
-        MND_FAIL(MND_USAGE, "--index: %lld is not between 0 and %lld, the last %s image of %s",
-                 (long long)index, (long long)info->count[split] - 1, split_name, path);
-    survey all = {.x_min = 255, .y_min = 255};
-    MND_TRY(take_survey(data, split, &all));
-    printf("%s%s%s, %d classes\n", path, info->source[0] != '\0' ? ": " : "", info->source,
-           info->classes);
-    print_survey(info, split_name, info->count[split], &all);
-    status = show_image(data, split_name, split, index, numbers, terminal_color(color), png);
+    status = check ? check_file(path, data) : show(path, data, &k);
 cleanup:
     mnd_dataset_close(&data);
     return command_exit(status);

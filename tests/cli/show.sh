@@ -69,6 +69,34 @@ refused 1 "out: is not an HDF5 file\|out: is empty" --data out
 head -c 50000 a.h5 >c.h5
 refused 1 "c.h5: damaged or truncated" --data c.h5
 
+# The image as the epochs of a run see it: 4 pictures in two rows, with lines of one pixel between.
+parts=rotate:12,scale:0.12,shear:0.15,shift:2,elastic:1.2,erase:4
+"$exe" show --data a.h5 --index 7 >plain || fail "image 7"
+"$exe" show --data a.h5 --index 7 --augment none >out || fail "--augment none"
+diff plain out >&2 || fail "--augment none is not as without"
+sheet=(show --data a.h5 --index 7 --augment "$parts" --draws 3 --columns 2)
+"$exe" "${sheet[@]}" --png a.png >sheet 2>err || fail "$(cat err)"
+[ ! -s err ] || fail "not silent: $(cat err)"
+grep -q '^as it is, and in 3 epochs of a run with --seed 1:$' sheet || fail "$(cat sheet)"
+size=$(od -An -tu1 -j16 -N8 a.png | tr -s ' ')
+[ "$size" = " 0 0 0 57 0 0 0 57" ] || fail "a.png has the size$size"
+# The first picture is the image itself, the others differ from it and from each other.
+tail -n 57 sheet >rows
+diff <(tail -n 28 plain | sed 's/ *$//') <(head -n 28 rows | cut -c 1-56 | sed 's/ *$//') >&2 ||
+    fail "the first picture is not the image"
+for part in 1,1-56 1,59-114 30,1-56 30,59-114; do
+    tail -n "+${part%,*}" rows | head -n 28 | cut -c "${part#*,}" | sha256sum
+done >pictures
+[ "$(sort -u pictures | wc -l)" = 4 ] || fail "pictures are the same: $(cat rows)"
+"$exe" "${sheet[@]}" | cmp - sheet || fail "the same again is something else"
+! "$exe" "${sheet[@]}" --seed 2 | tail -n 57 | cmp -s - rows || fail "--seed changes nothing"
+refused 2 "'blur' is not one of rotate" --data a.h5 --augment blur:3
+refused 2 "which contradicts --split test" --data a.h5 --augment "$parts" --split test
+refused 2 "which contradicts --numbers" --data a.h5 --augment "$parts" --numbers
+refused 2 "which contradicts --check" --data a.h5 --augment "$parts" --check
+refused 2 "erase:29 is larger than the images of 28 x 28" --data a.h5 --augment erase:29
+refused 1 "/dev/null/a.png" --data a.h5 --augment "$parts" --png /dev/null/a.png
+
 # Results that cannot be written are no success.
 if [ -w /dev/full ]; then
     code=0
