@@ -58,7 +58,11 @@ struct mnd_layer {
     size_t state_size; /* bytes that plan asks for, to keep from forward to backward */
     size_t scratch;    /* floats of scratch per thread that plan asks for: mnd_workers */
     void *state;       /* (state_size), set by the model */
-    float *y;          /* (rows, out), set by the model */
+    float *y;          /* (rows, out), set by the model; x itself where forward is NULL */
+    /* Of two layers that enclose others, "residual(" and ")": each other; else NULL. Set by the
+       model before plan. */
+    struct mnd_layer *partner;
+    int depth; /* how many pairs enclose it */
 };
 
 /* What plan is told besides the layer's arguments and input shape. */
@@ -90,10 +94,13 @@ typedef struct mnd_layer_ops {
     void (*forward)(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y);
     /*
      * The gradients of the arrays, and dx (rows, in) from dy (rows, out) unless dx is NULL. dy may
-     * be overwritten. NULL where forward is.
+     * be overwritten. NULL where dx is dy, only its shape changes.
      */
     void (*backward)(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
                      float *dy, float *dx);
+    bool in_place; /* backward gets dy as dx */
+    /* Of a kind that encloses layers: the kind of the layer that closes it, ")"; else NULL. */
+    const struct mnd_layer_ops *end;
 } mnd_layer_ops;
 
 /*

@@ -11,6 +11,8 @@
  *   flatten                                                              (h, w, c) -> (h*w*c)
  *   dropout:r                    0 <= r < 1; in training only, inverted (scaled by 1 / (1 - r))
  *   relu  sigmoid  tanh          element by element
+ *   residual(layers)             y = x + f(x), f the layers, which keep the shape; may be nested
+ *                                (He et al., CVPR 2016)                  (...) -> (...)
  * Softmax with cross-entropy on the outputs of the last layer is the loss and needs no layer. A
  * preset (mlp16, mlp512, cnn, cnn2) stands for a spec whose last dense layer has one output per
  * class. "same" pads as TensorFlow does: ceil(in / S) outputs, an odd pixel of padding at the end.
@@ -92,12 +94,14 @@ size_t mnd_model_workspace(const mnd_model *model);
 /* The spec, presets written out; borrowed. */
 const char *mnd_model_text(const mnd_model *model);
 
-/* One row of the summary: layer i of the spec. */
+/* One row of the summary: layer i of the spec. residual(...) has a row where it begins and one
+   where it ends, "residual(" and ")". */
 typedef struct mnd_layer_info {
     const char *kind;          /* "dense" */
     char text[MND_LAYER_TEXT]; /* "dense:128", as in the spec */
     mnd_shape out;
     size_t n_param;
+    int depth; /* how many residual(...) enclose it */
 } mnd_layer_info;
 int mnd_model_n_layer(const mnd_model *model);
 mnd_layer_info mnd_model_layer(const mnd_model *model, int i);

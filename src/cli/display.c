@@ -37,7 +37,9 @@ void display_summary(const mnd_model *model) {
     for (int i = 0; i < mnd_model_n_layer(model); i++) {
         const mnd_layer_info l = mnd_model_layer(model, i);
         shape_text(&l.out, text, sizeof text);
-        printf("%-24s %-24s %12s\n", l.text, text, grouped(l.n_param, number));
+        const int indent = 2 * l.depth;
+        printf("%*s%-*s %-24s %12s\n", indent, "", indent < 24 ? 24 - indent : 0, l.text, text,
+               grouped(l.n_param, number));
     }
     printf("--------------------------------------------------------------\n");
     printf("Total parameters: %s (%.2f MB)\n", grouped(mnd_model_n_param(model), number),

@@ -48,8 +48,24 @@ static size_t place_arrays(mnd_layer *layer, size_t offset) {
     return offset;
 }
 
+/* Makes two layers that enclose others known to each other; again after layers have moved. */
+static void pair_layers(mnd_model *model) {
+    mnd_layer *open[MND_MAX_LAYERS];
+    int depth = 0;
+    for (int i = 0; i < model->n_layer; i++) {
+        mnd_layer *const l = &model->layer[i];
+        if (l->ops->end != NULL) {
+            open[depth++] = l;
+        } else if (depth > 0 && l->ops == open[depth - 1]->ops->end) {
+            l->partner = open[--depth];
+            l->partner->partner = l;
+        }
+    }
+}
+
 static mnd_status plan_layers(mnd_model *model, const mnd_plan *plan) {
     mnd_shape shape = model->input;
+    pair_layers(model);
     for (int i = 0; i < model->n_layer; i++) {
         mnd_layer *const l = &model->layer[i];
         l->in = shape;
@@ -84,7 +100,7 @@ static mnd_status keep_info(mnd_model *model) {
     for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
         mnd_layer_info *const info = &model->info[model->n_info++];
-        *info = (mnd_layer_info){.kind = l->ops->kind, .out = l->out};
+        *info = (mnd_layer_info){.kind = l->ops->kind, .out = l->out, .depth = l->depth};
         memcpy(info->text, l->text, sizeof info->text);
         for (int a = 0; a < l->n_array; a++, to++) {
             const mnd_array *array = &l->array[a];
@@ -107,6 +123,7 @@ cleanup:
 static mnd_status fuse(mnd_model *model, const mnd_plan *plan) {
     const mnd_status status = model->options.plain ? MND_OK : mnd_fuse(model, plan);
     size_t offset = 0;
+    pair_layers(model);
     model->first_with_arrays = -1;
     for (int i = 0; i < model->n_layer; i++) {
         offset = place_arrays(&model->layer[i], offset);

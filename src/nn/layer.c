@@ -14,8 +14,9 @@
 
 /* A new kind of layer is one new file and one row here. */
 static const void *const kinds[] = {
-    &mnd_layer_dense,   &mnd_layer_conv, &mnd_layer_maxpool, &mnd_layer_avgpool, &mnd_layer_flatten,
-    &mnd_layer_dropout, &mnd_layer_relu, &mnd_layer_sigmoid, &mnd_layer_tanh,
+    &mnd_layer_dense,   &mnd_layer_conv,     &mnd_layer_maxpool, &mnd_layer_avgpool,
+    &mnd_layer_flatten, &mnd_layer_dropout,  &mnd_layer_relu,    &mnd_layer_sigmoid,
+    &mnd_layer_tanh,    &mnd_layer_residual,
 };
 static mnd_registry registry = {
     .what = "layer", .n_built_in = sizeof kinds / sizeof kinds[0], .built_in = kinds};
@@ -53,7 +54,10 @@ mnd_status mnd_layer_fail(const mnd_layer *layer, const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return mnd_fail(MND_USAGE, "model, layer %d (%s): %s", layer->index + 1, layer->text, text);
+    const size_t length = strlen(layer->text);
+    const bool opens = length > 0 && layer->text[length - 1] == '(';
+    return mnd_fail(MND_USAGE, "model, layer %d (%s%s): %s", layer->index + 1, layer->text,
+                    opens ? "...)" : "", text);
 }
 
 mnd_status mnd_layer_args(const mnd_layer *layer, int n) {

@@ -31,8 +31,9 @@ static void run_backward(mnd_model *model, const mnd_pass *pass, float *dy) {
     for (int i = model->n_layer - 1; i >= model->first_with_arrays; i--) {
         mnd_layer *const l = &model->layer[i];
         if (l->ops->backward == NULL) continue;
-        float *const other = dy == model->d[0] ? model->d[1] : model->d[0];
-        float *const dx = i > model->first_with_arrays ? other : NULL;
+        float *dx = dy == model->d[0] ? model->d[1] : model->d[0];
+        if (l->ops->in_place) dx = dy;
+        if (i == model->first_with_arrays) dx = NULL;
         l->ops->backward(l, pass, input_of(model, i), l->y, dy, dx);
         if (dx != NULL) dy = dx;
     }

@@ -29,9 +29,17 @@ static void check_counts(const mnd_model *model, int classes) {
         for (int d = 0; d < l.out.ndim; d++) check(l.out.dim[d] >= 1);
         check(l.kind[0] != '\0' && strncmp(l.text, l.kind, strlen(l.kind)) == 0);
         sum += l.n_param;
+        /* "residual(" and ")" have their inside one deeper, and each has its other one. */
+        if (i > 0) {
+            const mnd_layer_info before = mnd_model_layer(model, i - 1);
+            const int inside = before.depth + (strchr(before.text, '(') != NULL);
+            check(l.depth == inside - (l.text[0] == ')'));
+        }
+        check(l.depth >= 0);
     }
     check(sum == mnd_model_n_param(model));
     const mnd_layer_info last = mnd_model_layer(model, layers - 1);
+    check(mnd_model_layer(model, 0).depth == 0 && last.depth == 0);
     check(last.out.ndim == 1 && last.out.dim[0] == classes);
     for (int i = 0; i < mnd_model_n_array(model); i++) {
         const mnd_array_info a = mnd_model_array(model, i);

@@ -26,7 +26,9 @@ typedef enum naive_kind {
     NAIVE_DROPOUT,
     NAIVE_RELU,
     NAIVE_SIGMOID,
-    NAIVE_TANH
+    NAIVE_TANH,
+    NAIVE_RESIDUAL, /* "residual(" passes its input on */
+    NAIVE_END       /* ")" adds it */
 } naive_kind;
 
 typedef struct naive_layer {
@@ -34,6 +36,7 @@ typedef struct naive_layer {
     int h, w, c;    /* in; vectors are (1, 1, c) */
     int oh, ow, oc; /* out */
     int kh, kw, stride, top, left;
+    int partner;         /* of "residual(" and ")": the index of the other one */
     size_t kernel, bias; /* offsets of the parameters */
     const double *mask;  /* dropout: (rows, out), 0 or 1/(1-r); borrowed; NULL for none */
     double *out, *d;     /* values and their derivative, of one sample; owned */
@@ -85,10 +88,23 @@ static inline void naive_window(naive_layer *l, char *rest) {
     }
 }
 
+/* "residual(relu)" as "residual,relu,end". */
+static inline void naive_flat(const char *spec, char *out, size_t size) {
+    size_t n = 0;
+    for (; *spec != 0; spec++) {
+        const char *word = *spec == '(' ? "," : *spec == ')' ? ",end" : (char[]){*spec, 0};
+        n += (size_t)snprintf(out + n, size - n, "%s", word);
+        if (n >= size) abort();
+    }
+}
+
 /* Reads a well-formed spec; anything else ends the program. */
 static inline void naive_open(naive_net *net, const char *spec, mnd_shape input, int classes) {
-    static const char *const name[] = {"dense",   "conv", "maxpool", "avgpool", "flatten",
-                                       "dropout", "relu", "sigmoid", "tanh"};
+    static const char *const name[] = {"dense",   "conv",     "maxpool", "avgpool",
+                                       "flatten", "dropout",  "relu",    "sigmoid",
+                                       "tanh",    "residual", "end"};
+    const int kinds = sizeof name / sizeof name[0];
+    int open[NAIVE_LAYERS], depth = 0;
     memset(net, 0, sizeof *net);
     net->classes = classes;
     net->margin = INFINITY;
@@ -96,16 +112,21 @@ static inline void naive_open(naive_net *net, const char *spec, mnd_shape input,
     if (input.ndim == 3) h = input.dim[0], w = input.dim[1], c = input.dim[2];
     net->in = (size_t)h * (size_t)w * (size_t)c;
     char text[1024];
-    snprintf(text, sizeof text, "%s", spec);
+    naive_flat(spec, text, sizeof text);
     char *rest = text;
     for (char *word = strsep(&rest, ","); word; word = strsep(&rest, ",")) {
         naive_layer *l = &net->layer[net->n_layer++];
         *l = (naive_layer){.h = h, .w = w, .c = c, .oh = h, .ow = w, .oc = c};
         const char *kind = strsep(&word, ":");
         int k = 0;
-        while (k < 9 && strcmp(name[k], kind) != 0) k++;
-        if (k == 9 || net->n_layer == NAIVE_LAYERS) abort();
+        while (k < kinds && strcmp(name[k], kind) != 0) k++;
+        if (k == kinds || net->n_layer == NAIVE_LAYERS) abort();
         l->kind = (naive_kind)k;
+        if (l->kind == NAIVE_RESIDUAL) open[depth++] = net->n_layer - 1;
+        if (l->kind == NAIVE_END) {
+            l->partner = open[--depth];
+            net->layer[l->partner].partner = net->n_layer - 1;
+        }
         if (l->kind == NAIVE_DENSE || l->kind == NAIVE_CONV) l->oc = atoi(strsep(&word, ":"));
         if (l->kind == NAIVE_FLATTEN) l->oh = 1, l->ow = 1, l->oc = h * w * c;
         const bool windowed =
@@ -206,6 +227,8 @@ static inline const double *naive_forward(naive_net *net, const double *param, c
                         break;
                     case NAIVE_SIGMOID: v = 1 / (1 + exp(-in[at])); break;
                     case NAIVE_TANH: v = tanh(in[at]); break;
+                    case NAIVE_RESIDUAL: v = in[at]; break;
+                    case NAIVE_END: v = in[at] + net->layer[l->partner].out[at]; break;
                     }
                     l->out[at] = v;
                 }
@@ -278,6 +301,8 @@ static inline void naive_output_back(const naive_back *b, int y, int x, int o) {
     case NAIVE_RELU: b->din[at] = b->in[at] > 0 ? g : 0; break;
     case NAIVE_SIGMOID: b->din[at] = g * v * (1 - v); break;
     case NAIVE_TANH: b->din[at] = g * (1 - v * v); break;
+    case NAIVE_RESIDUAL: b->din[at] = g + b->net->layer[l->partner].d[at]; break;
+    case NAIVE_END: b->din[at] = g; break;
     }
 }
 

@@ -36,6 +36,15 @@ static const network tiny[] = {
     {"conv:3:2,tanh,maxpool:2:s1,flatten,dense:3", {3, {5, 5, 1}}, 3, 3, NOISE},
     {"conv:3:2:same,avgpool:2,flatten,dense:3", {3, {5, 6, 1}}, 3, 3, NOISE},
     {"conv:3:2,sigmoid,avgpool:3:s2,flatten,dense:3", {3, {8, 6, 1}}, 3, 3, NOISE},
+    {"residual(dense:6,tanh),dense:4", {1, {6}}, 4, 5, NOISE},
+    {"dense:7,residual(relu),residual(dense:7,relu),dense:4", {1, {6}}, 4, 5, NOISE},
+    {"residual(conv:2:3:same),relu,flatten,dense:3", {3, {5, 4, 2}}, 3, 3, NOISE},
+    {"conv:3:3,residual(conv:3:3:same,relu,residual(tanh,residual(dropout:0),conv:3:2:same)),"
+     "avgpool:2,flatten,residual(dense:12),dense:3",
+     {3, {6, 7, 1}},
+     3,
+     3,
+     NOISE},
 };
 
 /* The presets and what their fused kernels could trip over. */
@@ -76,6 +85,11 @@ static const network large[] = {
      NOISE},
     {"maxpool:2,conv:5:3,relu,maxpool:2,flatten,dense:10", {3, {21, 22, 3}}, 10, 3, NOISE},
     {"flatten,dense:33,relu,dense:31,relu,dense:17,relu,dense:10", {3, {5, 7, 1}}, 10, 70, NOISE},
+    {"conv:16:3,relu,maxpool:2,residual(conv:16:3:same,relu,conv:16:3:same),relu,flatten,dense:10",
+     {3, {28, 28, 1}},
+     10,
+     3,
+     DIGIT},
 };
 
 typedef struct sample_data {
@@ -337,7 +351,7 @@ static void difference_quotients(void **state) {
 /* A model for inference only gives the logits of a model for training. */
 static void inference_model(void **state) {
     (void)state;
-    for (size_t t = quick() ? COUNT(large) - 2 : 0; t < COUNT(large); t++) {
+    for (size_t t = quick() ? COUNT(large) - 3 : 0; t < COUNT(large); t++) {
         const network *n = &large[t];
         char spec[1024];
         without_dropout(n->spec, n->classes, spec, sizeof spec);

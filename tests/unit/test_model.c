@@ -114,6 +114,57 @@ static void empty_and_unfinished_specs(void **state) {
     refused("maxpool:2,flatten", (mnd_shape){3, {4, 5, 2}}, 8, "parameters");
 }
 
+/* Layers that enclose others: each error names the layer. */
+static void malformed_nesting(void **state) {
+    (void)state;
+    static const struct {
+        const char *spec, *error;
+    } wrong[] = {
+        {"residual,flatten,dense:10", "layer 1 (residual): it encloses layers"},
+        {"residual:2(relu),flatten,dense:10", "layer 1 (residual:2(...)): takes no arguments"},
+        {"residual(),flatten,dense:10", "layer 1 (residual(...)): there is no layer in it"},
+        {"relu,residual(", "layer 2 (residual(...)): its ')' is missing"},
+        {"residual(relu,flatten,dense:10", "layer 1 (residual(...)): its ')' is missing"},
+        {"residual(relu,residual(relu),flatten,dense:10", "layer 1 (residual(...)): its ')'"},
+        {"residual(relu)),flatten,dense:10", "layer 4 ()): there is no '('"},
+        {")", "layer 1: it is empty"},
+        {"flatten,dense:10)", "layer 3 ()): there is no '('"},
+        {"residual(relu,),flatten,dense:10", "layer 3: it is empty"},
+        {"residual(,relu),flatten,dense:10", "layer 2: it is empty"},
+        {"residual(relu),,flatten,dense:10", "layer 4: it is empty"},
+        {"residual(relu)relu,flatten,dense:10", "layer 3 ()): a ',' must follow it, not 'r'"},
+        {"residual(relu)(relu),flatten,dense:10", "layer 3 ()): a ',' must follow it, not '('"},
+        {"relu(relu),flatten,dense:10", "layer 1 (relu(...)): it cannot enclose layers"},
+        {"(relu),flatten,dense:10", "layer 1 ((...)): ''"},
+        {"conv:8:3,residual(conv:16:3:same),flatten,dense:10",
+         "layer 2 (residual(...)): its layers make (26, 26, 16) of (26, 26, 8)"},
+        {"residual(conv:1:3),flatten,dense:10", "(26, 26, 1) of (28, 28, 1)"},
+        {"residual(flatten),dense:10", "(784) of (28, 28, 1)"},
+        {"flatten,residual(relu,residual(relu,dense:10)),dense:10",
+         "layer 4 (residual(...)): its layers make (10) of (784)"},
+        {"residual(conv:1:99),flatten,dense:10", "layer 2 (conv:1:99)"},
+    };
+    for (size_t i = 0; i < COUNT(wrong); i++) refused(wrong[i].spec, mnist, 10, wrong[i].error);
+    /* As deep as a model can be, and one more. */
+    char spec[4096] = "";
+    for (int i = 0; i < 62; i++) strcat(spec, "residual(");
+    strcat(spec, "relu");
+    for (int i = 0; i < 62; i++) strcat(spec, ")");
+    strcat(spec, ",flatten,dense:10");
+    mnd_model *model = NULL;
+    rig_ok(build(spec, mnist, 10, &model), spec);
+    assert_int_equal(mnd_model_n_layer(model), 127);
+    assert_int_equal(mnd_model_layer(model, 61).depth, 61);
+    assert_int_equal(mnd_model_layer(model, 62).depth, 62);
+    assert_int_equal(mnd_model_layer(model, 63).depth, 61);
+    assert_int_equal(mnd_model_layer(model, 125).depth, 0);
+    assert_string_equal(mnd_model_layer(model, 0).text, "residual(");
+    assert_string_equal(mnd_model_layer(model, 124).text, ")");
+    mnd_model_destroy(&model);
+    strcat(spec, ")(");
+    refused(spec, mnist, 10, "at most");
+}
+
 static void too_much(void **state) {
     (void)state;
     /* More layers than a model can have. */
@@ -557,6 +608,7 @@ int main(void) {
         cmocka_unit_test(malformed_vector_layers),
         cmocka_unit_test(malformed_picture_layers),
         cmocka_unit_test(empty_and_unfinished_specs),
+        cmocka_unit_test(malformed_nesting),
         cmocka_unit_test(too_much),
         cmocka_unit_test(unusual_specs),
         cmocka_unit_test(unfit_surroundings),

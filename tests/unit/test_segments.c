@@ -31,6 +31,10 @@ static const network nets[] = {
     {"dense:256,relu,dense:130,tanh,dense:6", {1, {70}}, 6},
     {"conv:64:3,relu,maxpool:2,flatten,dense:12,relu,dense:6", {3, {20, 18, 1}}, 6},
     {"conv:5:3:s2:same,sigmoid,conv:7:2x3,maxpool:3:s2,flatten,dense:6", {3, {17, 16, 3}}, 6},
+    {"residual(conv:3:3:same,relu,residual(tanh,conv:3:3:same)),flatten,residual(dense:105),dense:"
+     "6",
+     {3, {5, 7, 3}},
+     6},
 };
 
 /* Rows of each of V segments. */
@@ -294,7 +298,7 @@ static void known_bits(void **state) {
     static const char *const known[COUNT(nets)] = {"906ee8d9e9b6", "b2a4e5433bb2", "0aa90c276493",
                                                    "2d21b04a7a68", "306855c8cce3", "07207d9a62c3",
                                                    "84accf499809", "3859fd1fea5c", "dff2a1c7c52b",
-                                                   "5ebc2bbb2d04", "bc39c1db01e3"};
+                                                   "5ebc2bbb2d04", "bc39c1db01e3", "3f20f842dd88"};
     if (strcmp(mnd_arithmetic(false), MND_ARITHMETIC) != 0) skip(); /* no native kernels here */
     for (size_t t = 0; t < COUNT(nets); t++) {
         batch b = batch_open(&nets[t], cuts[0].rows, cuts[0].v);
