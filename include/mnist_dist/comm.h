@@ -36,6 +36,8 @@ MND_CHECKED mnd_status mnd_comm_split_node(mnd_comm *comm, mnd_comm **out);
 /* Not collective. */
 int mnd_comm_rank(const mnd_comm *comm);
 int mnd_comm_size(const mnd_comm *comm);
+int mnd_comm_world_rank(const mnd_comm *comm);      /* of this process among all of the job */
+int mnd_comm_world_size(const mnd_comm *comm);      /* processes of the job */
 const char *mnd_comm_host(const mnd_comm *comm);    /* this process' host name */
 int mnd_comm_nodes(const mnd_comm *comm);           /* number of nodes in the world */
 const char *mnd_comm_library(const mnd_comm *comm); /* "Open MPI 4.1.4", "none" */

@@ -85,6 +85,18 @@ void mnd_metrics_leave(mnd_metrics *metrics);
  */
 MND_CHECKED mnd_status mnd_metrics_end(mnd_metrics *metrics);
 
+/*
+ * The metrics of an ensemble in one file: `path` becomes the lines of part[0], part[1], ... in this
+ * order, each with a first member "member": 1, 2, ..., and then `last`, a line without newline, if
+ * it is not NULL. Incomplete lines and parts that do not exist are passed over. A regular file, or
+ * none, is replaced atomically; anything else (a pipe, standard output) gets the lines only if
+ * `last` is not NULL. MND_IO if it cannot be written.
+ */
+MND_CHECKED mnd_status mnd_metrics_gather(const char *path, const char *const *part, int n,
+                                          const char *last);
+/* Whether the first line of the file is one that mnd_metrics_gather wrote. */
+bool mnd_metrics_is_gathered(const char *path);
+
 /* NULL-safe; sets *metrics to NULL. */
 void mnd_metrics_close(mnd_metrics **metrics);
 

@@ -51,6 +51,8 @@ typedef struct mnd_train_config {
     int64_t patience;    /* stop after so many epochs in a row without a better one; 0: never */
     double target_accuracy; /* stop after the epoch whose val_accuracy reaches it; > 1: never */
     bool keep_signals;      /* the process ends with this run: see mnd_train */
+    int members;            /* networks of an ensemble: see mnd_train_members; else 0 or 1 */
+    int member;             /* set by mnd_train_members for each run: 1 to members; else 0 */
 } mnd_train_config;
 
 /* Logical ranks where the user does not say: 8, or as many as images if these are fewer; at least
@@ -127,6 +129,63 @@ typedef struct mnd_train_observer {
  */
 MND_CHECKED mnd_status mnd_train(const mnd_train_config *config, mnd_comm *comm,
                                  const mnd_train_observer *observer, mnd_train_result *result);
+
+/*
+ * What mnd_train_members made. Of each member: its weights at the end, from its newest checkpoint.
+ */
+typedef struct mnd_member_result {
+    uint64_t seed;
+    int64_t epochs;
+    double test_accuracy, test_loss;
+    char weights_sha256[MND_SHA256_HEX];
+} mnd_member_result;
+
+typedef struct mnd_ensemble_result {
+    double test_accuracy, test_loss; /* of the mean of the members' probabilities: ensemble.h */
+    double val_accuracy, val_loss;   /* of the images held out; NaN without --validation */
+    int64_t images, misread;         /* test images; those that every member gets wrong */
+    double seconds;                  /* this start */
+} mnd_ensemble_result;
+
+#define MND_MAX_MEMBERS 1000
+
+/*
+ * Trains an ensemble: config->members networks that differ in their seed only. Member k = 1, 2, ...
+ * has the seed config->seed + k - 1 and the bits that mnd_train gives with this seed, the same
+ * logical ranks (8 unless config says otherwise) and config->checkpoint_dir/member-<k, 2 digits>,
+ * where its checkpoints are. `member` gets config->members results. Errors and MND_STOPPED as
+ * mnd_train, but the line begins with "member <k>: ".
+ *
+ * The processes are split into groups of consecutive ranks, each of which trains a member; when all
+ * groups have finished, they are split anew for the next members, until none is left. How many
+ * groups there are in each of these rounds follows from the numbers of processes and members left
+ * (mnd_members_groups). A group has at most as many processes as there are logical ranks; further
+ * ones are idle, of which the observer gets a warning. When a member fails or is stopped by a
+ * signal, the others are stopped after their next step, with a checkpoint. With `resume` auto or
+ * required every member goes on from its newest checkpoint, finished ones are not trained;
+ * MND_USAGE for a file, and without a checkpoint_dir.
+ *
+ * Metrics: each member's are in metrics.jsonl of its folder, written by its group as by mnd_train.
+ * config->metrics is a copy of all of them, the lines of member 1 first, each with the number in
+ * "member": rank 0 writes it anew after epochs of its own (at most every 5 s), after each round and
+ * at the end, where a line "ensemble" is added, and replaces the file atomically. So nothing is
+ * lost or doubled however a run ends: the next start makes the copy again. What is not a regular
+ * file gets the lines at the end only.
+ *
+ * The observer is called on one process of each group, `progress` on rank 0 only; `setup` tells the
+ * member (config->member), which is that of the following calls on this process. Collective.
+ */
+MND_CHECKED mnd_status mnd_train_members(const mnd_train_config *config, mnd_comm *comm,
+                                         const mnd_train_observer *observer,
+                                         mnd_member_result *member, mnd_ensemble_result *result);
+
+/*
+ * How many groups of `processes`, of at most `most` each, train the next of `members` that are
+ * left: the choice for which the rounds take the least time in all, if a member takes 0.1 + 0.9 / n
+ * on n processes (Amdahl's law) and a round as long as its smallest group. Groups have processes /
+ * groups members or one more. Pure.
+ */
+int mnd_members_groups(int processes, int members, int most);
 
 /*
  * Builds the model of a checkpoint for inference on up to max_rows rows; *param gets its parameters

@@ -11,6 +11,10 @@
  * A step needs all processes: while steps end, no process is dead, also where datagrams never
  * arrive. Time for which a process is stopped (SIGSTOP, a suspended job, a frozen container) counts
  * for no process; but one that stays stopped while the others run is noticed.
+ *
+ * Groups of processes that work apart (train --members) have a watchdog each, and the job has one
+ * more, whose processes are in the phase APART: it knows of no steps, so it only notices those of
+ * which no datagram comes any more.
  */
 #ifndef MNIST_DIST_WATCHDOG_H
 #define MNIST_DIST_WATCHDOG_H
@@ -20,7 +24,7 @@
 #include "mnist_dist/comm.h"
 #include "mnist_dist/status.h"
 
-/* What a process may be busy with. In WAIT it depends on the others. */
+/* What a process may be busy with. In WAIT it depends on the others. APART may take any time. */
 #define MND_PHASE_TABLE(X)                                                                         \
     X(SETUP, "setting up")                                                                         \
     X(DATA, "reading data")                                                                        \
@@ -28,6 +32,7 @@
     X(WAIT, "waiting for the others")                                                              \
     X(EVALUATE, "evaluating")                                                                      \
     X(CHECKPOINT, "writing a checkpoint")                                                          \
+    X(APART, "training a member")                                                                  \
     X(DONE, "done")
 
 typedef enum mnd_phase {
@@ -41,12 +46,12 @@ typedef struct mnd_watchdog mnd_watchdog; /* opaque */
 
 /*
  * Starts the thread. timeout: seconds without a sign of life (a datagram, the end of a step), or in
- * one and the same phase, after which a process counts as stuck; 0 (or a world of one) makes *out
- * NULL, which the other calls take. When a process is stuck, the watchdog logs one line an affected
- * process, with rank, host and pid, what it last did and since when, and what the others are
- * waiting for, and then ends the job with exit code 1 (mnd_comm_abort). An mpirun that then still
- * waits for a lost host is killed after ten seconds, if it is the parent of the judging process.
- * Collective.
+ * one and the same phase, after which a process counts as stuck; 0 (or a job of one process) makes
+ * *out NULL, which the other calls take. When a process is stuck, the watchdog logs one line an
+ * affected process, with rank, host and pid, what it last did and since when, and what the others
+ * are waiting for, and then ends the job with exit code 1 (mnd_comm_abort). An mpirun that then
+ * still waits for a lost host is killed after ten seconds, if it is the parent of the judging
+ * process. Collective.
  */
 MND_CHECKED mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out);
 

@@ -7,6 +7,7 @@
 #include "display.h"
 #include "mnist_dist/log.h"
 #include "mnist_dist/logical.h"
+#include "mnist_dist/memory.h"
 #include "options.h"
 
 /* Options that are not stored in mnd_train_config directly. -1 and NULL: not given. */
@@ -14,7 +15,7 @@ typedef struct choices {
     const char *optimizer, *schedule, *init, *products, *progress, *exchange, *monitor, *augment;
     double lr, momentum, weight_decay, epsilon, beta1, beta2, rho;
     double warmup_epochs, step_epochs, step_gamma, final_fraction;
-    int64_t seed, logical_ranks, threads, keep;
+    int64_t seed, logical_ranks, threads, keep, members;
     bool nesterov, textbook;
 } choices;
 
@@ -108,6 +109,7 @@ static mnd_status settle(const choices *k, mnd_train_config *c) {
     c->logical_ranks = (int)k->logical_ranks;
     c->threads = (int)k->threads;
     c->keep = (int)k->keep;
+    c->members = (int)k->members;
     if (c->checkpoint_dir != NULL && strcmp(c->checkpoint_dir, "none") == 0)
         c->checkpoint_dir = NULL;
     if (c->resume != NULL && strcmp(c->resume, "none") == 0) c->resume = NULL;
@@ -149,7 +151,8 @@ static choices given = {.optimizer = "adam",
                         .final_fraction = -1.0,
                         .seed = 1,
                         .threads = 1,
-                        .keep = 3};
+                        .keep = 3,
+                        .members = 1};
 
 static const option_row rows[] = {
     {"data", OPTION_TEXT, &config.data, "FILE", 0, 0, "HDF5 data file (data/mnist.h5)"},
@@ -194,6 +197,8 @@ static const option_row rows[] = {
      "distort training images anew in each epoch: rotate:DEGREES,scale:X,shear:X,shift:PIXELS,"
      "elastic:PIXELS,erase:PIXELS, each up to so much; see mnist_dist show --augment (none)"},
     {"seed", OPTION_INT, &given.seed, "N", 0, 9e15, "(1)"},
+    {"members", OPTION_INT, &given.members, "K", 1, MND_MAX_MEMBERS,
+     "an ensemble: K networks of the seeds S to S + K - 1, in DIR/member-01, ... (1)"},
     {"logical-ranks", OPTION_INT, &given.logical_ranks, "V", 0, MND_MAX_LOGICAL,
      "the bits of the run depend on V, not on the number of processes (8, or the processes)"},
     {"exchange", OPTION_TEXT, &given.exchange, "NAME", 0, 0,
@@ -233,6 +238,41 @@ static void print_result(const mnd_train_result *r) {
     if (r->best_checkpoint[0] != '\0') printf("best checkpoint %s\n", r->best_checkpoint);
 }
 
+static void print_ensemble(const mnd_member_result *member, const mnd_ensemble_result *r) {
+    printf("\n");
+    for (int m = 0; m < config.members; m++)
+        printf("member %d  seed %llu  test accuracy %.4f, test loss %.4f  weights_sha256 %s\n",
+               m + 1, (unsigned long long)member[m].seed, member[m].test_accuracy,
+               member[m].test_loss, member[m].weights_sha256);
+    printf("\nEnsemble of %d: test accuracy %.4f, test loss %.4f", config.members, r->test_accuracy,
+           r->test_loss);
+    if (!isnan(r->val_loss))
+        printf("; val_accuracy %.4f, val_loss %.4f", r->val_accuracy, r->val_loss);
+    printf("; %.2f s\n", r->seconds);
+    printf("%lld of %lld test images are misread by every member\n", (long long)r->misread,
+           (long long)r->images);
+    printf("checkpoints %s\n", config.checkpoint_dir);
+}
+
+static mnd_status train(mnd_comm *comm, const mnd_train_observer *observer) {
+    mnd_status status = MND_OK;
+    const bool first = mnd_comm_rank(comm) == 0;
+    if (config.members == 1) {
+        mnd_train_result result;
+        status = mnd_train(&config, comm, observer, &result);
+        if (status == MND_OK && first) print_result(&result);
+        return status;
+    }
+    mnd_member_result *member;
+    mnd_ensemble_result ensemble;
+    MND_NEW_AGREED(comm, member, config.members, "the members");
+    MND_TRY(mnd_train_members(&config, comm, observer, member, &ensemble));
+    if (first) print_ensemble(member, &ensemble);
+cleanup:
+    mnd_free(member);
+    return status;
+}
+
 static const command_usage usage = {
     .name = "train",
     .arguments = "",
@@ -252,8 +292,6 @@ int cmd_train(int argc, char **argv) {
     display d;
     display_start(&d, given.progress);
     const mnd_train_observer observer = display_observer(&d);
-    mnd_train_result result;
-    status = mnd_train(&config, comm, &observer, &result);
-    if (status == MND_OK && mnd_comm_rank(comm) == 0) print_result(&result);
+    status = train(comm, &observer);
     return command_leave(status, &comm);
 }

@@ -66,11 +66,19 @@ void display_start(display *d, const char *progress) {
 
 static void wipe(display *d) {
     if (d->width > 0) fprintf(stderr, "\r%*s\r", d->width, "");
+    /* The progress line may be another process'. */
+    if (d->live && d->member > 0) fputs("\r\033[K", stderr);
     d->width = 0;
 }
 
-static void show_setup(void *context, const mnd_train_setup *s) {
-    (void)context;
+/* "member 3  ", or nothing for a single run. */
+static const char *prefix(const display *d, char text[32]) {
+    text[0] = '\0';
+    if (d->member > 0) snprintf(text, 32, "member %d  ", d->member);
+    return text;
+}
+
+static void show_data(const mnd_train_setup *s) {
     const mnd_train_config *c = s->config;
     display_summary(s->model);
     char validation[64] = "";
@@ -81,6 +89,42 @@ static void show_setup(void *context, const mnd_train_setup *s) {
            s->data->height, s->data->width);
     if (s->data->channels > 1) printf(" x %d", s->data->channels);
     printf(", %d classes\n", s->data->classes);
+}
+
+/* What all members of an ensemble have in common, once; and a line for this one. */
+static void show_member(display *d, const mnd_train_setup *s) {
+    const mnd_train_config *c = s->config;
+    const int processes = mnd_comm_size(s->comm), all = mnd_comm_world_size(s->comm);
+    char text[32];
+    d->member = c->member;
+    wipe(d);
+    if (!d->told && mnd_comm_world_rank(s->comm) == 0) {
+        show_data(s);
+        printf("Ensemble: %d members, trained by %d process%s\n", c->members, all,
+               all == 1 ? "" : "es");
+        printf("Optimizer: %s, learning rate %g; batch %lld of each member, %lld steps per "
+               "epoch\n\n",
+               c->optimizer.ops->name, c->optimizer.lr, (long long)c->batch_size,
+               (long long)s->steps_per_epoch);
+    }
+    d->told = true;
+    printf("%sseed %llu, %d process%s, %d logical rank%s, exchange %s, %s", prefix(d, text),
+           (unsigned long long)c->seed, processes, processes == 1 ? "" : "es", s->logical_ranks,
+           s->logical_ranks == 1 ? "" : "s", s->exchange, mnd_products_name(c->plain));
+    if (s->resumed_from != NULL)
+        printf("; resumed from %s: epoch %lld, step %lld", s->resumed_from,
+               (long long)s->resumed_epoch, (long long)s->resumed_step);
+    printf("\n");
+    fflush(stdout);
+}
+
+static void show_setup(void *context, const mnd_train_setup *s) {
+    const mnd_train_config *c = s->config;
+    if (c->member > 0) {
+        show_member(context, s);
+        return;
+    }
+    show_data(s);
     printf("Run: %d process%s on %d host%s, %d thread%s each, %d logical rank%s, exchange %s, %s\n",
            mnd_comm_size(s->comm), mnd_comm_size(s->comm) == 1 ? "" : "es", s->nodes,
            s->nodes == 1 ? "" : "s", s->threads, s->threads == 1 ? "" : "s", s->logical_ranks,
@@ -108,18 +152,18 @@ static void show_progress(void *context, const mnd_train_progress *p) {
     if (!d->live || now - d->shown < 0.1) return;
     d->shown = now;
     enum { BAR = 20 };
-    char bar[BAR + 1], line[256];
+    char bar[BAR + 1], line[288], text[32];
     const int full = (int)(p->step * BAR / p->steps);
     for (int i = 0; i < BAR; i++) bar[i] = i < full ? '=' : i == full ? '>' : '.';
     bar[BAR] = '\0';
     const double rate = p->seconds / (double)(p->step > 0 ? p->step : 1);
     const double left = rate * (double)(p->steps - p->step);
-    const int n =
-        snprintf(line, sizeof line,
-                 "Epoch %lld/%lld  %lld/%lld [%s]  loss %.4f  accuracy %.4f  %.0f "
-                 "images/s  %d:%02d left",
-                 (long long)p->epoch, (long long)p->epochs, (long long)p->step, (long long)p->steps,
-                 bar, p->loss, p->accuracy, p->images_per_second, (int)left / 60, (int)left % 60);
+    const int n = snprintf(line, sizeof line,
+                           "%sEpoch %lld/%lld  %lld/%lld [%s]  loss %.4f  accuracy %.4f  %.0f "
+                           "images/s  %d:%02d left",
+                           prefix(d, text), (long long)p->epoch, (long long)p->epochs,
+                           (long long)p->step, (long long)p->steps, bar, p->loss, p->accuracy,
+                           p->images_per_second, (int)left / 60, (int)left % 60);
     fprintf(stderr, "\r%-*s", d->width, line);
     if (n > d->width) d->width = n;
     fflush(stderr);
@@ -127,12 +171,13 @@ static void show_progress(void *context, const mnd_train_progress *p) {
 
 static void show_epoch(void *context, const mnd_train_epoch *e) {
     display *d = context;
+    char text[32];
     wipe(d);
-    printf("Epoch %lld/%lld  loss %.4f  accuracy %.4f  val_loss %.4f  val_accuracy %.4f  %.2f s  "
+    printf("%sEpoch %lld/%lld  loss %.4f  accuracy %.4f  val_loss %.4f  val_accuracy %.4f  %.2f s  "
            "%.0f images/s%s\n",
-           (long long)e->record.epoch, (long long)e->epochs, e->record.loss, e->record.accuracy,
-           e->record.val_loss, e->record.val_accuracy, e->record.seconds, e->images_per_second,
-           e->best ? "  best" : "");
+           prefix(d, text), (long long)e->record.epoch, (long long)e->epochs, e->record.loss,
+           e->record.accuracy, e->record.val_loss, e->record.val_accuracy, e->record.seconds,
+           e->images_per_second, e->best ? "  best" : "");
     fflush(stdout);
 }
 

@@ -14,6 +14,8 @@ typedef struct display {
     bool live;    /* a progress line is rewritten on stderr */
     double shown; /* when the progress line was last printed, by mnd_now */
     int width;    /* characters of the progress line on the screen */
+    int member;   /* of an ensemble, which begins its lines; 0: a single run */
+    bool told;    /* what all members have in common was printed */
 } display;
 
 /* `progress` is auto, always or never. auto: if stderr, or that of mpirun, is a terminal. */

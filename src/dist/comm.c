@@ -14,6 +14,7 @@ struct mnd_comm {
     MPI_Comm handle; /* MPI_COMM_NULL: a world of one without MPI */
     bool world;      /* made by mnd_comm_start: finalizes MPI at the end */
     int rank, size, nodes;
+    int world_rank, world_size;
     int *layout; /* owned: (2, size) counts and displacements of the v collectives */
     char host[MND_HOST_NAME];
     char library[64];
@@ -60,7 +61,7 @@ static mnd_status comm_new(mnd_comm **out) {
     *out = comm;
     if (comm == NULL) return mnd_fail(MND_NO_MEMORY, "communicator: no memory");
     comm->handle = MPI_COMM_NULL;
-    comm->size = comm->nodes = 1;
+    comm->size = comm->nodes = comm->world_size = 1;
     /* POSIX leaves the end of a cut name open. */
     if (gethostname(comm->host, sizeof comm->host) != 0)
         snprintf(comm->host, sizeof comm->host, "unknown");
@@ -106,6 +107,8 @@ static mnd_status adopt(mnd_comm *comm, MPI_Comm handle, int nodes) {
     MND_MPI(MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN));
     MND_MPI(MPI_Comm_rank(handle, &comm->rank));
     MND_MPI(MPI_Comm_size(handle, &comm->size));
+    MND_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &comm->world_rank));
+    MND_MPI(MPI_Comm_size(MPI_COMM_WORLD, &comm->world_size));
     library_name(comm->library, sizeof comm->library);
     comm->layout = calloc(2 * (size_t)comm->size, sizeof *comm->layout);
     status = comm->layout != NULL ? MND_OK : mnd_fail(MND_NO_MEMORY, "communicator: no memory");
@@ -198,6 +201,8 @@ cleanup:
 
 int mnd_comm_rank(const mnd_comm *comm) { return comm->rank; }
 int mnd_comm_size(const mnd_comm *comm) { return comm->size; }
+int mnd_comm_world_rank(const mnd_comm *comm) { return comm->world_rank; }
+int mnd_comm_world_size(const mnd_comm *comm) { return comm->world_size; }
 const char *mnd_comm_host(const mnd_comm *comm) { return comm->host; }
 int mnd_comm_nodes(const mnd_comm *comm) { return comm->nodes; }
 const char *mnd_comm_library(const mnd_comm *comm) { return comm->library; }

@@ -190,6 +190,15 @@ static double silence(const mnd_watchdog *dog, int r) {
     return lesser(passed(dog, dog->seen[r].heard), passed(dog, dog->together));
 }
 
+/*
+ * Whether a process counts as silent. Where all work apart, no step tells that those which were
+ * never heard live: UDP may be blocked, so they do not count.
+ */
+static bool is_silent(const mnd_watchdog *dog, int r, double limit) {
+    const bool apart = dog->seen[dog->rank].last.phase == MND_PHASE_APART;
+    return silence(dog, r) > limit && (dog->seen[r].ever || !apart);
+}
+
 static double phase_age(const mnd_watchdog *dog, int r) {
     const double told = 1e-3 * dog->seen[r].last.age_ms + passed(dog, dog->seen[r].heard);
     return r == dog->rank ? told : lesser(told, passed(dog, dog->together));
@@ -297,7 +306,7 @@ static int blame(const mnd_watchdog *dog, double limit, int *waiting, double *lo
     for (int r = 0; r < dog->size; r++) {
         const beat *b = &dog->seen[r].last;
         if (b->phase == MND_PHASE_DONE) continue;
-        if (silence(dog, r) > quiet) {
+        if (is_silent(dog, r, quiet)) {
             if (!dog->seen[r].ever) continue;
             name_silent(dog, r);
             blamed++;
@@ -310,7 +319,8 @@ static int blame(const mnd_watchdog *dog, double limit, int *waiting, double *lo
     if (blamed > 0) return blamed;
     for (int r = 0; r < dog->size; r++) {
         const beat *b = &dog->seen[r].last;
-        if (!dog->seen[r].ever || b->phase == MND_PHASE_DONE || b->phase == MND_PHASE_WAIT)
+        if (!dog->seen[r].ever || b->phase == MND_PHASE_DONE || b->phase == MND_PHASE_WAIT ||
+            b->phase == MND_PHASE_APART)
             continue;
         if (phase_age(dog, r) <= limit / 2.0) continue;
         name(dog, r, "is stuck", phase_age(dog, r));
@@ -335,9 +345,9 @@ static void judge(mnd_watchdog *dog, double limit) {
     for (int r = 0; r < dog->size; r++) {
         const int phase = dog->seen[r].last.phase;
         if (phase == MND_PHASE_DONE) continue;
-        const bool old = phase_age(dog, r) > limit;
+        const bool old = phase_age(dog, r) > limit && phase != MND_PHASE_APART;
         /* A wait alone says nothing: another rank may go from one long phase to the next. */
-        if (silence(dog, r) > limit || (old && phase != MND_PHASE_WAIT)) late = true;
+        if (is_silent(dog, r, limit) || (old && phase != MND_PHASE_WAIT)) late = true;
         long_waits += old && phase == MND_PHASE_WAIT;
         running++;
     }
@@ -361,7 +371,7 @@ static void judge(mnd_watchdog *dog, double limit) {
 /* What a process does that is not a monitor: it gives up when it hears of none. */
 static void judge_monitors(mnd_watchdog *dog, double limit) {
     for (int r = 0; r < MONITORS; r++)
-        if (silence(dog, r) <= limit || dog->seen[r].last.phase == MND_PHASE_DONE) return;
+        if (!is_silent(dog, r, limit) || dog->seen[r].last.phase == MND_PHASE_DONE) return;
     name_silent(dog, 0);
     mnd_log(MND_LOG_ERROR,
             "watchdog: rank %d on host %s hears of no other host any more and gives up", dog->rank,
@@ -428,7 +438,7 @@ mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out
     mnd_watchdog *dog = NULL;
     peer me = {.pid = getpid()};
     *out = NULL;
-    if (timeout <= 0.0 || mnd_comm_size(comm) == 1) return MND_OK;
+    if (timeout <= 0.0 || mnd_comm_world_size(comm) == 1) return MND_OK;
     MND_NEW_AGREED(comm, dog, 1, "the watchdog");
     dog->comm = comm;
     dog->rank = mnd_comm_rank(comm);

@@ -195,9 +195,11 @@ static mnd_status admit(mnd_run *r) {
     mnd_blas_set_threads(native ? 1 : c->threads);
     char warning[1024];
     const mnd_doctor_request doctor = {.threads = c->threads, .plain = c->plain};
-    MND_TRY(mnd_doctor_admit(r->comm, &doctor, warning, sizeof warning));
-    if (warning[0] != '\0') mnd_run_warn(r, "%s", warning);
-    MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(r->rank, &r->fault), NULL));
+    if (c->member == 0) { /* else the whole job has been examined, not only this group */
+        MND_TRY(mnd_doctor_admit(r->comm, &doctor, warning, sizeof warning));
+        if (warning[0] != '\0') mnd_run_warn(r, "%s", warning);
+    }
+    MND_TRY(mnd_comm_agree(r->comm, mnd_fault_read(mnd_comm_world_rank(r->comm), &r->fault), NULL));
     MND_TRY(mnd_watchdog_start(r->comm, c->stall_timeout, &r->dog));
     mnd_watchdog_phase(r->dog, MND_PHASE_DATA, 0);
 cleanup:

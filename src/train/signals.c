@@ -1,11 +1,13 @@
 #include "signals.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t pending, interrupts;
+static bool caught;
 
 static void note(int signal) {
     if (signal == SIGINT && interrupts++ > 0) _exit(130);
@@ -29,6 +31,8 @@ static struct {
 enum { N_ACTIONS = sizeof action / sizeof action[0] };
 
 void mnd_signals_catch(void) {
+    if (caught) return;
+    caught = true;
     pending = 0;
     interrupts = 0;
     for (int i = 0; i < N_ACTIONS; i++) {
@@ -44,7 +48,13 @@ void mnd_signals_catch(void) {
     }
 }
 
+void mnd_signals_note(int signal) {
+    if (pending == 0) pending = signal;
+}
+
 void mnd_signals_release(void) {
+    if (!caught) return;
+    caught = false;
     for (int i = 0; i < N_ACTIONS; i++)
         if (action[i].before.sa_handler != SIG_IGN)
             (void)sigaction(action[i].number, &action[i].before, NULL);
