@@ -69,6 +69,7 @@ void mnd_outcomes_close(mnd_outcomes **outcomes) {
     if (o == NULL) return;
     /* A failure here has no consequence that a caller could act on. */
     for (int r = 0; r < o->size; r++) {
+        if (r == o->rank) continue; /* perhaps there is no MPI */
         if (!o->told && o->incoming[r] != MPI_REQUEST_NULL) (void)MPI_Cancel(&o->incoming[r]);
         (void)MPI_Wait(&o->incoming[r], MPI_STATUS_IGNORE);
         (void)MPI_Wait(&o->outgoing[r], MPI_STATUS_IGNORE);

@@ -33,6 +33,7 @@ static const uint32_t MAGIC = 0x6d6e6477; /* "mndw" */
 
 /* Where and who a process is; exchanged once over MPI. */
 typedef struct peer {
+    int rank; /* in the whole job, for messages */
     char host[MND_HOST_NAME];
     int64_t pid;
     mnd_endpoint endpoint;
@@ -211,8 +212,8 @@ static void name(const mnd_watchdog *dog, int r, const char *what, double second
         MND_LOG_ERROR,
         "watchdog: rank %d on host %s, pid %lld, %s for %.1f s; last seen %s at step %lld, since "
         "%.1f s",
-        r, p->host, (long long)p->pid, what, seconds, phase_text[b->phase], (long long)b->step,
-        phase_age(dog, r));
+        p->rank, p->host, (long long)p->pid, what, seconds, phase_text[b->phase],
+        (long long)b->step, phase_age(dog, r));
 }
 
 /* For a process that cannot be heard: perhaps it is not the one that is to blame. */
@@ -222,7 +223,7 @@ static void name_unheard(const mnd_watchdog *dog, int r) {
             "watchdog: rank %d on host %s, pid %lld, was never heard, and no step has ended for "
             "%.1f s: it is stopped, dead or cut off, or UDP between the hosts is blocked (allow "
             "it, so that the watchdog can tell; raise --stall-timeout if a step takes longer)",
-            r, p->host, (long long)p->pid, silence(dog, r));
+            p->rank, p->host, (long long)p->pid, silence(dog, r));
 }
 
 static void name_silent(const mnd_watchdog *dog, int r) {
@@ -249,7 +250,7 @@ static void report_unheard(mnd_watchdog *dog) {
             "%s, although steps end; probably UDP between the hosts is blocked. The run goes on; "
             "but if one of them stops, it can only be said that no step ends. Allow UDP between "
             "the hosts (any port), or switch the watchdog off with --stall-timeout 0",
-            n, dog->size, first, dog->peer[first].host);
+            n, dog->size, dog->peer[first].rank, dog->peer[first].host);
 }
 
 /* Whether the process that started this one is mpirun, under one of its names. */
@@ -374,8 +375,8 @@ static void judge_monitors(mnd_watchdog *dog, double limit) {
         if (!is_silent(dog, r, limit) || dog->seen[r].last.phase == MND_PHASE_DONE) return;
     name_silent(dog, 0);
     mnd_log(MND_LOG_ERROR,
-            "watchdog: rank %d on host %s hears of no other host any more and gives up", dog->rank,
-            dog->peer[dog->rank].host);
+            "watchdog: rank %d on host %s hears of no other host any more and gives up",
+            dog->peer[dog->rank].rank, dog->peer[dog->rank].host);
     end_launcher_later();
     mnd_comm_abort(dog->comm, 1);
 }
@@ -436,7 +437,7 @@ static mnd_status open_channels(mnd_watchdog *dog, peer *me) {
 mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out) {
     mnd_status status = MND_OK;
     mnd_watchdog *dog = NULL;
-    peer me = {.pid = getpid()};
+    peer me = {.rank = mnd_comm_world_rank(comm), .pid = getpid()};
     *out = NULL;
     if (timeout <= 0.0 || mnd_comm_world_size(comm) == 1) return MND_OK;
     MND_NEW_AGREED(comm, dog, 1, "the watchdog");

@@ -11,7 +11,8 @@ mnd_status mnd_run_agree(const mnd_run *r, mnd_status mine) {
     const mnd_status status = mnd_comm_sum_i64(r->comm, &failed, 1);
     if (status != MND_OK) return status;
     if (mine != MND_OK && failed < r->size)
-        mine = mnd_fail(mine, "rank %d on host %s: %s", r->rank, mnd_comm_host(r->comm), why);
+        mine = mnd_fail(mine, "rank %d on host %s: %s", mnd_comm_world_rank(r->comm),
+                        mnd_comm_host(r->comm), why);
     return mnd_comm_agree(r->comm, mine, NULL);
 }
 

@@ -34,7 +34,8 @@ static mnd_status explain_numeric(mnd_run *r) {
             mnd_fail(MND_NUMERIC,
                      "the loss became NaN or infinite in epoch %lld, step %lld, on rank %d "
                      "(logical rank %d); %s; the last good checkpoint stays; try a smaller --lr",
-                     (long long)r->epoch + 1, (long long)r->step + 1, r->rank, r->first + s, where);
+                     (long long)r->epoch + 1, (long long)r->step + 1, mnd_comm_world_rank(r->comm),
+                     r->first + s, where);
     }
     return mnd_comm_agree(r->comm, status, NULL);
 }

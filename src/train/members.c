@@ -21,8 +21,8 @@
 #include "signals.h"
 #include "stopping.h"
 
-/* Seconds between two looks at the other groups, and between two copies of the metrics. */
-static const double LOOK = 0.05, GATHER = 5.0;
+/* Seconds between two polls of the other groups, and between two copies of the metrics. */
+static const double POLL = 0.05, GATHER = 5.0;
 
 static void warn(const mnd_members *e, const char *text) {
     if (e->observer->warning != NULL) e->observer->warning(e->observer->context, text);
@@ -220,9 +220,9 @@ static void on_setup(void *context, const mnd_train_setup *setup) {
 static void on_progress(void *context, const mnd_train_progress *progress) {
     mnd_members *e = context;
     const double now = mnd_now();
-    if (now - e->looked >= LOOK) {
+    if (now - e->polled >= POLL) {
         int32_t number = 0;
-        e->looked = now;
+        e->polled = now;
         /* An error here shows at the end of the round as well. */
         if (mnd_outcomes_largest(e->outcomes, &number) == MND_OK && number > 0)
             mnd_signals_note(number);

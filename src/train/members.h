@@ -21,7 +21,7 @@ typedef struct mnd_members {
     /* On the first process of a group, during a round. */
     mnd_outcomes *outcomes; /* of the groups */
     int member;             /* counted from 1; 0 on other processes */
-    double looked;          /* when the outcomes were looked at, by mnd_now */
+    double polled;          /* when the outcomes were polled, by mnd_now */
     double gathered;        /* rank 0: when config->metrics was written */
 } mnd_members;
 

@@ -129,7 +129,7 @@ mnd_status mnd_run_check_memory(mnd_run *r) {
                     "parameters or optimizer state of rank %d on host %s are not what the step "
                     "before left behind (noticed at step %lld): a bit was flipped in memory; the "
                     "last good checkpoint stays: start again with --resume auto",
-                    r->rank, mnd_comm_host(r->comm), (long long)r->step);
+                    mnd_comm_world_rank(r->comm), mnd_comm_host(r->comm), (long long)r->step);
 }
 
 /* Rank 0: the file, and a line about it. */

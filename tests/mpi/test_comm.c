@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "dist.h"
+#include "mnist_dist/outcome.h"
 #include "mnist_dist/timer.h"
 
 /* Also with messages cut into pieces, as counts above INT_MAX are. */
@@ -137,6 +138,7 @@ static void splits(void **state) {
     int members = 0;
     for (int r = rank % 2; r < size; r += 2, members++) expected += r;
     good &= sum == expected && mnd_comm_size(half) == members && mnd_comm_rank(half) == rank / 2;
+    good &= mnd_comm_world_rank(half) == rank && mnd_comm_world_size(half) == size;
     /* What halves agree upon stays theirs. */
     const mnd_status status =
         mnd_comm_agree(half, rank == 1 ? mnd_fail(MND_RANGE, "odd") : MND_OK, NULL);
@@ -203,6 +205,29 @@ static void messages_to_the_next(void **state) {
     assert_everywhere(good);
 }
 
+/* Each process tells its number at another time; nobody waits before the end. */
+static void outcomes(void **state) {
+    (void)state;
+    const int rank = mnd_comm_rank(world), size = mnd_comm_size(world);
+    mnd_outcomes *o = NULL, *untold = NULL;
+    int32_t largest = -1;
+    assert_ok(mnd_outcomes_open(world, &o));
+    int good = mnd_outcomes_largest(o, &largest) == MND_OK && largest == 0;
+    assert_everywhere(good); /* no process has told anything before */
+    if (rank == size - 1) good &= mnd_outcomes_tell(o, 7) == MND_OK;
+    const double end = mnd_now() + 20.0;
+    while (rank < size - 1 && largest != 7 && mnd_now() < end)
+        good &= mnd_outcomes_largest(o, &largest) == MND_OK;
+    good &= rank == size - 1 || largest == 7;
+    if (rank < size - 1) good &= mnd_outcomes_tell(o, rank % 3) == MND_OK;
+    mnd_outcomes_close(&o);
+    good &= o == NULL;
+    /* A job that ends before anything was told. */
+    good &= mnd_outcomes_open(world, &untold) == MND_OK;
+    mnd_outcomes_close(&untold);
+    assert_everywhere(good);
+}
+
 static void a_world_of_one(void **state) {
     (void)state;
     mnd_comm *self = NULL, *part = NULL;
@@ -219,6 +244,7 @@ static void a_world_of_one(void **state) {
     good &= mnd_comm_sendrecv(self, 0, &half, sizeof half, 0, &same, sizeof same) == MND_OK;
     good &= same == 0.5F;
     good &= mnd_comm_rest(self) == MND_OK;
+    good &= mnd_comm_world_rank(self) == 0 && mnd_comm_world_size(self) == 1;
     good &= mnd_comm_barrier(self) == MND_OK && mnd_comm_bcast(self, &whole, 8, 0) == MND_OK;
     good &= mnd_comm_allgather(self, "ab", 3, all) == MND_OK && strcmp(all, "ab") == 0;
     good &= mnd_comm_allgatherv(self, "cd", &bytes, all) == MND_OK && strcmp(all, "cd") == 0;
@@ -246,11 +272,11 @@ int main(void) {
     const char *code = getenv("MND_TEST_ABORT");
     if (code != NULL) return abort_all(atoi(code));
     const struct CMUnitTest test[] = {
-        cmocka_unit_test(identity),       cmocka_unit_test(broadcast),
-        cmocka_unit_test(reductions),     cmocka_unit_test(gathers),
-        cmocka_unit_test(agreement),      cmocka_unit_test(splits),
-        cmocka_unit_test(rest),           cmocka_unit_test(messages_to_the_next),
-        cmocka_unit_test(a_world_of_one),
+        cmocka_unit_test(identity),   cmocka_unit_test(broadcast),
+        cmocka_unit_test(reductions), cmocka_unit_test(gathers),
+        cmocka_unit_test(agreement),  cmocka_unit_test(splits),
+        cmocka_unit_test(rest),       cmocka_unit_test(messages_to_the_next),
+        cmocka_unit_test(outcomes),   cmocka_unit_test(a_world_of_one),
     };
     return mpi_test_main("comm", test, sizeof test / sizeof test[0]);
 }

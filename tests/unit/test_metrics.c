@@ -403,6 +403,38 @@ static void errors_name_the_file(void **state) {
     assert_int_equal(remove(file), 0);
 }
 
+static void an_ensemble_is_gathered(void **state) {
+    (void)state;
+    char name[3][700];
+    const char *const part[] = {name[0], name[1], name[2]};
+    for (int i = 0; i < 3; i++) snprintf(name[i], sizeof name[i], "%s/part-%d", folder, i);
+    FILE *file = fopen(part[0], "w");
+    assert_non_null(file);
+    fputs("{\"event\":\"start\"}\n{\"event\":\"epoch\",\"epoch\":1}\n{\"event\":\"ep", file);
+    assert_int_equal(fclose(file), 0);
+    file = fopen(part[2], "w"); /* part[1] has not begun */
+    assert_non_null(file);
+    fputs("\n{\"event\":\"end\"}\n", file);
+    assert_int_equal(fclose(file), 0);
+    assert_false(mnd_metrics_is_gathered(path));
+    put_file("{\"event\":\"start\"}\n", 18);
+    assert_false(mnd_metrics_is_gathered(path));
+    static const char lines[] = "{\"member\":1,\"event\":\"start\"}\n"
+                                "{\"member\":1,\"event\":\"epoch\",\"epoch\":1}\n"
+                                "{\"member\":3,\"event\":\"end\"}\n";
+    enum { N = sizeof lines - 1 };
+    for (int again = 0; again < 2; again++) { /* it replaces what was there */
+        assert_int_equal(mnd_metrics_gather(path, part, 3, again == 0 ? NULL : "{}"), MND_OK);
+        assert_true(mnd_metrics_is_gathered(path));
+        assert_int_equal(strncmp(get_file(), lines, N), 0);
+        assert_string_equal(get_file() + N, again == 0 ? "" : "{}\n");
+    }
+    assert_int_equal(mnd_metrics_gather("/dev/null", part, 3, "{}"), MND_OK);
+    assert_int_equal(mnd_metrics_gather("/dev/full", part, 3, NULL), MND_OK);
+    assert_int_equal(mnd_metrics_gather("/dev/full", part, 3, "{}"), MND_IO);
+    assert_int_equal(remove(part[0]) | remove(part[2]), 0);
+}
+
 int main(void) {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
@@ -419,6 +451,7 @@ int main(void) {
         IN_FOLDER(pipes_and_devices_are_written_to),
         IN_FOLDER(a_full_disk_leaves_whole_lines),
         IN_FOLDER(errors_name_the_file),
+        IN_FOLDER(an_ensemble_is_gathered),
     };
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
 }
