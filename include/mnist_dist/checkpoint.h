@@ -9,13 +9,13 @@
  *                ("03_dense", index in the spec counted from 0), with data sets `kernel`
  *                ((in, out), or (kernel height, kernel width, in, out) as in Keras) and `bias`
  *                (out). float32. Attribute `index` of each: its place in model order.
- *   /optimizer   attributes `name`, `n_update`, `clip_norm` (missing: 0) and `setting` (eight
- *                float64: unused, lr, beta1, beta2, rho, momentum, epsilon, weight decay; 0 where
- *                the optimizer has no setting of that name); `more_settings`, settings of other
- *                names that are not 0, as text "nesterov=1 eta=0.5" (missing: none); data sets `m`,
- * `v` ...: one flat float32 array per slot, in model order, with the number of the slot in
- * attribute `index`. (A slot is an array that an optimizer keeps beside the parameters, for
- *                instance a moment of Adam.)
+ *   /optimizer   attributes `name`, `n_update`, `clip_norm` and `label_smoothing` (missing: 0),
+ *                `setting` (eight float64: unused, lr, beta1, beta2, rho, momentum, epsilon, weight
+ *                decay; 0 where the optimizer has no setting of that name) and `more_settings`,
+ *                settings of other names that are not 0, as text "nesterov=1 eta=0.5" (missing:
+ *                none); data sets `m`, `v` ...: one flat float32 array per slot, in model order,
+ *                with the number of the slot in attribute `index`. (A slot is an array that an
+ *                optimizer keeps beside the parameters, for instance a moment of Adam.)
  *   /progress    attributes `epoch`, `step`, `step_in_epoch`, `seed`, `logical_ranks` and the
  *                others of the struct below; data sets `loss_sum` and `correct` (per logical rank,
  *                of the unfinished epoch) and `history` (one row per finished epoch; attribute
@@ -88,6 +88,7 @@ typedef struct mnd_checkpoint {
     double setting[MND_CKPT_SETTINGS]; /* see above */
     char more_settings[MND_CKPT_MORE]; /* see above */
     double clip_norm;                  /* 0: no limit, also where the file does not say */
+    double label_smoothing;            /* 0: none, also where the file does not say */
     int64_t n_update;                  /* steps the optimizer has taken */
     int n_slot;
     mnd_ckpt_array *slot; /* as `array` */

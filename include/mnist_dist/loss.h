@@ -18,4 +18,13 @@ int mnd_answer(const float *row, int classes);
 double mnd_cross_entropy(const float *logits, const uint8_t *label, int n, int classes, float scale,
                          float *d, int64_t *correct);
 
+/*
+ * What label smoothing (Szegedy et al., CVPR 2016) changes: the target is (1 - smoothing) onehot +
+ * smoothing / classes instead of onehot. After mnd_cross_entropy of the same rows: returns what the
+ * sum of losses grows by, the sum of smoothing * (z_label - mean of z), and adds scale * smoothing
+ * * (onehot - 1 / classes) to d, which is not logits.
+ */
+double mnd_smooth_labels(const float *logits, const uint8_t *label, int n, int classes,
+                         float smoothing, float scale, float *d);
+
 #endif

@@ -142,7 +142,8 @@ typedef struct mnd_batch {
     const uint32_t *sample; /* (rows) index in the training set: selects the dropout mask */
     uint64_t seed;
     uint32_t epoch;
-    float scale; /* weight of one sample in the gradient: 1 / samples of the global batch */
+    float scale;     /* weight of one sample in the gradient: 1 / samples of the global batch */
+    float smoothing; /* of the labels: see mnd_smooth_labels in loss.h; 0: none */
 } mnd_batch;
 
 /*

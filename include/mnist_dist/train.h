@@ -32,12 +32,14 @@ typedef struct mnd_train_config {
     int64_t batch_size;    /* global, over all processes */
     int64_t epochs;
     uint64_t seed;
-    double clip_norm;           /* largest norm of the whole gradient; 0: no limit */
-    mnd_augment augment;        /* of the training images; evaluation sees images as they are */
-    int logical_ranks;          /* 0: as the checkpoint says, else mnd_train_logical_ranks */
-    const char *exchange;       /* name from exchange.h, or "auto" */
-    int threads;                /* of each process */
-    bool plain;                 /* products by OpenBLAS, no layers fused */
+    double clip_norm;       /* largest norm of the whole gradient; 0: no limit */
+    double label_smoothing; /* of the training loss, below 1 (mnd_smooth_labels in loss.h); val_*
+                               and test figures are of the labels as they are; 0: none */
+    mnd_augment augment;    /* of the training images; evaluation sees images as they are */
+    int logical_ranks;      /* 0: as the checkpoint says, else mnd_train_logical_ranks */
+    const char *exchange;   /* name from exchange.h, or "auto" */
+    int threads;            /* of each process */
+    bool plain;             /* products by OpenBLAS, no layers fused */
     const char *checkpoint_dir; /* NULL: no checkpoints */
     int64_t checkpoint_every;   /* steps, besides each epoch's end; 0: epochs only */
     int keep;                   /* checkpoints to keep; 0: all */

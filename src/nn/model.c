@@ -49,8 +49,11 @@ void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_s
         const int first = seg->start[s], rows = seg->start[s + 1] - first;
         const ptrdiff_t at = (ptrdiff_t)first * model->classes;
         correct[s] = 0;
-        loss_sum[s] = mnd_cross_entropy(logits + at, batch->label + first, rows, model->classes,
-                                        batch->scale, d + at, &correct[s]);
+        const uint8_t *const label = batch->label + first;
+        loss_sum[s] = mnd_cross_entropy(logits + at, label, rows, model->classes, batch->scale,
+                                        d + at, &correct[s]);
+        loss_sum[s] += mnd_smooth_labels(logits + at, label, rows, model->classes, batch->smoothing,
+                                         batch->scale, d + at);
     }
     run_backward(model, &pass, d);
 }

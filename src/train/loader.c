@@ -137,5 +137,6 @@ void mnd_loader_batch(mnd_loader *loader, int64_t s, float *x, mnd_batch *batch)
                          .sample = loader->samples,
                          .seed = p->seed,
                          .epoch = loader->epoch,
-                         .scale = 1.0F / (float)(end - begin)};
+                         .scale = 1.0F / (float)(end - begin),
+                         .smoothing = (float)loader->plan.smoothing};
 }

@@ -22,6 +22,7 @@ typedef struct mnd_loader_plan {
     /* Segments of a batch: one per logical rank, with subtrees as in logical.h; or, for an exchange
        that adds in an order of its own (mnd_exchange_fixed_order), one of all rows. */
     bool one_segment;
+    double smoothing; /* of the labels: see mnd_batch */
     /* Zero: images as they are. Otherwise `threads` threads distort those of (height, width,
        channels) = `size`. */
     mnd_augment augment;

@@ -73,8 +73,7 @@ static mnd_status check_replicas(mnd_run *r) {
     return status == MND_OK ? mnd_comm_agree(r->comm, mnd_run_check_memory(r), NULL) : status;
 }
 
-/* Loss and right answers of the epoch over all logical ranks, added in the fixed tree. Collective.
- */
+/* Loss and right answers of the epoch, added in the tree of logical ranks. Collective. */
 static mnd_status sum_epoch(mnd_run *r, mnd_epoch_record *record) {
     mnd_status status = MND_OK;
     int64_t correct = 0;

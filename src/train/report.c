@@ -28,6 +28,7 @@ static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
     mnd_metrics_leave(m);
     mnd_metrics_text(m, "schedule", r->schedule_text);
     if (c->clip_norm > 0.0) mnd_metrics_real(m, "clip_norm", c->clip_norm);
+    if (c->label_smoothing > 0.0) mnd_metrics_real(m, "label_smoothing", c->label_smoothing);
     char augment[MND_AUGMENT_TEXT];
     mnd_augment_text(&c->augment, augment);
     if (augment[0] != '\0') mnd_metrics_text(m, "augment", augment);

@@ -103,11 +103,13 @@ cleanup:
 static void warn_of_changes(const mnd_run *r, const mnd_checkpoint *k, const char *path) {
     const mnd_train_config *c = r->config;
     if (!mnd_snapshot_same_settings(&c->optimizer, k) ||
-        strcmp(r->schedule_text, k->schedule) != 0 || c->clip_norm != k->clip_norm)
-        mnd_run_warn(r,
-                     "learning rate, schedule, clipping or optimizer settings differ from those of "
-                     "%s: the run goes on with the new ones",
-                     path);
+        strcmp(r->schedule_text, k->schedule) != 0 || c->clip_norm != k->clip_norm ||
+        c->label_smoothing != k->label_smoothing)
+        mnd_run_warn(
+            r,
+            "learning rate, schedule, clipping, label smoothing or optimizer settings differ from "
+            "those of %s: the run goes on with the new ones",
+            path);
     char augment[MND_AUGMENT_TEXT];
     mnd_augment_text(&c->augment, augment);
     if (strcmp(augment, k->augment) != 0)

@@ -55,6 +55,7 @@ static mnd_status describe(mnd_run *r) {
     snprintf(k->optimizer, sizeof k->optimizer, "%s", ops->name);
     MND_TRY(mnd_snapshot_settings(&c->optimizer, k));
     k->clip_norm = c->clip_norm;
+    k->label_smoothing = c->label_smoothing;
     _Static_assert(sizeof k->augment == MND_AUGMENT_TEXT, "its size");
     mnd_augment_text(&c->augment, k->augment);
     snprintf(k->schedule, sizeof k->schedule, "%s", r->schedule_text);

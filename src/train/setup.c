@@ -119,6 +119,7 @@ static mnd_status prepare(mnd_run *r) {
                                   .first = r->first,
                                   .n = r->n_logical,
                                   .one_segment = !mnd_exchange_fixed_order(c->exchange),
+                                  .smoothing = c->label_smoothing,
                                   .augment = c->augment,
                                   .size = {r->info.height, r->info.width, r->info.channels},
                                   .threads = c->threads};

@@ -59,6 +59,20 @@ trains --epochs 3 --optimizer sgd
 warned "optimizer settings differ"
 unset 'run[-1]' 'run[-1]' 'run[-1]' 'run[-1]'
 
+# Label smoothing: the training loss has it, what evaluate prints has not.
+trains --checkpoint-dir smooth --label-smoothing 0.4 --lr 0.01 --epochs 3
+quiet "label smoothing"
+started '"label_smoothing":0.4'
+grep '"event":"epoch","epoch":3' m.jsonl | sed 's/.*"loss":\([^,]*\),.*"val_loss":\([^,]*\),.*/\1 \2/' >losses
+awk '{ exit !($1 > $2 + 0.2) }' losses || fail "loss and val_loss: $(cat losses)"
+"$exe" evaluate smooth/latest --data d.h5 --json >json
+grep -qF "\"loss\":$(cut -d ' ' -f 2 losses)," json || fail "val_loss $(cat losses), but $(cat json)"
+run+=(--resume smooth/latest --checkpoint-dir none)
+trains --lr 0.01 --epochs 4
+warned "label smoothing or"
+unset 'run[-1]' 'run[-1]' 'run[-1]' 'run[-1]'
+refused "label-smoothing: 1 is not between 0 and" --label-smoothing 1
+
 # Schedules: the first and the last rate, from the metrics of epochs.
 rates() { grep '"event":"epoch"' m.jsonl | sed 's/.*"lr":\([^,]*\),.*/\1/' | tr '\n' ' '; }
 trains --checkpoint-dir none --schedule onecycle --lr 0.01

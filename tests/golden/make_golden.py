@@ -97,6 +97,7 @@ OPTIMIZERS = [
     ("sgd", "sgd", dict(momentum=0.9), 0.1),
     ("sgd_plain", "sgd", dict(momentum=0.0), 0.1),
     ("sgd_decay", "sgd", dict(momentum=0.9, weight_decay=0.05), 0.1),
+    ("sgd_nesterov", "sgd", dict(momentum=0.9, weight_decay=0.05, nesterov=1.0), 0.1),
 ]
 STEPS = 3
 OPTIMIZER_N = 37  # not a multiple of any vector width
@@ -256,6 +257,24 @@ LOSSES = [
 ]
 
 
+SMOOTHED = [
+    # name, label_smoothing, standard deviation of the logits, rows, classes
+    ("slightly", 0.1, 3.0, 5, 10),
+    ("strongly", 0.75, 30.0, 4, 47),
+]
+
+
+def smoothed_case(number, smoothing, deviation, rows, classes, scale):
+    random = np.random.RandomState(99000 + number)
+    logits = short(random.normal(0, deviation, (rows, classes)))
+    label = random.randint(0, classes, rows)
+    z = torch.tensor(logits.astype(np.float64), requires_grad=True)
+    loss = F.cross_entropy(z, torch.tensor(label), reduction="sum", label_smoothing=smoothing)
+    (loss * scale).backward()
+    return dict(logits=logits.ravel(), label=label, d=f32(z.grad.numpy()).ravel(),
+                loss=f32([float(loss.detach())]))
+
+
 def loss_case(logits, label, scale):
     z = torch.tensor(f32(logits).astype(np.float64), requires_grad=True)
     each = F.cross_entropy(z, torch.tensor(label), reduction="none")
@@ -283,7 +302,8 @@ def optimizer_case(number, name, opts, lr):
                    weight_decay=opts.get("weight_decay", 0.0))
     elif name == "sgd":
         opt = torch.optim.SGD([w], lr=lr, momentum=opts["momentum"],
-                              weight_decay=opts.get("weight_decay", 0.0))
+                              weight_decay=opts.get("weight_decay", 0.0),
+                              nesterov=opts.get("nesterov", 0.0) > 0)
     else:
         opt = None  # PyTorch adds epsilon outside the root: Keras' form is written out below
     v = torch.zeros(n, dtype=torch.float64)
@@ -402,6 +422,18 @@ def build():
     w.lines += ["static const golden_loss golden_losses[] = {"] + table + ["};", ""]
 
     table = []
+    for i, (name, smoothing, deviation, rows, classes) in enumerate(SMOOTHED):
+        scale = 1.0 / 8.0
+        r = smoothed_case(i, smoothing, deviation, rows, classes, scale)
+        name = "smoothed_" + name
+        for part in ("logits", "d", "loss"):
+            w.floats(f"{name}_{part}", r[part])
+        w.bytes(f"{name}_label", r["label"])
+        table.append(f'    {{"{name}", {rows}, {classes}, {smoothing}F, {scale}F, {name}_loss,\n'
+                     f'     {name}_logits, {name}_label, {name}_d}},')
+    w.lines += ["static const golden_smoothed golden_smoothed_losses[] = {"] + table + ["};", ""]
+
+    table = []
     for i, (name, kind, opts, lr) in enumerate(OPTIMIZERS):
         r = optimizer_case(i, kind, opts, lr)
         name = "opt_" + name
@@ -412,7 +444,7 @@ def build():
         slots = ", ".join([f"{name}_slot{s}" for s in range(r["n_slot"])] +
                           ["NULL"] * (2 - r["n_slot"]))
         fields = ", ".join(str(opts.get(key, 0.0)) for key in (
-            "beta1", "beta2", "rho", "momentum", "epsilon", "weight_decay"))
+            "beta1", "beta2", "rho", "momentum", "epsilon", "weight_decay", "nesterov"))
         table.append(f'    {{"{name}", "{kind}", {lr}, {fields},\n     {name}_start, {name}_grad,\n'
                      f'     {name}_param, {{{slots}}}}},')
     w.lines += ["static const golden_optimizer golden_optimizers[] = {"] + table + ["};", ""]
@@ -468,10 +500,20 @@ typedef struct golden_loss {{
     const float *softmax, *d;
 }} golden_loss;
 
+/* Cross-entropy with smoothed labels: d as above, the sum of losses over the rows as float32. */
+typedef struct golden_smoothed {{
+    const char *name;
+    int rows, classes;
+    float smoothing, scale;
+    const float *loss, *logits;
+    const uint8_t *label;
+    const float *d;
+}} golden_smoothed;
+
 /* Gradients, parameters and slots of the steps one after another; a slot may be unknown (NULL). */
 typedef struct golden_optimizer {{
     const char *name, *kind;
-    double lr, beta1, beta2, rho, momentum, epsilon, weight_decay;
+    double lr, beta1, beta2, rho, momentum, epsilon, weight_decay, nesterov;
     const float *start, *grad, *param, *slot[2];
 }} golden_optimizer;
 

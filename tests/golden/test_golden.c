@@ -81,6 +81,23 @@ static void losses(void **state) {
     }
 }
 
+static void smoothed_losses(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT(golden_smoothed_losses); i++) {
+        const golden_smoothed *g = &golden_smoothed_losses[i];
+        const size_t n = (size_t)g->rows * (size_t)g->classes;
+        float *d = rig_alloc(n, sizeof *d);
+        int64_t correct = 0;
+        double loss =
+            mnd_cross_entropy(g->logits, g->label, g->rows, g->classes, g->scale, d, &correct);
+        loss +=
+            mnd_smooth_labels(g->logits, g->label, g->rows, g->classes, g->smoothing, g->scale, d);
+        rig_within(fabs(loss / (double)*g->loss - 1), LIMIT, g->name, "loss");
+        rig_within(rig_error_f(d, g->d, n), LIMIT, g->name, "derivative");
+        mnd_free(d);
+    }
+}
+
 static void optimizers(void **state) {
     (void)state;
     for (size_t i = 0; i < COUNT(golden_optimizers); i++) {
@@ -91,9 +108,10 @@ static void optimizers(void **state) {
         const struct {
             const char *name;
             double value;
-        } settings[] = {{"beta1", g->beta1},     {"beta2", g->beta2},
-                        {"rho", g->rho},         {"momentum", g->momentum},
-                        {"epsilon", g->epsilon}, {"weight_decay", g->weight_decay}};
+        } settings[] = {{"beta1", g->beta1},      {"beta2", g->beta2},
+                        {"rho", g->rho},          {"momentum", g->momentum},
+                        {"epsilon", g->epsilon},  {"weight_decay", g->weight_decay},
+                        {"nesterov", g->nesterov}};
         for (size_t k = 0; k < COUNT(settings); k++)
             for (int n = 0; n < opt.ops->n_setting; n++)
                 if (strcmp(opt.ops->setting[n].name, settings[k].name) == 0)
@@ -139,11 +157,9 @@ static void optimizer_defaults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(networks_plain),
-        cmocka_unit_test(networks_fused),
-        cmocka_unit_test(losses),
-        cmocka_unit_test(optimizers),
-        cmocka_unit_test(optimizer_defaults),
+        cmocka_unit_test(networks_plain), cmocka_unit_test(networks_fused),
+        cmocka_unit_test(losses),         cmocka_unit_test(smoothed_losses),
+        cmocka_unit_test(optimizers),     cmocka_unit_test(optimizer_defaults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

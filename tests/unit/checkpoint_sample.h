@@ -112,12 +112,14 @@ static inline bool same_content(const mnd_checkpoint *a, const mnd_checkpoint *b
            strcmp(a->weights_sha256, b->weights_sha256) == 0 && a->n_array == b->n_array &&
            same_arrays(a->array, b->array, a->n_array) && strcmp(a->optimizer, b->optimizer) == 0 &&
            same_bytes(a->setting, b->setting, sizeof a->setting) &&
-           strcmp(a->more_settings, b->more_settings) == 0 && a->n_update == b->n_update &&
-           a->n_slot == b->n_slot && same_arrays(a->slot, b->slot, a->n_slot) &&
-           a->epoch == b->epoch && a->step == b->step && a->step_in_epoch == b->step_in_epoch &&
-           a->seed == b->seed && a->logical_ranks == b->logical_ranks &&
-           a->batch_size == b->batch_size && a->planned_epochs == b->planned_epochs &&
-           strcmp(a->schedule, b->schedule) == 0 && strcmp(a->data_sha256, b->data_sha256) == 0 &&
+           strcmp(a->more_settings, b->more_settings) == 0 &&
+           same_bytes(&a->label_smoothing, &b->label_smoothing, sizeof(double)) &&
+           a->n_update == b->n_update && a->n_slot == b->n_slot &&
+           same_arrays(a->slot, b->slot, a->n_slot) && a->epoch == b->epoch && a->step == b->step &&
+           a->step_in_epoch == b->step_in_epoch && a->seed == b->seed &&
+           a->logical_ranks == b->logical_ranks && a->batch_size == b->batch_size &&
+           a->planned_epochs == b->planned_epochs && strcmp(a->schedule, b->schedule) == 0 &&
+           strcmp(a->data_sha256, b->data_sha256) == 0 &&
            same_bytes(&a->best_accuracy, &b->best_accuracy, sizeof(double)) &&
            a->best_epoch == b->best_epoch && strcmp(a->monitor, b->monitor) == 0 &&
            a->patience == b->patience &&

@@ -57,6 +57,7 @@ static void keeps_unusual_values(void **state) {
     s.ckpt.n_slot = 0;
     snprintf(s.ckpt.monitor, sizeof s.ckpt.monitor, "loss");
     s.ckpt.patience = 3;
+    s.ckpt.label_smoothing = 0.125;
     snprintf(s.ckpt.more_settings, sizeof s.ckpt.more_settings, "nesterov=1 eta=0.5");
     s.ckpt.target_accuracy = 0.98;
     s.ckpt.validation = 6000;
@@ -135,6 +136,8 @@ static void refuses_what_could_not_be_read(void **state) {
     REFUSED(MND_RANGE, s.ckpt.loss_sum = NULL);
     REFUSED(MND_RANGE, s.ckpt.n_history = 3);
     REFUSED(MND_RANGE, s.ckpt.patience = -1);
+    REFUSED(MND_RANGE, s.ckpt.label_smoothing = 1.0);
+    REFUSED(MND_RANGE, s.ckpt.label_smoothing = NAN);
     REFUSED(MND_RANGE, s.ckpt.validation = -1);
     REFUSED(MND_RANGE, s.ckpt.training_images.images = NAN);
     REFUSED(MND_RANGE, s.ckpt.training_images.ink = 256);
