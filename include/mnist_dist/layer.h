@@ -123,6 +123,9 @@ MND_CHECKED mnd_status mnd_layer_int(const mnd_layer *layer, int i, const char *
 MND_CHECKED mnd_status mnd_layer_real(const mnd_layer *layer, int i, const char *what, double *out);
 /* Arguments i and later: a stride ("s2"), and "same" or "valid" where `same` is not NULL. */
 MND_CHECKED mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stride, bool *same);
+/* Windows of size k along a dimension of `in` elements, and in *pad the padding before the first:
+   none unless `same`, which gives ceil(in / stride) windows, as TensorFlow. */
+int mnd_layer_outputs(int in, int k, int stride, bool same, int *pad);
 /* Declares a kernel with these dimensions, and after it a bias as long as its last one. */
 void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim);
 

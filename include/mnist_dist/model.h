@@ -6,11 +6,16 @@
  *   dense:n                      fully connected, n outputs              (k) -> (n)
  *   conv:n:k[:sS][:same|:valid]  n filters of k x k (or HxW: "3x5"), stride S (1), padding (valid)
  *                                                                        (h, w, c) -> (h', w', n)
- *   maxpool:k[:sS]               window k x k, stride S (k), no padding  (h, w, c) -> (h', w', c)
- *   avgpool:k[:sS]
+ *   maxpool:k[:sS][:same|:valid] window k x k, stride S (k), padding (valid): it is no maximum and
+ *   avgpool:k[:sS][:same|:valid] does not count in a mean                (h, w, c) -> (h', w', c)
+ *   globalavgpool                mean over all pixels                    (h, w, c) -> (c)
  *   flatten                                                              (h, w, c) -> (h*w*c)
+ *   lstm:n                       the image read as a sequence of h rows of w*c features; the last
+ *                                hidden state                            (h, w, c) -> (n)
  *   dropout:r                    0 <= r < 1; in training only, inverted (scaled by 1 / (1 - r))
  *   relu  sigmoid  tanh          element by element
+ *   leakyrelu[:slope]            element by element: x where x > 0, else slope * x; slope 0.3 as in
+ *                                Keras (PyTorch: 0.01)
  *   residual(layers)             y = x + f(x), f the layers, which keep the shape; may be nested
  *                                (He et al., CVPR 2016)                  (...) -> (...)
  * Softmax with cross-entropy on the outputs of the last layer is the loss and needs no layer. A
@@ -60,7 +65,9 @@ typedef enum mnd_init {
     MND_INIT_ZEROS,
     MND_INIT_ONES,
     MND_INIT_GLOROT, /* uniform in +-sqrt(6 / (fan_in + fan_out)): Glorot, Bengio, AISTATS 2010 */
-    MND_INIT_HE      /* normal, deviation sqrt(2 / fan_in): He et al., ICCV 2015 */
+    MND_INIT_HE,     /* normal, deviation sqrt(2 / fan_in): He et al., ICCV 2015 */
+    MND_INIT_ORTHOGONAL, /* (m, n), m <= n: random orthonormal rows: Saxe et al., ICLR 2014 */
+    MND_INIT_FORGET      /* an LSTM's bias: 1 for the forget gate, the second quarter, else 0 */
 } mnd_init;
 
 typedef struct mnd_model mnd_model; /* opaque */

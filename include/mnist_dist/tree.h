@@ -19,4 +19,8 @@ int mnd_tree_depth(int n_seg);
 void mnd_tree_sum_segments(const mnd_segments *seg, size_t n, mnd_leaf_fn *leaf, void *context,
                            float *stack, float *out, size_t stride);
 
+/* The same of the rows of d (rows, n), each segment's in ascending order: a bias' gradient. */
+void mnd_tree_sum_rows(const mnd_segments *seg, size_t n, const float *d, float *stack, float *out,
+                       size_t stride);
+
 #endif

@@ -29,4 +29,19 @@ static inline float mnd_exp_one(float x) {
     return x < -87.0F ? 0.0F : x > 88.0F ? HUGE_VALF : y;
 }
 
+static inline float mnd_sigmoid_one(float x) {
+    const float e = mnd_exp_one(-fabsf(x)), s = 1.0F / (1.0F + e);
+    return x >= 0.0F ? s : e * s;
+}
+
+static inline float mnd_tanh_one(float x) {
+    const float a = fabsf(x), e = mnd_exp_one(-2.0F * a), s = a * a;
+    /* Near zero 1 - e cancels: the odd series there instead (error below 1e-7 for a < 0.25). */
+    const float series =
+        a * (1.0F + s * (-3.33333333e-1F +
+                         s * (1.33333333e-1F + s * (-5.39682540e-2F + s * 2.18694885e-2F))));
+    const float t = a < 0.25F ? series : (1.0F - e) / (1.0F + e);
+    return x < 0.0F ? -t : t;
+}
+
 #endif

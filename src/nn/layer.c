@@ -14,9 +14,10 @@
 
 /* A new kind of layer is one new file and one row here. */
 static const void *const kinds[] = {
-    &mnd_layer_dense,   &mnd_layer_conv,     &mnd_layer_maxpool, &mnd_layer_avgpool,
-    &mnd_layer_flatten, &mnd_layer_dropout,  &mnd_layer_relu,    &mnd_layer_sigmoid,
-    &mnd_layer_tanh,    &mnd_layer_residual,
+    &mnd_layer_dense,         &mnd_layer_conv,    &mnd_layer_maxpool, &mnd_layer_avgpool,
+    &mnd_layer_globalavgpool, &mnd_layer_flatten, &mnd_layer_dropout, &mnd_layer_relu,
+    &mnd_layer_leakyrelu,     &mnd_layer_sigmoid, &mnd_layer_tanh,    &mnd_layer_lstm,
+    &mnd_layer_residual,
 };
 static mnd_registry registry = {
     .what = "layer", .n_built_in = sizeof kinds / sizeof kinds[0], .built_in = kinds};
@@ -116,6 +117,14 @@ mnd_status mnd_layer_window(const mnd_layer *layer, int i, int *stride, bool *sa
         *seen = true;
     }
     return MND_OK;
+}
+
+int mnd_layer_outputs(int in, int k, int stride, bool same, int *pad) {
+    *pad = 0;
+    if (!same) return (in - k) / stride + 1;
+    const int out = (in + stride - 1) / stride, needed = (out - 1) * stride + k - in;
+    if (needed > 0) *pad = needed / 2;
+    return out;
 }
 
 void mnd_layer_params(mnd_layer *layer, int ndim, const int64_t *dim) {

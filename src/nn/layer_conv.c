@@ -19,15 +19,6 @@ static bool read_size(const char *text, int *kh, int *kw) {
     return text[used] == '\0' && *kh >= 1 && *kw >= 1;
 }
 
-/* Outputs along one dimension, and the padding before the first input. */
-static int outputs(int in, int k, int stride, bool same, int *pad) {
-    *pad = 0;
-    if (!same) return (in - k) / stride + 1;
-    const int out = (in + stride - 1) / stride, needed = (out - 1) * stride + k - in;
-    if (needed > 0) *pad = needed / 2;
-    return out;
-}
-
 mnd_status mnd_conv_plan(mnd_layer *layer, const mnd_plan *p) {
     mnd_status status = MND_OK;
     bool same = false;
@@ -39,8 +30,8 @@ mnd_status mnd_conv_plan(mnd_layer *layer, const mnd_plan *p) {
     if (layer->in.ndim != 3) return mnd_layer_fail(layer, "needs an image, not flat input");
     if (!same && (s.kh > s.h || s.kw > s.w))
         return mnd_layer_fail(layer, "the kernel is larger than its input of %d x %d", s.h, s.w);
-    s.oh = outputs(s.h, s.kh, s.stride, same, &s.pad_top);
-    s.ow = outputs(s.w, s.kw, s.stride, same, &s.pad_left);
+    s.oh = mnd_layer_outputs(s.h, s.kh, s.stride, same, &s.pad_top);
+    s.ow = mnd_layer_outputs(s.w, s.kw, s.stride, same, &s.pad_left);
     /* Kernels count in ints: the elements of a padded image, those of a padded image of dy (spread
        by the stride), and the taps of a filter, over c, or over n where dx is computed. */
     const double pixels = ((double)s.h + s.kh) * ((double)s.w + s.kw);

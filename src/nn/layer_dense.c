@@ -1,8 +1,5 @@
 /* layer_dense.c - fully connected: y (rows, n) = x (rows, k) w (k, n) + b (n). */
-#include <string.h>
-
 #include "layer_kinds.h"
-#include "mnist_dist/loops.h"
 #include "mnist_dist/tree.h"
 
 static mnd_status plan(mnd_layer *layer, const mnd_plan *p) {
@@ -42,20 +39,6 @@ static void forward(mnd_layer *layer, const mnd_pass *pass, const float *x, floa
     mnd_dense_forward(layer, pass, x, y, false);
 }
 
-/* The gradient of the bias is the sum of the rows of dy. */
-typedef struct bias_sum {
-    const mnd_segments *seg;
-    const float *dy;
-    int n;
-} bias_sum;
-
-static void bias_leaf(void *context, int s, float *out) {
-    const bias_sum *b = context;
-    const int first = b->seg->start[s], rows = b->seg->start[s + 1] - first;
-    memset(out, 0, (size_t)b->n * sizeof *out);
-    mnd_column_sum(rows, b->n, b->dy + (ptrdiff_t)first * b->n, out);
-}
-
 /* dw = x^T dy and db = the sum of dy, segment by segment; dx = dy w^T. */
 static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, const float *y,
                      float *dy, float *dx) {
@@ -72,9 +55,8 @@ static void backward(mnd_layer *layer, const mnd_pass *pass, const float *x, con
                                                              .ldc = n,
                                                              .seg = pass->seg,
                                                              .stride = pass->grad_stride});
-    bias_sum b = {.seg = pass->seg, .dy = dy, .n = n};
-    mnd_tree_sum_segments(pass->seg, (size_t)n, bias_leaf, &b, layer->state, layer->array[1].grad,
-                          pass->grad_stride);
+    mnd_tree_sum_rows(pass->seg, (size_t)n, dy, layer->state, layer->array[1].grad,
+                      pass->grad_stride);
     if (dx == NULL) return;
     pass->kernels->input_grad(pass->workers, &(mnd_product){.m = pass->rows,
                                                             .n = k,

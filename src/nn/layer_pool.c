@@ -1,4 +1,4 @@
-/* layer_pool.c - max-pooling and average-pooling: windows k x k, stride S, no padding. */
+/* layer_pool.c - max-pooling and average-pooling: windows k x k, stride S. */
 #include <string.h>
 
 #include "layer_kinds.h"
@@ -6,24 +6,25 @@
 #include "mnist_dist/vector.h"
 
 typedef struct pool {
-    int h, w, c, k, stride, oh, ow;
+    int h, w, c, k, stride, pad_top, pad_left, oh, ow;
 } pool;
 
 static mnd_status plan(mnd_layer *layer, size_t state_per_output, int rows) {
     mnd_status status = MND_OK;
     pool *const p = layer->self;
     int k = 0;
+    bool same = false;
     MND_TRY(mnd_layer_int(layer, 0, "window size", &k));
     int stride = k;
-    MND_TRY(mnd_layer_window(layer, 1, &stride, NULL));
+    MND_TRY(mnd_layer_window(layer, 1, &stride, &same));
     if (layer->in.ndim != 3) return mnd_layer_fail(layer, "needs an image, not flat input");
     const int h = layer->in.dim[0], w = layer->in.dim[1], c = layer->in.dim[2];
-    if (k > h || k > w)
+    if (!same && (k > h || k > w))
         return mnd_layer_fail(layer, "the window is larger than its input of %d x %d", h, w);
     if (k > 255) return mnd_layer_fail(layer, "the window is larger than 255");
     *p = (pool){.h = h, .w = w, .c = c, .k = k, .stride = stride};
-    p->oh = (h - k) / stride + 1;
-    p->ow = (w - k) / stride + 1;
+    p->oh = mnd_layer_outputs(h, k, stride, same, &p->pad_top);
+    p->ow = mnd_layer_outputs(w, k, stride, same, &p->pad_left);
     layer->out = (mnd_shape){.ndim = 3, .dim = {p->oh, p->ow, c}};
     layer->state_size = (size_t)rows * mnd_shape_size(&layer->out) * state_per_output;
 cleanup:
@@ -81,14 +82,24 @@ static void run_backward(const mnd_layer *layer, const mnd_pass *pass, image_fn 
     mnd_parallel(pass->workers->threads, pass->rows, 1, image_range, &j);
 }
 
-/* Elements from the first one of the image to the first one of a window. */
-static ptrdiff_t corner(const pool *p, int oy, int ox) {
-    return ((ptrdiff_t)oy * p->w + ox) * p->stride * p->c;
+/* The part of a window that lies in the image. */
+typedef struct window {
+    ptrdiff_t at; /* its first element, from that of the image */
+    int w, n;     /* pixels in a row of it, and in all: at least one */
+} window;
+
+static inline window window_of(const pool *p, int oy, int ox) {
+    const int y = oy * p->stride - p->pad_top, x = ox * p->stride - p->pad_left;
+    const int top = y < 0 ? 0 : y, left = x < 0 ? 0 : x;
+    const int bottom = y + p->k > p->h ? p->h : y + p->k, right = x + p->k > p->w ? p->w : x + p->k;
+    return (window){.at = ((ptrdiff_t)top * p->w + left) * p->c,
+                    .w = right - left,
+                    .n = (bottom - top) * (right - left)};
 }
 
 /* Element q of a window, row-major, from its first one. */
-static inline ptrdiff_t element(const pool *p, int q) {
-    return ((ptrdiff_t)(q / p->k) * p->w + q % p->k) * p->c;
+static inline ptrdiff_t element(const pool *p, const window *in, int q) {
+    return ((ptrdiff_t)(q / in->w) * p->w + q % in->w) * p->c;
 }
 
 /* y (oh, ow, c), and in `arg` which element of the window it was: row-major, the first largest. */
@@ -96,11 +107,12 @@ MND_EACH_WIDTH static void max_image(const pool *p, const float *restrict x, flo
                                      int32_t *restrict arg) {
     for (int oy = 0; oy < p->oh; oy++)
         for (int ox = 0; ox < p->ow; ox++, y += p->c, arg += p->c) {
-            const float *restrict from = x + corner(p, oy, ox);
+            const window in = window_of(p, oy, ox);
+            const float *restrict from = x + in.at;
             memcpy(y, from, (size_t)p->c * sizeof *y);
             memset(arg, 0, (size_t)p->c * sizeof *arg);
-            for (int q = 1; q < p->k * p->k; q++) {
-                const float *restrict value = from + element(p, q);
+            for (int q = 1; q < in.n; q++) {
+                const float *restrict value = from + element(p, &in, q);
                 for (int c = 0; c < p->c; c++) {
                     const bool larger = value[c] > y[c];
                     arg[c] = larger ? q : arg[c];
@@ -114,22 +126,26 @@ MND_EACH_WIDTH static void max_image_backward(const pool *p, const float *restri
                                               float *restrict dx, int32_t *restrict arg) {
     memset(dx, 0, (size_t)p->h * (size_t)p->w * (size_t)p->c * sizeof *dx);
     for (int oy = 0; oy < p->oh; oy++)
-        for (int ox = 0; ox < p->ow; ox++, dy += p->c, arg += p->c)
-            for (int q = 0; q < p->k * p->k; q++) {
-                float *restrict d = dx + corner(p, oy, ox) + element(p, q);
+        for (int ox = 0; ox < p->ow; ox++, dy += p->c, arg += p->c) {
+            const window in = window_of(p, oy, ox);
+            for (int q = 0; q < in.n; q++) {
+                float *restrict d = dx + in.at + element(p, &in, q);
                 for (int c = 0; c < p->c; c++) d[c] += arg[c] == q ? dy[c] : 0.0F;
             }
+        }
 }
 
+/* The mean of what lies in the image, as TensorFlow's: padding does not count. */
 MND_EACH_WIDTH static void average_image(const pool *p, const float *restrict x, float *restrict y,
                                          int32_t *restrict arg) {
-    const float weight = 1.0F / (float)(p->k * p->k);
     (void)arg;
     for (int oy = 0; oy < p->oh; oy++)
         for (int ox = 0; ox < p->ow; ox++, y += p->c) {
+            const window in = window_of(p, oy, ox);
+            const float weight = 1.0F / (float)in.n;
             memset(y, 0, (size_t)p->c * sizeof *y);
-            for (int q = 0; q < p->k * p->k; q++) {
-                const float *restrict value = x + corner(p, oy, ox) + element(p, q);
+            for (int q = 0; q < in.n; q++) {
+                const float *restrict value = x + in.at + element(p, &in, q);
                 for (int c = 0; c < p->c; c++) y[c] += value[c];
             }
             for (int c = 0; c < p->c; c++) y[c] *= weight;
@@ -138,15 +154,17 @@ MND_EACH_WIDTH static void average_image(const pool *p, const float *restrict x,
 
 MND_EACH_WIDTH static void average_image_backward(const pool *p, const float *restrict dy,
                                                   float *restrict dx, int32_t *restrict arg) {
-    const float weight = 1.0F / (float)(p->k * p->k);
     (void)arg;
     memset(dx, 0, (size_t)p->h * (size_t)p->w * (size_t)p->c * sizeof *dx);
     for (int oy = 0; oy < p->oh; oy++)
-        for (int ox = 0; ox < p->ow; ox++, dy += p->c)
-            for (int q = 0; q < p->k * p->k; q++) {
-                float *restrict d = dx + corner(p, oy, ox) + element(p, q);
+        for (int ox = 0; ox < p->ow; ox++, dy += p->c) {
+            const window in = window_of(p, oy, ox);
+            const float weight = 1.0F / (float)in.n;
+            for (int q = 0; q < in.n; q++) {
+                float *restrict d = dx + in.at + element(p, &in, q);
                 for (int c = 0; c < p->c; c++) d[c] += dy[c] * weight;
             }
+        }
 }
 
 #define POOLING(name, planner, value, gradient)                                                    \
@@ -160,7 +178,7 @@ MND_EACH_WIDTH static void average_image_backward(const pool *p, const float *re
         run_backward(layer, pass, gradient, dy, dx);                                               \
     }                                                                                              \
     const mnd_layer_ops mnd_layer_##name = {.kind = #name,                                         \
-                                            .usage = #name ":k[:sS]",                              \
+                                            .usage = #name ":k[:sS][:same|:valid]",                \
                                             .self_size = sizeof(pool),                             \
                                             .plan = planner,                                       \
                                             .forward = name##_forward,                             \

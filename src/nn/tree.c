@@ -1,5 +1,7 @@
 #include "mnist_dist/tree.h"
 
+#include <string.h>
+
 #include "mnist_dist/loops.h"
 
 enum { MOST = 32 }; /* levels: more segments than an int counts have fewer */
@@ -28,4 +30,23 @@ void mnd_tree_sum_segments(const mnd_segments *seg, size_t n, mnd_leaf_fn *leaf,
             }
         }
     }
+}
+
+typedef struct row_sum {
+    const mnd_segments *seg;
+    const float *d;
+    size_t n;
+} row_sum;
+
+static void row_leaf(void *context, int s, float *out) {
+    const row_sum *r = context;
+    const int first = r->seg->start[s], rows = r->seg->start[s + 1] - first;
+    memset(out, 0, r->n * sizeof *out);
+    mnd_column_sum(rows, (int)r->n, r->d + (size_t)first * r->n, out);
+}
+
+void mnd_tree_sum_rows(const mnd_segments *seg, size_t n, const float *d, float *stack, float *out,
+                       size_t stride) {
+    row_sum r = {.seg = seg, .d = d, .n = n};
+    mnd_tree_sum_segments(seg, n, row_leaf, &r, stack, out, stride);
 }

@@ -16,6 +16,7 @@ fail() {
 # 1,010 images in batches of 100: 8 divides neither, and the last batch is short.
 "$exe" synth -o "$dir/data.h5" --images 1010 --test-images 300 --seed 5 >"$dir/out"
 deep=conv:8:3:same,relu,maxpool:2,conv:12:3:s2,tanh,dropout:0.3,avgpool:2,flatten,dense:24,sigmoid,dense:10
+wide=conv:16:3,leakyrelu,maxpool:3:s2:same,conv:24:3,leakyrelu:0.1,avgpool:2:same,globalavgpool,dense:10
 runs=0
 
 # train NP OPTIONS...: leaves "hash" and the epochs' loss and accuracy in $dir/figures
@@ -37,6 +38,28 @@ train() {
 same() { # as $dir/wanted
     diff "$dir/wanted" "$dir/figures" >&2 || fail "$* differs"
 }
+
+# Further layers: every way to run them once.
+for model in "$wide" conv:9:3,maxpool:2,lstm:40,relu,dense:10; do
+    common=(--model "$model" --epochs 2 --logical-ranks 8 --checkpoint-dir none)
+    train 1 "${common[@]}"
+    mv "$dir/figures" "$dir/wanted"
+    for np in 2 3 8; do
+        train "$np" "${common[@]}"
+        same "$model on $np processes"
+    done
+    train 2 "${common[@]}" --threads 2 --exchange tree
+    same "$model on 2 processes with 2 threads"
+    MNIST_DIST_KERNELS=avx2 train 2 "${common[@]}"
+    if grep -q '"arithmetic":"fma-' "$dir/m.jsonl"; then same "$model by AVX2"; fi
+    # From a checkpoint in the middle of an epoch that 3 processes wrote, on 2.
+    rm -rf "$dir/ckpt"
+    resumed=(--model "$model" --epochs 2 --logical-ranks 8 --checkpoint-dir "$dir/ckpt")
+    train 3 "${resumed[@]}" --checkpoint-every 4 --keep 9
+    train 2 "${resumed[@]}" --resume "$dir/ckpt/ckpt-00000016.h5"
+    grep -q "Resumed from .*: epoch 1, step 16" "$dir/out" || fail "$model: $(cat "$dir/out")"
+    grep -qf <(grep weights_sha256 "$dir/figures") "$dir/wanted" || fail "$model, resumed: other weights"
+done
 
 for model in mlp512 cnn "$deep"; do
     common=(--model "$model" --epochs 2 --logical-ranks 8 --checkpoint-dir none)

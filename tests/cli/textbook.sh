@@ -46,6 +46,8 @@ for np in 4 5; do agree $np --model mlp512; done
 for np in 2 7; do agree $np --model cnn; done
 agree 6 --model cnn2
 agree 3 --model conv:6:3:same,relu,maxpool:2,conv:8:3:s2,tanh,dropout:0.3,avgpool:2,flatten,dense:24,sigmoid,dense:10
+agree 2 --model conv:6:3,leakyrelu,maxpool:3:s2:same,conv:12:3,leakyrelu:0.1,avgpool:2:same,globalavgpool,dense:10
+agree 3 --model lstm:40,dense:10
 agree 2 --model mlp16 --optimizer sgd
 agree 3 --model mlp16 --optimizer sgd --momentum 0 --weight-decay 0.01 --schedule step --step-epochs 1
 agree 4 --model mlp16 --optimizer adamw --schedule cosine --warmup-epochs 0.5

@@ -6,8 +6,8 @@
 #include "mnist_dist/layer.h"
 #include "mnist_dist/optimizer.h"
 
-extern const mnd_layer_ops leaky_relu; /* "leakyrelu:slope" */
-extern const mnd_optimizer_ops lion;   /* Chen et al., 2023 */
-extern const mnd_exchange_ops ring;    /* a ring allreduce */
+extern const mnd_layer_ops elu;      /* "elu:alpha" */
+extern const mnd_optimizer_ops lion; /* Chen et al., 2023 */
+extern const mnd_exchange_ops ring;  /* a ring allreduce */
 
 #endif

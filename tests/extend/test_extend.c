@@ -35,15 +35,15 @@ static void dense(int k, int n, const double *x, const double *w, const double *
     }
 }
 
-/* Adds the gradient of one image's cross-entropy to g. slope: of the neurons below 0. */
-static void add_gradient(const double *w, const double *x, int label, double slope, double *g) {
+/* Adds the gradient of one image's cross-entropy to g. alpha: of elu, 0 for relu. */
+static void add_gradient(const double *w, const double *x, int label, double alpha, double *g) {
     double z[4][HIDDEN], a[4][HIDDEN], d[4][HIDDEN], sum = 0, most = -HUGE_VAL;
     const double *in[4] = {x, a[1], a[2], NULL};
     size_t at[4] = {0};
     for (int l = 1; l <= 3; l++) {
         const double *kernel = w + at[l - 1];
         dense(width[l - 1], width[l], in[l - 1], kernel, kernel + width[l - 1] * width[l], z[l]);
-        for (int j = 0; j < width[l]; j++) a[l][j] = z[l][j] > 0 ? z[l][j] : slope * z[l][j];
+        for (int j = 0; j < width[l]; j++) a[l][j] = z[l][j] > 0 ? z[l][j] : alpha * expm1(z[l][j]);
         if (l < 3) at[l] = at[l - 1] + (size_t)(width[l - 1] * width[l] + width[l]);
     }
     for (int j = 0; j < OUT; j++) most = fmax(most, z[3][j]);
@@ -58,7 +58,7 @@ static void add_gradient(const double *w, const double *x, int label, double slo
                 grad[i * width[l] + j] += in[l - 1][i] * d[l][j];
                 back += kernel[i * width[l] + j] * d[l][j];
             }
-            if (l > 1) d[l - 1][i] = z[l - 1][i] > 0 ? back : slope * back;
+            if (l > 1) d[l - 1][i] = z[l - 1][i] > 0 ? back : alpha * exp(z[l - 1][i]) * back;
         }
         for (int j = 0; j < width[l]; j++) grad[width[l - 1] * width[l] + j] += d[l][j];
     }
@@ -80,7 +80,7 @@ static void step_sgd(double *w, double *v, const double *g) {
 }
 
 /* Weights after STEPS steps from `start`. */
-static void reference(const float *start, double slope, bool uses_lion, double *w) {
+static void reference(const float *start, double alpha, bool uses_lion, double *w) {
     static uint8_t pixel[IMAGES * IN], label[IMAGES];
     static double x[IN], g[N], state[N];
     mnd_dataset *data = NULL;
@@ -94,7 +94,7 @@ static void reference(const float *start, double slope, bool uses_lion, double *
         memset(g, 0, sizeof g);
         for (int i = 0; i < IMAGES; i++) {
             for (int k = 0; k < IN; k++) x[k] = pixel[i * IN + k] / 255.0;
-            add_gradient(w, x, label[i], slope, g);
+            add_gradient(w, x, label[i], alpha, g);
         }
         if (uses_lion)
             step_lion(w, state, g);
@@ -148,8 +148,8 @@ static void initial(float *weights) {
     const mnd_shape input = {3, {28, 28, 1}};
     const mnd_model_options options = {.max_seg = 1, .threads = 1};
     mnd_model *model = NULL;
-    if (mnd_model_create("flatten,dense:16,leakyrelu:0.1,dense:16,leakyrelu:0.1,dense:10", &input,
-                         10, &options, &model) != MND_OK ||
+    if (mnd_model_create("flatten,dense:16,elu:0.5,dense:16,elu:0.5,dense:10", &input, 10, &options,
+                         &model) != MND_OK ||
         mnd_model_n_param(model) != N)
         abort();
     mnd_model_bind(model, weights, NULL, 0);
@@ -157,7 +157,7 @@ static void initial(float *weights) {
     mnd_model_destroy(&model);
 }
 
-static void check(const char *model, double slope, const char *optimizer, const char *exchange) {
+static void check(const char *model, double alpha, const char *optimizer, const char *exchange) {
     static float got[N], start[N];
     static double want[N];
     const bool uses_lion = strcmp(optimizer, "lion") == 0;
@@ -165,7 +165,7 @@ static void check(const char *model, double slope, const char *optimizer, const 
     int wrong = 0, moved = 0;
     if (mnd_comm_rank(world) == 0) {
         initial(start);
-        reference(start, slope, uses_lion, want);
+        reference(start, alpha, uses_lion, want);
         for (int i = 0; i < N; i++) {
             moved += fabs((double)start[i] - want[i]) > 1e-4;
             wrong += !(fabs((double)got[i] - want[i]) <= 1e-5 * fmax(1.0, fabs(want[i])));
@@ -177,11 +177,11 @@ static void check(const char *model, double slope, const char *optimizer, const 
     assert_everywhere(wrong == 0);
 }
 
-#define LEAKY "flatten,dense:16,leakyrelu:0.1,dense:16,leakyrelu:0.1,dense:10"
+#define ELU "flatten,dense:16,elu:0.5,dense:16,elu:0.5,dense:10"
 
 static void layer(void **state) {
     (void)state;
-    check(LEAKY, 0.1, "sgd", "auto");
+    check(ELU, 0.5, "sgd", "auto");
 }
 
 static void optimizer(void **state) {
@@ -196,7 +196,7 @@ static void exchange(void **state) {
 
 static void together(void **state) {
     (void)state;
-    check(LEAKY, 0.1, "lion", "ring");
+    check(ELU, 0.5, "lion", "ring");
 }
 
 static void names(void **state) {
@@ -207,7 +207,7 @@ static void names(void **state) {
     mnd_exchange_names(", ", text, sizeof text);
     assert_everywhere(strstr(text, "shared") != NULL && strstr(text, "ring") != NULL);
     assert_everywhere(!mnd_exchange_fixed_order("ring") && mnd_exchange_fixed_order("auto"));
-    assert_everywhere(mnd_layer_register(&leaky_relu) == MND_USAGE);
+    assert_everywhere(mnd_layer_register(&elu) == MND_USAGE);
     assert_everywhere(mnd_optimizer_register(&lion) == MND_USAGE);
     assert_everywhere(mnd_exchange_register(&ring) == MND_USAGE);
 }
@@ -223,7 +223,7 @@ static int set_up(void **state) {
     if (status == MND_OK && mnd_comm_rank(world) == 0)
         status = mnd_synth_file(data_file, IMAGES, TEST_IMAGES, 1, NULL, NULL);
     if (mnd_comm_agree(world, status, NULL) != MND_OK) return -1;
-    const mnd_status registered[] = {mnd_layer_register(&leaky_relu), mnd_optimizer_register(&lion),
+    const mnd_status registered[] = {mnd_layer_register(&elu), mnd_optimizer_register(&lion),
                                      mnd_exchange_register(&ring)};
     return registered[0] == MND_OK && registered[1] == MND_OK && registered[2] == MND_OK ? 0 : -1;
 }

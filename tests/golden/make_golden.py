@@ -82,6 +82,14 @@ CASES = [
     ("strided_deep", "conv:3:5:s2:same,relu,conv:4:3:s2:same,tanh,conv:4:3,flatten,dense:7",
      (13, 11, 1), 7, 3, "noise"),
     ("many_classes", "dense:6,relu,dense:47", (8,), 47, 5, "noise"),
+    ("maxpool_same", "conv:3:2,maxpool:2:same,flatten,dense:3", (8, 6, 2), 3, 3, "noise"),
+    ("maxpool_same_overlap", "conv:2:1,maxpool:3:s2:same,flatten,dense:3", (6, 7, 1), 3, 3, "noise"),
+    ("avgpool_same", "conv:3:2,avgpool:3:s2:same,flatten,dense:3", (7, 9, 2), 3, 3, "noise"),
+    ("globalavgpool", "conv:4:3,relu,globalavgpool,dense:3", (6, 7, 2), 3, 3, "noise"),
+    ("lstm", "lstm:5,dense:3", (4, 3, 2), 3, 4, "noise"),
+    ("lstm_one_step", "lstm:3", (1, 4, 1), 3, 3, "noise"),
+    ("lstm_after_conv", "conv:3:2,tanh,lstm:4,dense:3", (7, 5, 1), 3, 3, "noise"),
+    ("leakyrelu", "dense:8,leakyrelu,dense:6,leakyrelu:0.01,dense:4", (6,), 4, 6, "noise"),
 ]
 
 # name, program's name, settings, lr
@@ -160,8 +168,23 @@ class Net:
                 k = int(args[0])
                 stride = stride or k
                 h, w, c = shape
-                shape = ((h - k) // stride + 1, (w - k) // stride + 1, c)
-                opts = (k, stride)
+                pad = same_padding(h, k, stride) + same_padding(w, k, stride) if same else (0,) * 4
+                shape = ((h + pad[0] + pad[1] - k) // stride + 1,
+                         (w + pad[2] + pad[3] - k) // stride + 1, c)
+                opts = (k, stride, pad)
+            elif kind == "lstm":
+                n, k = int(args[0]), shape[1] * shape[2]
+                used = self.add(random, (k, 4 * n), k + n)
+                self.arrays.insert(used[1], short(random.uniform(-1.5, 1.5, (n, 4 * n)) /
+                                                  np.sqrt(k + n)))
+                used.append(used[1] + 1)
+                shape = (n,)
+                opts = (n,)
+            elif kind == "globalavgpool":
+                shape = shape[2:]
+                opts = ()
+            elif kind == "leakyrelu":
+                opts = (float(args[0]) if args else 0.3,)
             elif kind == "flatten":
                 shape = (int(np.prod(shape)),)
                 opts = ()
@@ -187,7 +210,8 @@ class Net:
                 weight = param[used[0]].permute(3, 2, 0, 1)
                 x = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, param[used[1]], stride)
             elif kind == "maxpool":
-                k, stride = opts
+                k, stride, (top, bottom, left, right) = opts
+                x = F.pad(x, (left, right, top, bottom), value=-1e30)
                 windows = x.unfold(2, k, stride).unfold(3, k, stride).flatten(4)
                 best = windows.detach().sort(-1, descending=True)[0]
                 if best.shape[-1] > 1:
@@ -196,7 +220,22 @@ class Net:
                         raise TooClose
                 x = F.max_pool2d(x, k, stride)
             elif kind == "avgpool":
-                x = F.avg_pool2d(x, *opts)
+                k, stride, (top, bottom, left, right) = opts
+                share = F.pad(torch.ones_like(x), (left, right, top, bottom))
+                x = F.pad(x, (left, right, top, bottom))
+                x = F.avg_pool2d(x, k, stride) / F.avg_pool2d(share, k, stride)
+            elif kind == "lstm":  # the gates' order of PyTorch, i f g o, is Keras' too
+                kernel, recurrent, bias = (param[i] for i in used)
+                x = x.permute(0, 2, 3, 1).flatten(2)
+                zero = torch.zeros(1, len(x), opts[0], dtype=torch.float64)
+                weights = [kernel.T, recurrent.T, bias, torch.zeros_like(bias)]
+                x = torch._VF.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, True)[1][0]
+            elif kind == "globalavgpool":
+                x = x.mean((2, 3))
+            elif kind == "leakyrelu":
+                if (x.detach().abs() < MARGIN).any():
+                    raise TooClose
+                x = F.leaky_relu(x, *opts)
             elif kind == "flatten":
                 x = x.permute(0, 2, 3, 1).flatten(1)
             elif kind == "relu":

@@ -30,24 +30,43 @@ def stride_of(arguments, default):
     return next((int(a[1:]) for a in arguments if a[0] == "s" and a[1:].isdigit()), default)
 
 
+def same_padding(x, kh, kw, stride):
+    """As TensorFlow's: ceil(in / stride) outputs, the odd pixel at the end."""
+    pad = [max((-(-size // stride) - 1) * stride + k - size, 0)
+           for size, k in ((x.shape[1], kh), (x.shape[2], kw))]
+    return [(0, 0)] + [(p // 2, p - p // 2) for p in pad] + [(0, 0)]
+
+
 def conv(x, arguments, kernel, bias):
     kh, kw = kernel.shape[:2]
     stride = stride_of(arguments, 1)
-    if "same" in arguments:  # as TensorFlow: ceil(in / stride) outputs, the odd pixel at the end
-        pad = [max((-(-size // stride) - 1) * stride + k - size, 0)
-               for size, k in ((x.shape[1], kh), (x.shape[2], kw))]
-        x = np.pad(x, [(0, 0)] + [(p // 2, p - p // 2) for p in pad] + [(0, 0)])
+    if "same" in arguments:
+        x = np.pad(x, same_padding(x, kh, kw, stride))
     seen = windows(x, kh, kw, stride).transpose(0, 1, 2, 4, 5, 3)
     return seen.reshape(*seen.shape[:3], -1) @ kernel.reshape(-1, kernel.shape[3]) + bias
 
 
 def pool(x, arguments, reduce):
     size = int(arguments[0])
-    return reduce(windows(x, size, size, stride_of(arguments, size)), axis=(-2, -1))
+    stride = stride_of(arguments, size)
+    if "same" in arguments:  # padding is no maximum and does not count in a mean
+        x = np.pad(x, same_padding(x, size, size, stride), constant_values=np.nan)
+    return reduce(windows(x, size, size, stride), axis=(-2, -1))
+
+
+def lstm(x, kernel, recurrent, bias):
+    """The last hidden state of sequences x (n, steps, features)."""
+    hidden = cell = np.zeros((len(x), len(recurrent)))
+    for step in x.transpose(1, 0, 2):
+        i, f, g, o = np.split(step @ kernel + bias + hidden @ recurrent, 4, axis=1)
+        i, f, o = (1 / (1 + np.exp(-z)) for z in (i, f, o))
+        cell = f * cell + i * np.tanh(g)
+        hidden = o * np.tanh(cell)
+    return hidden
 
 
 def forward(spec, arrays, x):
-    """Logits of images x (n, h, w, c). `arrays`: (kernel, bias) by the layer's index."""
+    """Logits of images x (n, h, w, c). `arrays`: (kernel, bias) and the like by the layer's index."""
     for index, layer in enumerate(spec.split(",")):
         kind, *arguments = layer.split(":")
         if kind == "dense":
@@ -56,7 +75,13 @@ def forward(spec, arrays, x):
         elif kind == "conv":
             x = conv(x, arguments[2:], *arrays[index])
         elif kind in ("maxpool", "avgpool"):
-            x = pool(x, arguments, np.max if kind == "maxpool" else np.mean)
+            x = pool(x, arguments, np.nanmax if kind == "maxpool" else np.nanmean)
+        elif kind == "lstm":
+            x = lstm(x.reshape(*x.shape[:2], -1), *arrays[index])
+        elif kind == "globalavgpool":
+            x = x.mean((1, 2))
+        elif kind == "leakyrelu":
+            x = np.where(x > 0, x, float(arguments[0] if arguments else 0.3) * x)
         elif kind == "flatten":
             x = x.reshape(len(x), -1)
         elif kind == "relu":
@@ -79,7 +104,8 @@ def load(path):
         for name, group in model.items():
             index = int(name.split("_")[0])
             assert name.split("_")[1] == spec.split(",")[index].split(":")[0], name
-            arrays[index] = tuple(group[k][...].astype(np.float64) for k in ("kernel", "bias"))
+            arrays[index] = tuple(group[k][...].astype(np.float64)
+                                  for k in ("kernel", "recurrent_kernel", "bias") if k in group)
             for data in group.values():
                 ordered[int(data.attrs["index"])] = data[...].tobytes()
         digest = hashlib.sha256(b"".join(ordered[i] for i in range(len(ordered)))).hexdigest()

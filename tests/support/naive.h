@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "mnist_dist/model.h"
+#include "naive_lstm.h"
 
 #define NAIVE_LAYERS 32
 
@@ -22,13 +23,17 @@ typedef enum naive_kind {
     NAIVE_CONV,
     NAIVE_MAXPOOL,
     NAIVE_AVGPOOL,
+    NAIVE_GLOBAL,
     NAIVE_FLATTEN,
     NAIVE_DROPOUT,
     NAIVE_RELU,
+    NAIVE_LEAKY,
     NAIVE_SIGMOID,
     NAIVE_TANH,
+    NAIVE_LSTM,
     NAIVE_RESIDUAL, /* "residual(" passes its input on */
-    NAIVE_END       /* ")" adds it */
+    NAIVE_END,      /* ")" adds it */
+    NAIVE_KINDS
 } naive_kind;
 
 typedef struct naive_layer {
@@ -37,6 +42,7 @@ typedef struct naive_layer {
     int oh, ow, oc; /* out */
     int kh, kw, stride, top, left;
     int partner;         /* of "residual(" and ")": the index of the other one */
+    double slope;        /* of a leaky relu */
     size_t kernel, bias; /* offsets of the parameters */
     const double *mask;  /* dropout: (rows, out), 0 or 1/(1-r); borrowed; NULL for none */
     double *out, *d;     /* values and their derivative, of one sample; owned */
@@ -100,10 +106,9 @@ static inline void naive_flat(const char *spec, char *out, size_t size) {
 
 /* Reads a well-formed spec; anything else ends the program. */
 static inline void naive_open(naive_net *net, const char *spec, mnd_shape input, int classes) {
-    static const char *const name[] = {"dense",   "conv",     "maxpool", "avgpool",
-                                       "flatten", "dropout",  "relu",    "sigmoid",
-                                       "tanh",    "residual", "end"};
-    const int kinds = sizeof name / sizeof name[0];
+    static const char *const name[NAIVE_KINDS] = {
+        "dense", "conv",      "maxpool", "avgpool", "globalavgpool", "flatten",  "dropout",
+        "relu",  "leakyrelu", "sigmoid", "tanh",    "lstm",          "residual", "end"};
     int open[NAIVE_LAYERS], depth = 0;
     memset(net, 0, sizeof *net);
     net->classes = classes;
@@ -119,8 +124,8 @@ static inline void naive_open(naive_net *net, const char *spec, mnd_shape input,
         *l = (naive_layer){.h = h, .w = w, .c = c, .oh = h, .ow = w, .oc = c};
         const char *kind = strsep(&word, ":");
         int k = 0;
-        while (k < kinds && strcmp(name[k], kind) != 0) k++;
-        if (k == kinds || net->n_layer == NAIVE_LAYERS) abort();
+        while (k < NAIVE_KINDS && strcmp(name[k], kind) != 0) k++;
+        if (k == NAIVE_KINDS || net->n_layer == NAIVE_LAYERS) abort();
         l->kind = (naive_kind)k;
         if (l->kind == NAIVE_RESIDUAL) open[depth++] = net->n_layer - 1;
         if (l->kind == NAIVE_END) {
@@ -128,6 +133,9 @@ static inline void naive_open(naive_net *net, const char *spec, mnd_shape input,
             net->layer[l->partner].partner = net->n_layer - 1;
         }
         if (l->kind == NAIVE_DENSE || l->kind == NAIVE_CONV) l->oc = atoi(strsep(&word, ":"));
+        if (l->kind == NAIVE_LEAKY) l->slope = word ? atof(word) : 0.3;
+        if (l->kind == NAIVE_GLOBAL) l->oh = 1, l->ow = 1;
+        if (l->kind == NAIVE_LSTM) l->oh = 1, l->ow = 1, l->oc = atoi(word);
         if (l->kind == NAIVE_FLATTEN) l->oh = 1, l->ow = 1, l->oc = h * w * c;
         const bool windowed =
             l->kind == NAIVE_CONV || l->kind == NAIVE_MAXPOOL || l->kind == NAIVE_AVGPOOL;
@@ -137,6 +145,11 @@ static inline void naive_open(naive_net *net, const char *spec, mnd_shape input,
             l->kernel = net->n_param;
             l->bias = l->kernel + taps * (size_t)l->c * (size_t)l->oc;
             net->n_param = l->bias + (size_t)l->oc;
+        }
+        if (l->kind == NAIVE_LSTM) {
+            l->kernel = net->n_param;
+            net->n_param += naive_lstm_params(l->w * l->c, l->oc);
+            l->bias = net->n_param - 4 * (size_t)l->oc;
         }
         h = l->oh, w = l->ow, c = l->oc;
         l->out = calloc(naive_size_out(l), sizeof *l->out);
@@ -160,27 +173,49 @@ static inline double naive_at(const naive_layer *l, const double *in, int y, int
     return in[(y * l->w + x) * l->c + c];
 }
 
+/* Output (y, x, o) of a convolution without its bias. */
+static inline double naive_conv(const naive_layer *l, const double *in, const double *kernel, int y,
+                                int x, int o) {
+    double v = 0;
+    for (int t = 0; t < l->kh * l->kw * l->c; t++)
+        v += naive_at(l, in, y * l->stride + t / l->c / l->kw - l->top,
+                      x * l->stride + t / l->c % l->kw - l->left, t % l->c) *
+             kernel[t * l->oc + o];
+    return v;
+}
+
+/* Element t of the window of output (y, x), channel c: its index in the picture, or -1 outside. */
+static inline ptrdiff_t naive_tap(const naive_layer *l, int y, int x, int c, int t) {
+    const int iy = y * l->stride + t / l->kw - l->top, ix = x * l->stride + t % l->kw - l->left;
+    return iy < 0 || iy >= l->h || ix < 0 || ix >= l->w ? -1 : (iy * l->w + ix) * l->c + c;
+}
+
 /* Where the maximum of a window lies: the first largest, by rows. */
-static inline size_t naive_best(naive_net *net, const naive_layer *l, const double *in, int y,
-                                int x, int c) {
-    size_t best = 0;
+static inline ptrdiff_t naive_best(naive_net *net, const naive_layer *l, const double *in, int y,
+                                   int x, int c) {
+    ptrdiff_t best = -1;
     double gap = INFINITY;
-    bool first = true;
-    for (int i = 0; i < l->kh; i++)
-        for (int j = 0; j < l->kw; j++) {
-            const size_t at = (size_t)(((y * l->stride + i) * l->w + x * l->stride + j) * l->c + c);
-            if (first) {
-                best = at;
-            } else if (in[at] > in[best]) {
-                gap = in[at] - in[best];
-                best = at;
-            } else if (in[at] < in[best] && in[best] - in[at] < gap) {
-                gap = in[best] - in[at];
-            }
-            first = false;
+    for (int t = 0; t < l->kh * l->kw; t++) {
+        const ptrdiff_t at = naive_tap(l, y, x, c, t);
+        if (at < 0) continue;
+        if (best < 0) {
+            best = at;
+        } else if (in[at] > in[best]) {
+            gap = in[at] - in[best];
+            best = at;
+        } else if (in[at] < in[best] && in[best] - in[at] < gap) {
+            gap = in[best] - in[at];
         }
+    }
     naive_near(net, gap);
     return best;
+}
+
+/* Elements of a window that lie in the picture. */
+static inline int naive_taps(const naive_layer *l, int y, int x) {
+    int n = 0;
+    for (int t = 0; t < l->kh * l->kw; t++) n += naive_tap(l, y, x, 0, t) >= 0;
+    return n;
 }
 
 /* One sample through the network; `row` picks its dropout masks. Returns the logits. */
@@ -191,6 +226,8 @@ static inline const double *naive_forward(naive_net *net, const double *param, c
         naive_layer *l = &net->layer[n];
         const size_t size = naive_size_out(l);
         const double *kernel = param + l->kernel, *bias = param + l->bias;
+        naive_lstm sequence = {0};
+        if (l->kind == NAIVE_LSTM) sequence = naive_lstm_run(l->h, l->w * l->c, l->oc, kernel, in);
         for (int y = 0; y < l->oh; y++)
             for (int xx = 0; xx < l->ow; xx++)
                 for (int o = 0; o < l->oc; o++) {
@@ -201,21 +238,16 @@ static inline const double *naive_forward(naive_net *net, const double *param, c
                         v = bias[o];
                         for (int i = 0; i < l->c; i++) v += in[i] * kernel[i * l->oc + o];
                         break;
-                    case NAIVE_CONV:
-                        v = bias[o];
-                        for (int i = 0; i < l->kh; i++)
-                            for (int j = 0; j < l->kw; j++)
-                                for (int c = 0; c < l->c; c++)
-                                    v += naive_at(l, in, y * l->stride + i - l->top,
-                                                  xx * l->stride + j - l->left, c) *
-                                         kernel[((i * l->kw + j) * l->c + c) * l->oc + o];
-                        break;
+                    case NAIVE_CONV: v = bias[o] + naive_conv(l, in, kernel, y, xx, o); break;
                     case NAIVE_MAXPOOL: v = in[naive_best(net, l, in, y, xx, o)]; break;
                     case NAIVE_AVGPOOL:
-                        for (int i = 0; i < l->kh; i++)
-                            for (int j = 0; j < l->kw; j++)
-                                v += naive_at(l, in, y * l->stride + i, xx * l->stride + j, o);
-                        v /= l->kh * l->kw;
+                        for (int t = 0; t < l->kh * l->kw; t++)
+                            if (naive_tap(l, y, xx, o, t) >= 0) v += in[naive_tap(l, y, xx, o, t)];
+                        v /= naive_taps(l, y, xx);
+                        break;
+                    case NAIVE_GLOBAL:
+                        for (int p = 0; p < l->h * l->w; p++) v += in[p * l->c + o];
+                        v /= l->h * l->w;
                         break;
                     case NAIVE_FLATTEN: v = in[at]; break;
                     case NAIVE_DROPOUT:
@@ -225,6 +257,12 @@ static inline const double *naive_forward(naive_net *net, const double *param, c
                         v = in[at] > 0 ? in[at] : 0;
                         if (in[at] != 0) naive_near(net, fabs(in[at]));
                         break;
+                    case NAIVE_LEAKY:
+                        v = in[at] > 0 ? in[at] : l->slope * in[at];
+                        if (in[at] != 0) naive_near(net, fabs(in[at]));
+                        break;
+                    case NAIVE_LSTM: v = sequence.hidden[l->h * l->oc + o]; break;
+                    case NAIVE_KINDS: break;
                     case NAIVE_SIGMOID: v = 1 / (1 + exp(-in[at])); break;
                     case NAIVE_TANH: v = tanh(in[at]); break;
                     case NAIVE_RESIDUAL: v = in[at]; break;
@@ -232,6 +270,7 @@ static inline const double *naive_forward(naive_net *net, const double *param, c
                     }
                     l->out[at] = v;
                 }
+        naive_lstm_free(&sequence);
         in = l->out;
     }
     return in;
@@ -269,10 +308,9 @@ static inline void naive_conv_back(const naive_back *b, int y, int x, int o, dou
 
 static inline void naive_average_back(const naive_back *b, int y, int x, int o, double g) {
     const naive_layer *l = b->l;
-    for (int i = 0; i < l->kh; i++)
-        for (int j = 0; j < l->kw; j++)
-            b->din[((y * l->stride + i) * l->w + x * l->stride + j) * l->c + o] +=
-                g / (l->kh * l->kw);
+    const int taps = naive_taps(l, y, x);
+    for (int t = 0; t < l->kh * l->kw; t++)
+        if (naive_tap(l, y, x, o, t) >= 0) b->din[naive_tap(l, y, x, o, t)] += g / taps;
 }
 
 /* What output (y, x, o) gives to the derivatives of parameters and inputs. */
@@ -291,14 +329,20 @@ static inline void naive_output_back(const naive_back *b, int y, int x, int o) {
     if (!b->din) return;
     switch (l->kind) {
     case NAIVE_DENSE:
-    case NAIVE_CONV: break;
+    case NAIVE_CONV:
+    case NAIVE_LSTM:
+    case NAIVE_KINDS: break;
     case NAIVE_MAXPOOL: b->din[naive_best(b->net, l, b->in, y, x, o)] += g; break;
     case NAIVE_AVGPOOL: naive_average_back(b, y, x, o, g); break;
+    case NAIVE_GLOBAL:
+        for (int p = 0; p < l->h * l->w; p++) b->din[p * l->c + o] = g / (l->h * l->w);
+        break;
     case NAIVE_FLATTEN: b->din[at] = g; break;
     case NAIVE_DROPOUT:
         b->din[at] = l->mask ? g * l->mask[(size_t)b->row * naive_size_out(l) + at] : g;
         break;
     case NAIVE_RELU: b->din[at] = b->in[at] > 0 ? g : 0; break;
+    case NAIVE_LEAKY: b->din[at] = b->in[at] > 0 ? g : l->slope * g; break;
     case NAIVE_SIGMOID: b->din[at] = g * v * (1 - v); break;
     case NAIVE_TANH: b->din[at] = g * (1 - v * v); break;
     case NAIVE_RESIDUAL: b->din[at] = g + b->net->layer[l->partner].d[at]; break;
@@ -325,6 +369,11 @@ static inline double naive_backward(naive_net *net, const double *param, const d
                               .dkernel = grad + l->kernel,
                               .dbias = grad + l->bias};
         if (b.din) memset(b.din, 0, naive_size_in(l) * sizeof *b.din);
+        if (l->kind == NAIVE_LSTM) {
+            naive_lstm s = naive_lstm_run(l->h, l->w * l->c, l->oc, b.kernel, b.in);
+            naive_lstm_back(&s, l->d, b.dkernel, b.din);
+            naive_lstm_free(&s);
+        }
         for (int y = 0; y < l->oh; y++)
             for (int xx = 0; xx < l->ow; xx++)
                 for (int o = 0; o < l->oc; o++) naive_output_back(&b, y, xx, o);

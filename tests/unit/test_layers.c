@@ -45,6 +45,18 @@ static const network tiny[] = {
      3,
      3,
      NOISE},
+    {"conv:3:2,maxpool:3:s2:same,flatten,dense:3", {3, {8, 7, 1}}, 3, 3, NOISE},
+    {"conv:3:2,tanh,maxpool:2:same,conv:2:2,avgpool:2:same,flatten,dense:3",
+     {3, {8, 7, 1}},
+     3,
+     3,
+     NOISE},
+    {"conv:3:2,avgpool:4:s3:same,leakyrelu,flatten,dense:3", {3, {6, 9, 1}}, 3, 3, NOISE},
+    {"conv:4:2,leakyrelu:0.1,globalavgpool,dense:3", {3, {5, 6, 2}}, 3, 3, NOISE},
+    {"lstm:5,dense:3", {3, {4, 3, 2}}, 3, 4, NOISE},
+    {"lstm:3", {3, {1, 4, 1}}, 3, 4, NOISE},
+    {"conv:3:2,tanh,lstm:4,relu,dense:3", {3, {6, 4, 1}}, 3, 3, NOISE},
+    {"dense:7,leakyrelu:0,dense:5,leakyrelu:1.5,dense:4", {1, {6}}, 4, 5, NOISE},
 };
 
 /* The presets and what their fused kernels could trip over. */
@@ -64,6 +76,11 @@ static const network large[] = {
     {"conv:28:3,maxpool:3,flatten,dense:10", {3, {28, 28, 1}}, 10, 2, DIGIT},
     {"conv:28:3,maxpool:3:s2,flatten,dense:10", {3, {28, 28, 1}}, 10, 2, DIGIT},
     {"conv:28:3:s2,maxpool:2,flatten,dense:10", {3, {28, 28, 1}}, 10, 2, DIGIT},
+    {"conv:28:3,relu,maxpool:2:same,flatten,dense:10", {3, {27, 28, 1}}, 10, 2, DIGIT},
+    {"conv:17:4,leakyrelu,maxpool:3:same,globalavgpool,dense:10", {3, {28, 28, 1}}, 10, 3, DIGIT},
+    {"lstm:32,dense:10", {3, {28, 28, 1}}, 10, 9, DIGIT},
+    {"conv:9:3,relu,maxpool:2,lstm:21,dense:10", {3, {28, 28, 1}}, 10, 5, DIGIT},
+    {"maxpool:5:s1:same,avgpool:30:same,flatten,dense:10", {3, {11, 10, 3}}, 10, 3, NOISE},
     {"conv:1:3,maxpool:2,flatten,dense:10", {3, {28, 28, 1}}, 10, 3, DIGIT},
     {"conv:33:3,maxpool:2,flatten,dense:10", {3, {12, 12, 1}}, 10, 3, NOISE},
     {"conv:16:3,avgpool:2,flatten,dense:10", {3, {14, 15, 1}}, 10, 3, NOISE},
@@ -127,9 +144,10 @@ static sample_data data_open(const network *n, const naive_net *net, uint32_t va
     }
     for (int i = 0; i < net->n_layer; i++) {
         const naive_layer *l = &net->layer[i];
-        if (l->kind != NAIVE_DENSE && l->kind != NAIVE_CONV) continue;
-        const size_t fan = (l->bias - l->kernel) / (size_t)l->oc;
-        for (size_t k = l->kernel; k < l->bias + (size_t)l->oc; k++) {
+        if (l->kind != NAIVE_DENSE && l->kind != NAIVE_CONV && l->kind != NAIVE_LSTM) continue;
+        const size_t columns = (size_t)l->oc * (l->kind == NAIVE_LSTM ? 4 : 1);
+        const size_t fan = (l->bias - l->kernel) / columns;
+        for (size_t k = l->kernel; k < l->bias + columns; k++) {
             const float u = 2 * mnd_rng_uniform(&rng) - 1;
             d.param[k] = k < l->bias ? 1.7F * u / sqrtf((float)fan) : 0.3F * u;
         }
@@ -253,7 +271,7 @@ static int between(mnd_rng *rng, int low, int high) {
 
 /* Appends a random convolution, its neuron and its pooling, while the picture is large enough. */
 static void random_block(mnd_rng *rng, char *spec, size_t size, int *h, int *w) {
-    static const char *const neuron[] = {"", "", "relu,", "relu,", "tanh,", "sigmoid,"};
+    static const char *const neuron[] = {"", "", "relu,", "leakyrelu:0.2,", "tanh,", "sigmoid,"};
     size_t n = strlen(spec);
     const int kh = between(rng, 1, *h < 5 ? *h : 5), kw = between(rng, 1, *w < 5 ? *w : 5);
     const int stride = between(rng, 1, 4) == 1 ? between(rng, 1, 3) : 1;
@@ -266,11 +284,12 @@ static void random_block(mnd_rng *rng, char *spec, size_t size, int *h, int *w) 
     if (kind == 0 || least < 2) return;
     const int k = kind < 4 ? 2 : between(rng, 1, least < 4 ? least : 4);
     const int step = kind < 4 ? 2 : between(rng, 1, 4);
+    const bool padded = (*h + *w) % 3 == 0;
     n = strlen(spec);
-    snprintf(spec + n, size - n, "%s:%d:s%d,%s", kind == 5 ? "avgpool" : "maxpool", k, step,
-             neuron[between(rng, 0, 5)]);
-    *h = (*h - k) / step + 1;
-    *w = (*w - k) / step + 1;
+    snprintf(spec + n, size - n, "%s:%d:s%d%s,%s", kind == 5 ? "avgpool" : "maxpool", k, step,
+             padded ? ":same" : "", neuron[between(rng, 0, 5)]);
+    *h = padded ? (*h + step - 1) / step : (*h - k) / step + 1;
+    *w = padded ? (*w + step - 1) / step : (*w - k) / step + 1;
 }
 
 /* Networks nobody thought of: sizes around every vector width and tile. */
@@ -288,7 +307,7 @@ static void random_networks(void **state) {
         n.input = (mnd_shape){3, {h, w, between(&rng, 1, 3)}};
         for (int blocks = between(&rng, 0, 2); blocks > 0; blocks--)
             random_block(&rng, spec, sizeof spec, &h, &w);
-        strcat(spec, "flatten,");
+        strcat(spec, seed % 5 == 0 ? "globalavgpool," : "flatten,");
         for (int dense = between(&rng, 0, 2); dense > 0; dense--) {
             const size_t at = strlen(spec);
             snprintf(spec + at, sizeof spec - at, "dense:%d,%s", between(&rng, 1, 150),
@@ -521,6 +540,9 @@ static void nan_is_not_hidden(void **state) {
         {"conv:3:3:same,avgpool:3:s2,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
         {"conv:28:3,maxpool:2,flatten,dense:16,relu,dense:4", {3, {28, 28, 1}}, 4, 3, NOISE},
         {"conv:3:3,maxpool:3:s2,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+        {"conv:3:3,maxpool:3:s2:same,flatten,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+        {"conv:3:3,leakyrelu:0,globalavgpool,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
+        {"conv:3:3,lstm:5,dense:4", {3, {8, 8, 1}}, 4, 3, NOISE},
     };
     for (size_t t = 0; t < COUNT(net); t++)
         for (int plain = 0; plain < 2; plain++) {

@@ -184,8 +184,8 @@ static void compare(const char *const *text, int n, mnd_shape input) {
 static void images(void **state) {
     (void)state;
     static const char *const kind[] = {
-        "conv:6:3", "conv:17:2:s2:same", "maxpool:2", "avgpool:2", "dropout:0.3", "relu", "tanh",
-        "sigmoid"};
+        "conv:6:3", "conv:17:2:s2:same", "maxpool:2", "maxpool:2:same", "avgpool:2", "dropout:0.3",
+        "relu",     "leakyrelu",         "tanh",      "sigmoid"};
     for (size_t a = 0; a < COUNT(kind); a++)
         for (size_t b = 0; b < COUNT(kind); b++)
             for (size_t c = 0; c < COUNT(kind); c++) {
@@ -217,7 +217,12 @@ static void presets(void **state) {
                                       "dense:512", "relu",      "dense:5"};
     compare(cnn, 7, (mnd_shape){3, {28, 28, 1}});
     compare(cnn2, 8, (mnd_shape){3, {28, 28, 1}});
+    static const char *const global[] = {"conv:16:3", "relu", "maxpool:2:same", "globalavgpool",
+                                         "dense:5"};
     compare(mlp, 6, (mnd_shape){3, {28, 28, 1}});
+    static const char *const sequence[] = {"conv:16:3", "relu", "lstm:24", "relu", "dense:5"};
+    compare(sequence, 5, (mnd_shape){3, {13, 12, 1}});
+    compare(global, 5, (mnd_shape){3, {27, 28, 1}});
 }
 
 int main(void) {
