@@ -376,7 +376,12 @@ static void free_members(mnd_members *e, int lock) {
 
 /* A number as JSON has it. */
 static const char *json_number(double x, char text[32]) {
-    snprintf(text, 32, isfinite(x) ? "%.17g" : "null", x);
+    if (!isfinite(x)) return "null";
+    /* The shortest form that reads back to the same bits. */
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, 32, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
     return text;
 }
 
