@@ -3,7 +3,7 @@
 # 2, 4 and 8 processes at the same global batch, Fashion-MNIST, and how well networks that saw only the
 # program's own drawn digits read the real ones.
 #   [NAME=VALUE...] bench/results.sh [RANKS...]      (default 1 2 4 8)
-#     WHAT='mlp16 mlp512 cnn cnn2 fashion drawn'   SEED=1   BINARY=build/release/mnist_dist
+#     WHAT='mlp16 mlp512 cnn cnn2 lstm fashion drawn'   SEED=1   BINARY=build/release/mnist_dist
 #     MNIST=data/mnist.h5   FASHION=data/fashion-mnist.h5
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -62,19 +62,20 @@ drawn() {
 
 echo '| run | ranks | last epoch | best epoch | which | weights_sha256 |'
 echo '| --- | ---: | ---: | ---: | ---: | --- |'
-for what in ${WHAT:-mlp16 mlp512 cnn cnn2 fashion drawn}; do
+for what in ${WHAT:-mlp16 mlp512 cnn cnn2 lstm fashion drawn}; do
     case $what in
     mlp16) row "mlp16" "$mnist" --model mlp16 --optimizer rmsprop --epochs 4 --batch-size 32 ;;
     mlp512) row "mlp512" "$mnist" --model mlp512 --optimizer rmsprop --epochs 5 --batch-size 128 ;;
     cnn) row "cnn" "$mnist" --model cnn --epochs 10 --batch-size 128 --lr 0.002 --schedule cosine ;;
     cnn2) row "cnn2" "$mnist" --model cnn2 --epochs 10 --batch-size 128 --lr 0.002 --schedule cosine ;;
+    lstm) row "lstm:128,dense:10" "$mnist" --model lstm:128,dense:10 --epochs 10 --batch-size 128 --lr 0.003 --schedule cosine ;;
     fashion) row "cnn, Fashion-MNIST" "$fashion" --model cnn --epochs 10 --batch-size 128 --lr 0.002 --schedule cosine ;;
     drawn)
         drawn cnn --model cnn --epochs 5
         drawn mlp512 --model mlp512 --epochs 5
         ;;
     *)
-        echo "results.sh: WHAT: '$what' is none of mlp16 mlp512 cnn cnn2 fashion drawn" >&2
+        echo "results.sh: WHAT: '$what' is none of mlp16 mlp512 cnn cnn2 lstm fashion drawn" >&2
         exit 2
         ;;
     esac
