@@ -57,6 +57,7 @@ struct mnd_layer {
     mnd_array array[MND_LAYER_ARRAYS];
     size_t state_size; /* bytes that plan asks for, to keep from forward to backward */
     size_t scratch;    /* floats of scratch per thread that plan asks for: mnd_workers */
+    int sum_values;    /* the largest n_value with which it calls mnd_batch.sum, from plan */
     void *state;       /* (state_size), set by the model */
     float *y;          /* (rows, out), set by the model; x itself where forward is NULL */
     /* Of two layers that enclose others, "residual(" and ")": each other; else NULL. Set by the
@@ -68,7 +69,7 @@ struct mnd_layer {
 /* What plan is told besides the layer's arguments and input shape. */
 typedef struct mnd_plan {
     const mnd_kernels *kernels;
-    int rows, max_seg; /* of the largest batch */
+    int rows, max_seg, max_group; /* of the largest batch */
     int threads;
     bool training;
 } mnd_plan;
@@ -87,8 +88,8 @@ typedef struct mnd_layer_ops {
     const char *kind;  /* "dense" */
     const char *usage; /* "dense:n" */
     size_t self_size;  /* bytes at layer->self */
-    /* Checks arguments and input; sets out, arrays, n_array, state_size and scratch; the last three
-       are 0 before. */
+    /* Checks arguments and input; sets out, arrays, n_array, state_size, scratch and sum_values;
+       the last four are 0 before. */
     mnd_status (*plan)(mnd_layer *layer, const mnd_plan *plan);
     /* y (rows, out) from x (rows, in). NULL: y is x, only its shape changes. */
     void (*forward)(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y);

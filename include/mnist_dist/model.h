@@ -18,6 +18,10 @@
  *                                Keras (PyTorch: 0.01)
  *   residual(layers)             y = x + f(x), f the layers, which keep the shape; may be nested
  *                                (He et al., CVPR 2016)                  (...) -> (...)
+ *   batchnorm[:m][:sync]         each channel (or feature): beta + gamma (x - mean) /
+ *                                sqrt(variance + 1e-3) (Ioffe and Szegedy, ICML 2015). Training:
+ *                                statistics of each group of the batch (mnd_batch), or of all of
+ *                                it (sync); else running ones, which keep m (0.9) in each step
  * Softmax with cross-entropy on the outputs of the last layer is the loss and needs no layer. A
  * preset (mlp16, mlp512, cnn, cnn2) stands for a spec whose last dense layer has one output per
  * class. "same" pads as TensorFlow does: ceil(in / S) outputs, an odd pixel of padding at the end.
@@ -79,6 +83,7 @@ MND_CHECKED mnd_status mnd_model_spec(const char *name_or_spec, int classes, cha
 typedef struct mnd_model_options {
     int max_rows;  /* of a batch or an inference; 0: check the spec and count only */
     int max_seg;   /* segments of a batch; 1 for inference */
+    int max_group; /* groups of a batch; 0: as many as segments */
     bool training; /* reserve workspace for the backward pass */
     bool plain;    /* products by cblas and no layers fused: the reference */
     int threads;   /* 1 or more */
@@ -93,6 +98,9 @@ MND_CHECKED mnd_status mnd_model_create(const char *spec, const mnd_shape *input
                                         const mnd_model_options *options, mnd_model **out);
 /* NULL-safe; sets *model to NULL. */
 void mnd_model_destroy(mnd_model **model);
+
+/* The largest n_value for which the model calls mnd_batch.sum; 0: it never does. */
+int mnd_model_sum_values(const mnd_model *model);
 
 /* Elements of all arrays together. */
 size_t mnd_model_n_param(const mnd_model *model);
@@ -151,13 +159,28 @@ typedef struct mnd_batch {
     uint32_t epoch;
     float scale;     /* weight of one sample in the gradient: 1 / samples of the global batch */
     float smoothing; /* of the labels: see mnd_smooth_labels in loss.h; 0: none */
+    /*
+     * Rows whose statistics belong together (batchnorm): group g is rows [group[g], group[g + 1]),
+     * possibly none. A segment is one or several groups. NULL: every segment is a group.
+     */
+    const int *group; /* (n_group + 1) */
+    int n_group;
+    /*
+     * Writes to value[0 .. n_value) the sum over all groups of the global batch, where value
+     * (n_group, n_value) holds what those here contribute. Every part of the batch calls it equally
+     * often and with the same n_value, at most mnd_model_sum_values. NULL: all groups are here;
+     * they are added in the tree of mnd_segments.
+     */
+    void (*sum)(void *context, int n_value, double *value);
+    void *sum_context;
 } mnd_batch;
 
 /*
  * Forward pass, loss, backward pass: writes the gradient of `scale` * (sum of the samples' losses),
  * one buffer per subtree. loss_sum (n_seg) gets the sum of losses of each segment, correct (n_seg)
  * its number of right answers (the first largest output is the answer). Allocates nothing. With the
- * fast kernels the bits of a row depend on no other row, those of a segment on no other segment.
+ * fast kernels the bits of a row depend on no row of another group, those of a segment on no other
+ * segment (but for sums over all groups: batchnorm:sync).
  */
 void mnd_model_gradient(mnd_model *model, const mnd_batch *batch, double *loss_sum,
                         int64_t *correct);

@@ -9,6 +9,13 @@ size_t mnd_model_n_param(const mnd_model *model) { return model->n_param; }
 
 size_t mnd_model_workspace(const mnd_model *model) { return model->arena.size; }
 
+int mnd_model_sum_values(const mnd_model *model) {
+    int most = 0;
+    for (int i = 0; i < model->n_layer; i++)
+        if (model->layer[i].sum_values > most) most = model->layer[i].sum_values;
+    return most;
+}
+
 const char *mnd_model_text(const mnd_model *model) { return model->text; }
 
 int mnd_model_n_layer(const mnd_model *model) { return model->n_info; }

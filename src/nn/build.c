@@ -205,6 +205,8 @@ mnd_status mnd_model_create(const char *spec, const mnd_shape *input, int classe
     const mnd_plan plan = {.kernels = model->kernels,
                            .rows = options->max_rows,
                            .max_seg = options->max_seg,
+                           .max_group =
+                               options->max_group > 0 ? options->max_group : options->max_seg,
                            .threads = options->threads,
                            .training = options->training};
     MND_TRY(plan_layers(model, &plan));

@@ -14,10 +14,10 @@
 
 /* A new kind of layer is one new file and one row here. */
 static const void *const kinds[] = {
-    &mnd_layer_dense,         &mnd_layer_conv,    &mnd_layer_maxpool, &mnd_layer_avgpool,
-    &mnd_layer_globalavgpool, &mnd_layer_flatten, &mnd_layer_dropout, &mnd_layer_relu,
-    &mnd_layer_leakyrelu,     &mnd_layer_sigmoid, &mnd_layer_tanh,    &mnd_layer_lstm,
-    &mnd_layer_residual,
+    &mnd_layer_dense,         &mnd_layer_conv,      &mnd_layer_maxpool, &mnd_layer_avgpool,
+    &mnd_layer_globalavgpool, &mnd_layer_flatten,   &mnd_layer_dropout, &mnd_layer_relu,
+    &mnd_layer_leakyrelu,     &mnd_layer_sigmoid,   &mnd_layer_tanh,    &mnd_layer_lstm,
+    &mnd_layer_residual,      &mnd_layer_batchnorm,
 };
 static mnd_registry registry = {
     .what = "layer", .n_built_in = sizeof kinds / sizeof kinds[0], .built_in = kinds};
@@ -38,7 +38,7 @@ mnd_status mnd_layer_plan(mnd_layer *layer, const mnd_plan *plan) {
         const mnd_status status = mnd_alloc(&layer->self, 1, layer->ops->self_size, "a layer");
         if (status != MND_OK) return status;
     }
-    layer->n_array = 0;
+    layer->n_array = layer->sum_values = 0;
     layer->state_size = layer->scratch = 0;
     return layer->ops->plan(layer, plan);
 }

@@ -6,7 +6,8 @@
 
 extern const mnd_layer_ops mnd_layer_dense, mnd_layer_conv, mnd_layer_maxpool, mnd_layer_avgpool,
     mnd_layer_globalavgpool, mnd_layer_flatten, mnd_layer_dropout, mnd_layer_relu,
-    mnd_layer_leakyrelu, mnd_layer_sigmoid, mnd_layer_tanh, mnd_layer_lstm, mnd_layer_residual;
+    mnd_layer_leakyrelu, mnd_layer_sigmoid, mnd_layer_tanh, mnd_layer_lstm, mnd_layer_residual,
+    mnd_layer_batchnorm;
 
 /* Combinations that fuse.c puts in place of several layers; no spec names them. */
 extern const mnd_layer_ops mnd_layer_dense_relu, mnd_layer_conv_relu, mnd_layer_convpool,
