@@ -55,7 +55,9 @@ typedef struct mnd_watchdog mnd_watchdog; /* opaque */
  */
 MND_CHECKED mnd_status mnd_watchdog_start(mnd_comm *comm, double timeout, mnd_watchdog **out);
 
-/* What the main thread does from now on. Costs a clock reading. Not collective; NULL-safe. */
+/* What the main thread does from now on, in which step (MND_SAME_STEP: as before). Costs a clock
+   reading. Not collective; NULL-safe. */
+enum { MND_SAME_STEP = -1 };
 void mnd_watchdog_phase(mnd_watchdog *dog, mnd_phase phase, int64_t step);
 
 /* Tells the others that this process is through, and ends the thread. NULL-safe. Not collective. */

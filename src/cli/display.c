@@ -44,6 +44,10 @@ void display_summary(const mnd_model *model) {
     printf("--------------------------------------------------------------\n");
     printf("Total parameters: %s (%.2f MB)\n", grouped(mnd_model_n_param(model), number),
            (double)mnd_model_n_param(model) * 4.0 / 1e6);
+    size_t untrained = 0;
+    for (int i = 0; i < mnd_model_n_array(model); i++)
+        if (!mnd_model_array(model, i).trained) untrained += mnd_model_array(model, i).count;
+    if (untrained > 0) printf("Of these not trained: %s\n", grouped(untrained, number));
 }
 
 /* Whether the user sees stderr on a terminal. mpirun connects the stderr of its ranks to a pipe, so

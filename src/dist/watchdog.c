@@ -104,7 +104,7 @@ void mnd_watchdog_phase(mnd_watchdog *dog, mnd_phase phase, int64_t step) {
     if (atomic_load_explicit(&dog->phase, memory_order_relaxed) == MND_PHASE_WAIT)
         atomic_store_explicit(&dog->together, now, memory_order_relaxed);
     atomic_store_explicit(&dog->since, now, memory_order_relaxed);
-    atomic_store_explicit(&dog->step, step, memory_order_relaxed);
+    if (step != MND_SAME_STEP) atomic_store_explicit(&dog->step, step, memory_order_relaxed);
     atomic_store_explicit(&dog->phase, (int)phase, memory_order_relaxed);
 }
 

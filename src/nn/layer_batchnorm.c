@@ -38,7 +38,7 @@ typedef struct batchnorm {
 /* Memory from forward to backward. Statistics are those of a group; with sync there is one. */
 typedef struct memory {
     int *first;    /* (groups + 1) its first block */
-    double *part;  /* (blocks, 2, c) two sums of each block */
+    double *part;  /* (blocks, 2, c) sums of each block */
     double *total; /* (groups, 2 * c + 1) of each group */
     double *count; /* (groups) elements of a channel that the statistics are of */
     float *mean, *variance, *inverse; /* (groups, c); inverse: 1 / sqrt(variance + EPSILON) */
@@ -326,7 +326,7 @@ static void each_block(const mnd_pass *pass, job *j) {
     mnd_parallel(pass->workers->threads, j->m.first[j->n], 1, block_range, j);
 }
 
-/* Adds the blocks of each group, n_value numbers of a group: its two sums, and its count. */
+/* Adds the blocks of each group, n_value numbers of a group: its sums and its count. */
 static void total_groups(const job *j, int n_value) {
     const int c2 = 2 * j->b->c;
     for (int g = 0; g < j->n; g++) {

@@ -225,10 +225,10 @@ static mnd_status take_steps(bench *b, scaling *s, mnd_step *st, int first, int 
     const int64_t whole = b->images / s->batch; /* steps of an epoch with a full batch */
     for (int t = first; t < first + n; t++) {
         uint32_t flags;
-        mnd_step_gradient(st, s->step, b->loss, b->correct);
+        mnd_status status = mnd_step_gradient(st, s->step, b->loss, b->correct);
+        if (status != MND_OK) return status;
         s->step = (s->step + 1) % whole;
-        const mnd_status status =
-            mnd_updater_step(&st->update, b->config->optimizer.lr, t + 1, 0, &flags);
+        status = mnd_updater_step(&st->update, b->config->optimizer.lr, t + 1, 0, &flags);
         if (status != MND_OK) return status;
     }
     return MND_OK;
@@ -245,13 +245,17 @@ static mnd_status take_turn(bench *b, scaling *s, record *mine) {
     mnd_model *model = NULL;
     mnd_exchange *exchange = NULL;
     mnd_step st;
+    mnd_group_sum groups = {0};
     const bool plain = c->plain || s->textbook;
     const mnd_model_options options = {.max_rows = s->loader.max_rows,
                                        .max_seg = s->loader.max_seg,
+                                       .max_group = s->loader.plan.n,
                                        .training = true,
                                        .plain = plain,
                                        .threads = c->threads};
     status = mnd_model_create(c->model, &b->input, b->classes, &options, &model);
+    if (status == MND_OK)
+        status = mnd_group_sum_open(comm, NULL, s->loader.plan.logical, model, &groups);
     MND_TRY(mnd_comm_agree(comm, status, NULL));
     const mnd_exchange_options wanted = {.name = exchange_of(b, s),
                                          .logical = s->loader.plan.logical,
@@ -262,7 +266,8 @@ static mnd_status take_turn(bench *b, scaling *s, record *mine) {
                   &(mnd_updater){.model = model,
                                  .exchange = exchange,
                                  .optimizer = &c->optimizer,
-                                 .threads = c->threads});
+                                 .threads = c->threads},
+                  &groups);
     if (mnd_exchange_writes_param(exchange)) mnd_model_initialize(model, MND_INIT_GLOROT, c->seed);
     MND_TRY(mnd_exchange_publish(exchange));
     mnd_blas_set_threads(plain ? c->threads : 1);
@@ -283,6 +288,7 @@ static mnd_status take_turn(bench *b, scaling *s, record *mine) {
 cleanup:
     mnd_exchange_destroy(&exchange);
     mnd_model_destroy(&model);
+    mnd_group_sum_free(&groups);
     return status;
 }
 

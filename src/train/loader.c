@@ -27,6 +27,7 @@ mnd_status mnd_loader_plan_for(const mnd_loader_plan *plan, mnd_loader *loader) 
     MND_NEW(loader->label, loader->rows, "this rank's shard of the labels");
     MND_NEW(loader->order, loader->rows, "the order of the samples");
     MND_NEW(loader->start, (size_t)plan->n + 1, "the batch");
+    MND_NEW(loader->group, (size_t)plan->n + 1, "the batch");
     MND_NEW(loader->subtree, (size_t)n_subtree + 1, "the batch");
     MND_NEW(loader->labels, loader->max_rows, "the batch");
     MND_NEW(loader->samples, loader->max_rows, "the batch");
@@ -58,6 +59,7 @@ void mnd_loader_free(mnd_loader *loader) {
     mnd_free(loader->label);
     mnd_free(loader->order);
     mnd_free(loader->start);
+    mnd_free(loader->group);
     mnd_free(loader->subtree);
     mnd_free(loader->labels);
     mnd_free(loader->samples);
@@ -121,14 +123,15 @@ void mnd_loader_batch(mnd_loader *loader, int64_t s, float *x, mnd_batch *batch)
     for (int i = 0; i < p->n; i++) {
         const int64_t shard = shard_at(loader, p->first + i);
         const int64_t last = mnd_samples_before(end, p->logical, p->first + i);
-        loader->start[p->one_segment ? 0 : i] = p->one_segment ? 0 : row;
+        loader->group[i] = row;
+        if (!p->one_segment) loader->start[i] = row;
         for (int64_t k = mnd_samples_before(begin, p->logical, p->first + i); k < last; k++) {
             const int64_t at = shard + loader->order[shard + k];
             loader->labels[row] = loader->label[at];
             loader->samples[row++] = (uint32_t)(loader->row + at);
         }
     }
-    loader->start[loader->seg.n_seg] = row;
+    loader->group[p->n] = loader->start[loader->seg.n_seg] = row;
     /* Converting is too little work to be shared, distorting is not. */
     mnd_parallel(loader->augmenter != NULL ? p->threads : 1, row, 1, convert,
                  &(conversion){loader, x});
@@ -138,5 +141,7 @@ void mnd_loader_batch(mnd_loader *loader, int64_t s, float *x, mnd_batch *batch)
                          .seed = p->seed,
                          .epoch = loader->epoch,
                          .scale = 1.0F / (float)(end - begin),
-                         .smoothing = (float)loader->plan.smoothing};
+                         .smoothing = (float)loader->plan.smoothing,
+                         .group = loader->group,
+                         .n_group = p->n};
 }

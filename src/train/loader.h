@@ -38,6 +38,7 @@ typedef struct mnd_loader {
     uint32_t epoch;
     mnd_segments seg;         /* of the current batch */
     int *start;               /* (n + 1), owned */
+    int *group;               /* (n + 1) where the rows of each logical rank begin, owned */
     int *subtree;             /* (n_subtree + 1), owned */
     uint8_t *labels;          /* (max_rows) of the current batch, owned */
     uint32_t *samples;        /* (max_rows), owned */

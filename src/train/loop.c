@@ -44,7 +44,9 @@ static mnd_status one_step(mnd_run *r) {
     size_t stride;
     const int64_t t = r->step + 1;
     mnd_watchdog_phase(r->dog, MND_PHASE_COMPUTE, t);
-    mnd_step_gradient(&r->stepper, r->step_in_epoch, r->step_loss, r->step_correct);
+    mnd_status status =
+        mnd_step_gradient(&r->stepper, r->step_in_epoch, r->step_loss, r->step_correct);
+    if (status != MND_OK) return status;
     mnd_fault_strike(&r->fault, t, mnd_exchange_grad(r->exchange, &stride),
                      mnd_model_n_param(r->model), r->step_loss);
     uint32_t flags = mnd_signals_pending() != 0 ? FLAG_STOP : 0, all = 0;
@@ -52,7 +54,7 @@ static mnd_status one_step(mnd_run *r) {
     if (r->stepper.update.damaged) flags |= FLAG_DAMAGED;
     r->rate = mnd_schedule_rate(&r->schedule, r->step);
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, t);
-    const mnd_status status = mnd_updater_step(&r->stepper.update, r->rate, t, flags, &all);
+    status = mnd_updater_step(&r->stepper.update, r->rate, t, flags, &all);
     if (status != MND_OK) return status;
     if ((all & FLAG_DAMAGED) != 0) return mnd_comm_agree(r->comm, mnd_run_check_memory(r), NULL);
     if ((all & FLAG_NUMERIC) != 0) return explain_numeric(r); /* and the run ends */

@@ -33,6 +33,7 @@ typedef struct mnd_run {
     mnd_model *model;
     mnd_exchange *exchange;
     mnd_step stepper;         /* what one step works on */
+    mnd_group_sum groups;     /* for layers that need sums over the whole batch */
     mnd_evaluator *evaluator; /* of val_* */
     mnd_evaluator *test; /* of the test images at the end of the run; NULL: val_* are of them */
     mnd_watchdog *dog;

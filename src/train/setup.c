@@ -130,10 +130,12 @@ static mnd_status prepare(mnd_run *r) {
     const mnd_model_options options = {.max_rows =
                                            rows > MND_EVALUATE_CHUNK ? rows : MND_EVALUATE_CHUNK,
                                        .max_seg = r->loader.max_seg,
+                                       .max_group = r->n_logical,
                                        .training = true,
                                        .plain = c->plain,
                                        .threads = c->threads};
     MND_TRY(mnd_model_create(c->model, &r->input, r->info.classes, &options, &r->model));
+    MND_TRY(mnd_group_sum_open(r->comm, r->dog, r->logical, r->model, &r->groups));
     MND_TRY(allocate(r));
 cleanup:
     return status;
@@ -156,7 +158,8 @@ static mnd_status join(mnd_run *r) {
                                  .exchange = r->exchange,
                                  .optimizer = &c->optimizer,
                                  .clip_norm = c->clip_norm,
-                                 .threads = c->threads});
+                                 .threads = c->threads},
+                  &r->groups);
 cleanup:
     return status;
 }
@@ -262,6 +265,7 @@ void mnd_run_free(mnd_run *r) {
     mnd_evaluator_destroy(&r->evaluator);
     mnd_evaluator_destroy(&r->test);
     mnd_loader_free(&r->loader);
+    mnd_group_sum_free(&r->groups);
     mnd_model_destroy(&r->model);
     mnd_exchange_destroy(&r->exchange);
     for (int s = 0; s < MND_MAX_SLOTS; s++) mnd_free(r->slot_all[s]);

@@ -11,20 +11,24 @@ static void bind(const mnd_step *st) {
     mnd_model_bind(st->model, mnd_exchange_param(st->update.exchange), grad, stride);
 }
 
-void mnd_step_open(mnd_step *st, mnd_loader *loader, mnd_model *model, const mnd_updater *update) {
-    *st = (mnd_step){.loader = loader, .model = model, .update = *update};
+void mnd_step_open(mnd_step *st, mnd_loader *loader, mnd_model *model, const mnd_updater *update,
+                   mnd_group_sum *sum) {
+    *st = (mnd_step){.loader = loader, .model = model, .update = *update, .sum = sum};
     bind(st);
 }
 
-void mnd_step_gradient(mnd_step *st, int64_t s, double *loss, int64_t *correct) {
+mnd_status mnd_step_gradient(mnd_step *st, int64_t s, double *loss, int64_t *correct) {
     mnd_batch batch;
     const double begin = mnd_now();
     mnd_loader_batch(st->loader, s, mnd_model_input(st->model), &batch);
     const double loaded = mnd_now();
+    batch.sum = mnd_group_sum_add;
+    batch.sum_context = st->sum;
     bind(st);
     mnd_model_gradient(st->model, &batch, loss, correct);
     st->data += loaded - begin;
     st->compute += mnd_now() - loaded;
+    return st->sum->status;
 }
 
 mnd_time_split mnd_step_time(const mnd_step *st) {

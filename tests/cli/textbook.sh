@@ -48,6 +48,8 @@ agree 6 --model cnn2
 agree 3 --model conv:6:3:same,relu,maxpool:2,conv:8:3:s2,tanh,dropout:0.3,avgpool:2,flatten,dense:24,sigmoid,dense:10
 agree 2 --model conv:6:3,leakyrelu,maxpool:3:s2:same,conv:12:3,leakyrelu:0.1,avgpool:2:same,globalavgpool,dense:10
 agree 3 --model lstm:40,dense:10
+residual='conv:6:3:same,batchnorm,relu,maxpool:2,residual(conv:6:3:same,batchnorm:sync,relu,conv:6:3:same),'
+for np in 1 3; do agree $np --model "${residual}flatten,dense:16,batchnorm:0.5,relu,dense:10" --logical-ranks 8; done
 agree 2 --model mlp16 --optimizer sgd
 agree 3 --model mlp16 --optimizer sgd --momentum 0 --weight-decay 0.01 --schedule step --step-epochs 1
 agree 4 --model mlp16 --optimizer adamw --schedule cosine --warmup-epochs 0.5

@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 the checkpoint contradicts itself, 77 NumPy or h5py is not
 """
 import argparse
 import hashlib
+import re
 import sys
 
 try:
@@ -17,6 +18,9 @@ except ImportError as missing:
     print(f"numpy_forward.py: skipped, {missing}", file=sys.stderr)
     sys.exit(77)
 
+# of the arrays of a layer, in its order
+NAMES = ("kernel", "recurrent_kernel", "bias",
+         "gamma", "beta", "moving_mean", "moving_variance")
 ROWS = 500  # images at a time
 
 
@@ -65,9 +69,15 @@ def lstm(x, kernel, recurrent, bias):
     return hidden
 
 
+def layers(spec):
+    """ "relu,residual(relu)" as "relu", "residual(", "relu", ")"."""
+    return [layer for layer in re.findall(r"[^,()]*\(|\)|[^,()]+", spec) if layer]
+
+
 def forward(spec, arrays, x):
     """Logits of images x (n, h, w, c). `arrays`: (kernel, bias) and the like by the layer's index."""
-    for index, layer in enumerate(spec.split(",")):
+    kept = []
+    for index, layer in enumerate(layers(spec)):
         kind, *arguments = layer.split(":")
         if kind == "dense":
             kernel, bias = arrays[index]
@@ -82,6 +92,13 @@ def forward(spec, arrays, x):
             x = x.mean((1, 2))
         elif kind == "leakyrelu":
             x = np.where(x > 0, x, float(arguments[0] if arguments else 0.3) * x)
+        elif kind == "batchnorm":
+            gamma, beta, mean, variance = arrays[index]
+            x = gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta
+        elif kind == "residual(":
+            kept.append(x)
+        elif kind == ")":
+            x = x + kept.pop()
         elif kind == "flatten":
             x = x.reshape(len(x), -1)
         elif kind == "relu":
@@ -103,9 +120,8 @@ def load(path):
         arrays, ordered = {}, {}
         for name, group in model.items():
             index = int(name.split("_")[0])
-            assert name.split("_")[1] == spec.split(",")[index].split(":")[0], name
-            arrays[index] = tuple(group[k][...].astype(np.float64)
-                                  for k in ("kernel", "recurrent_kernel", "bias") if k in group)
+            assert name.split("_")[1] == layers(spec)[index].split(":")[0], name
+            arrays[index] = tuple(group[k][...].astype(np.float64) for k in NAMES if k in group)
             for data in group.values():
                 ordered[int(data.attrs["index"])] = data[...].tobytes()
         digest = hashlib.sha256(b"".join(ordered[i] for i in range(len(ordered)))).hexdigest()

@@ -46,6 +46,8 @@ same "$dir/data.h5" conv:4:3x5:s2:same,tanh,avgpool:3:s2,conv:6:2:same,relu,drop
 same "$dir/data.h5" conv:6:3,leakyrelu,maxpool:3:s2:same,conv:8:3,leakyrelu:0.1,avgpool:2:same,globalavgpool,dense:10 \
     --lr 0.01
 same "$dir/data.h5" conv:4:3,maxpool:2,lstm:20,dense:10 --lr 0.01
+same "$dir/data.h5" 'conv:4:3,batchnorm,relu,residual(conv:4:3:same,batchnorm:0.8:sync,residual(relu)),maxpool:2,flatten,dense:20,batchnorm,relu,dense:10' \
+    --lr 0.01
 if [ "${MND_LONG:-0}" = 1 ] && [ -f "$MND_SOURCE_DIR/data/mnist.h5" ]; then
     for model in mlp16 mlp512 cnn; do same "$MND_SOURCE_DIR/data/mnist.h5" $model; done
 fi
