@@ -9,13 +9,15 @@
  *                ("03_dense", index in the spec counted from 0), with data sets `kernel`
  *                ((in, out), or (kernel height, kernel width, in, out) as in Keras) and `bias`
  *                (out). float32. Attribute `index` of each: its place in model order.
- *   /optimizer   attributes `name`, `n_update`, `clip_norm` and `label_smoothing` (missing: 0),
+ *   /optimizer   attributes `name`, `n_update`, `clip_norm`, `ema`, `label_smoothing` (missing: 0),
  *                `setting` (eight float64: unused, lr, beta1, beta2, rho, momentum, epsilon, weight
  *                decay; 0 where the optimizer has no setting of that name) and `more_settings`,
  *                settings of other names that are not 0, as text "nesterov=1 eta=0.5" (missing:
  *                none); data sets `m`, `v` ...: one flat float32 array per slot, in model order,
  *                with the number of the slot in attribute `index`. (A slot is an array that an
  *                optimizer keeps beside the parameters, for instance a moment of Adam.)
+ *                Where `ema` is not 0, /model holds the moving average of the weights, which was
+ *                evaluated, and the last slot, `weights`, the weights that training goes on with.
  *   /progress    attributes `epoch`, `step`, `step_in_epoch`, `seed`, `logical_ranks` and the
  *                others of the struct below; data sets `loss_sum` and `correct` (per logical rank,
  *                of the unfinished epoch) and `history` (one row per finished epoch; attribute
@@ -55,7 +57,8 @@
 #define MND_CKPT_NAME 32   /* longest name of a layer group or array */
 #define MND_CKPT_HISTORY 6 /* columns of history: see mnd_epoch_record */
 #define MND_CKPT_SETTINGS 8
-#define MND_CKPT_MORE 320 /* longest more_settings, with its terminating zero */
+#define MND_CKPT_WEIGHTS "weights" /* the slot where `ema` is not 0 */
+#define MND_CKPT_MORE 320          /* longest more_settings, with its terminating zero */
 
 /* One float32 array; `data` is borrowed when writing and owned by the checkpoint when read. */
 typedef struct mnd_ckpt_array {
@@ -88,6 +91,7 @@ typedef struct mnd_checkpoint {
     double setting[MND_CKPT_SETTINGS]; /* see above */
     char more_settings[MND_CKPT_MORE]; /* see above */
     double clip_norm;                  /* 0: no limit, also where the file does not say */
+    double ema;                        /* decay of the average in `array`; 0: no average */
     double label_smoothing;            /* 0: none, also where the file does not say */
     int64_t n_update;                  /* steps the optimizer has taken */
     int n_slot;

@@ -110,6 +110,8 @@ extern const mnd_update mnd_update_keep_sum;
 
 /* Brings slot s of all processes together in `all` (n_param floats) on rank 0. Collective. */
 MND_CHECKED mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *all);
+/* The same in `all` on every process. Collective. */
+MND_CHECKED mnd_status mnd_exchange_collect_slot(mnd_exchange *ex, int s, float *all);
 
 /*
  * Seconds that steps have taken since the exchange was created: waiting for the gradient of the

@@ -8,7 +8,7 @@
 
 #include "mnist_dist/exchange.h"
 
-/* No less than MND_MAX_SLOTS of optimizer.h. */
+/* More than MND_MAX_SLOTS of optimizer.h: one for an average of the parameters. */
 enum { MND_EXCHANGE_SLOTS = 4 };
 
 typedef struct mnd_exchange_ops mnd_exchange_ops;

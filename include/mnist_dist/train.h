@@ -33,6 +33,8 @@ typedef struct mnd_train_config {
     int64_t epochs;
     uint64_t seed;
     double clip_norm;       /* largest norm of the whole gradient; 0: no limit */
+    double ema;             /* decay of the moving average of the weights, below 1: the average
+                               is evaluated and saved as the model; 0: the weights themselves */
     double label_smoothing; /* of the training loss, below 1 (mnd_smooth_labels in loss.h); val_*
                                and test figures are of the labels as they are; 0: none */
     mnd_augment augment;    /* of the training images; evaluation sees images as they are */

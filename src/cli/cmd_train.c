@@ -171,6 +171,8 @@ static const option_row rows[] = {
     {"epsilon", OPTION_REAL, &given.epsilon, "X", 0, 1, "of adam, adamw (1e-8), rmsprop (1e-7)"},
     {"clip-norm", OPTION_REAL, &config.clip_norm, "X", 0, 1e9,
      "scale the gradient down to this norm where it is larger; 0: never (0)"},
+    {"ema", OPTION_REAL, &config.ema, "D", 0, BELOW_1,
+     "evaluate and save the exponential moving average of the weights, 0.999 for instance (0)"},
     {"label-smoothing", OPTION_REAL, &config.label_smoothing, "X", 0, BELOW_1,
      "train towards 1 - X for the label and X shared by all classes; val_loss is without (0)"},
     {"schedule", OPTION_CHOICE, &given.schedule, "constant|step|exponential|cosine|onecycle", 0, 0,

@@ -138,6 +138,9 @@ static void show_setup(void *context, const mnd_train_setup *s) {
            c->optimizer.ops->name, c->optimizer.lr, (long long)c->batch_size,
            (double)c->batch_size / mnd_comm_size(s->comm), (long long)s->steps_per_epoch,
            (unsigned long long)c->seed);
+    if (c->ema > 0.0)
+        printf("Averaged weights: decay %g; they are what is evaluated and saved as the model\n",
+               c->ema);
     if (c->label_smoothing > 0.0) printf("Label smoothing: %g\n", c->label_smoothing);
     char augment[MND_AUGMENT_TEXT];
     mnd_augment_text(&c->augment, augment);

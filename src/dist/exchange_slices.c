@@ -214,3 +214,13 @@ mnd_status mnd_exchange_gather_slot(mnd_exchange *ex, int s, float *all) {
 cleanup:
     return status;
 }
+
+mnd_status mnd_exchange_collect_slot(mnd_exchange *ex, int s, float *all) {
+    mnd_exchange_memory *m = ex->memory;
+    if (m->whole) {
+        memcpy(all, ex->slot[s], ex->n_param * sizeof *all);
+        return MND_OK;
+    }
+    for (int r = 0; r < ex->size; r++) m->bytes[r] = m->count[r] * sizeof *all;
+    return mnd_comm_allgatherv(ex->comm, ex->slot[s] + ex->first, m->bytes, all);
+}

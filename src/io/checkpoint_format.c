@@ -57,6 +57,7 @@ const mnd_ckpt_field mnd_ckpt_fields[] = {
      sizeof(mnd_picture_form) / sizeof(double), true},
     FIELD("/model", "weights_sha256", MND_CKPT_TEXT, weights_sha256, MND_SHA256_HEX),
     {"/optimizer", "clip_norm", MND_CKPT_F64, offsetof(mnd_checkpoint, clip_norm), 1, true},
+    {"/optimizer", "ema", MND_CKPT_F64, offsetof(mnd_checkpoint, ema), 1, true},
     {"/optimizer", "label_smoothing", MND_CKPT_F64, offsetof(mnd_checkpoint, label_smoothing), 1,
      true},
     {"/optimizer", "more_settings", MND_CKPT_TEXT, offsetof(mnd_checkpoint, more_settings),
@@ -172,8 +173,8 @@ static mnd_status check_numbers(const mnd_checkpoint *c) {
         return mnd_fail(MND_RANGE, "the checkpoint's model or optimizer is not described");
     if (!(c->clip_norm >= 0.0 && c->clip_norm < HUGE_VAL))
         return mnd_fail(MND_RANGE, "the checkpoint's clip_norm is not a number of 0 or more");
-    if (!(c->label_smoothing >= 0.0 && c->label_smoothing < 1.0))
-        return mnd_fail(MND_RANGE, "the checkpoint's label_smoothing is not between 0 and 1");
+    if (!(c->label_smoothing >= 0.0 && c->label_smoothing < 1.0 && c->ema >= 0.0 && c->ema < 1.0))
+        return mnd_fail(MND_RANGE, "the checkpoint's label_smoothing or ema is not below 1");
     if (!(c->target_accuracy >= 0.0 && c->target_accuracy < HUGE_VAL) || c->patience < 0 ||
         c->validation < 0)
         return mnd_fail(MND_RANGE, "the checkpoint's rules of stopping are not possible");
@@ -211,6 +212,9 @@ static mnd_status check_arrays(const mnd_checkpoint *c) {
             return mnd_fail(MND_RANGE, "optimizer slot %s is not as large as the parameters",
                             c->slot[i].name);
     }
+    if (c->ema > 0.0 &&
+        (c->n_slot < 1 || strcmp(c->slot[c->n_slot - 1].name, MND_CKPT_WEIGHTS) != 0))
+        return mnd_fail(MND_RANGE, "the checkpoint lacks the weights that its model averages");
     return MND_OK;
 }
 

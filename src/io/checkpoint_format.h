@@ -26,7 +26,7 @@ enum {
     MND_CKPT_PROGRESS_SETS = 3, /* loss_sum, correct, history */
     MND_CKPT_PATH = sizeof "/model/" + 2 * MND_CKPT_NAME,
     MND_CKPT_N_GROUPS = 3,
-    MND_CKPT_N_FIELDS = 29
+    MND_CKPT_N_FIELDS = 30
 };
 
 /* What an attribute or data set holds. */

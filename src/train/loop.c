@@ -70,8 +70,9 @@ static mnd_status one_step(mnd_run *r) {
 }
 
 static mnd_status check_replicas(mnd_run *r) {
-    const mnd_status status = mnd_replica_check(r->comm, r->exchange, mnd_model_n_param(r->model),
-                                                r->config->optimizer.ops->n_slot, r->step);
+    const int n_slot = mnd_updater_n_slot(&r->config->optimizer, r->config->ema);
+    const mnd_status status =
+        mnd_replica_check(r->comm, r->exchange, mnd_model_n_param(r->model), n_slot, r->step);
     return status == MND_OK ? mnd_comm_agree(r->comm, mnd_run_check_memory(r), NULL) : status;
 }
 
@@ -98,9 +99,7 @@ static mnd_status finish_epoch(mnd_run *r, int64_t images, double seconds) {
     mnd_epoch_record record = {.epoch = (double)r->epoch + 1.0, .seconds = seconds};
     MND_TRY(sum_epoch(r, &record));
     const double begin = mnd_now();
-    mnd_watchdog_phase(r->dog, MND_PHASE_EVALUATE, r->step);
-    MND_TRY(mnd_evaluate(r->evaluator, r->model, &test));
-    mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
+    MND_TRY(mnd_run_evaluate(r, r->evaluator, &test));
     /* The last step's new parameters have not been through a training loss. */
     if (!isfinite(test.loss))
         MND_FAIL(MND_NUMERIC,

@@ -13,7 +13,7 @@ typedef struct range {
     char sha256[MND_SHA256_HEX];
 } range;
 
-enum { RANGES = 1 + MND_MAX_SLOTS }; /* parameters, then slots */
+enum { RANGES = 2 + MND_MAX_SLOTS }; /* parameters, then slots and an average */
 
 typedef struct holdings {
     char host[MND_HOST_NAME];

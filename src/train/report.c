@@ -28,6 +28,7 @@ static mnd_status write_start(mnd_run *r, const mnd_train_setup *setup) {
     mnd_metrics_leave(m);
     mnd_metrics_text(m, "schedule", r->schedule_text);
     if (c->clip_norm > 0.0) mnd_metrics_real(m, "clip_norm", c->clip_norm);
+    if (c->ema > 0.0) mnd_metrics_real(m, "ema", c->ema);
     if (c->label_smoothing > 0.0) mnd_metrics_real(m, "label_smoothing", c->label_smoothing);
     char augment[MND_AUGMENT_TEXT];
     mnd_augment_text(&c->augment, augment);
@@ -227,9 +228,11 @@ mnd_status mnd_run_report_end(mnd_run *r) {
     if (finish != MND_FINISH_EPOCHS || r->step == r->first_step)
         mnd_finish_text(finish, r->config, r->history, r->n_history, out->finished,
                         sizeof out->finished);
-    mnd_status status =
-        mnd_sha256_buffer(mnd_exchange_param(r->exchange),
-                          mnd_model_n_param(r->model) * sizeof(float), out->weights_sha256);
+    float *weights;
+    mnd_status status = mnd_run_weights(r, &weights);
+    if (status != MND_OK) return status;
+    status = mnd_sha256_buffer(weights, mnd_model_n_param(r->model) * sizeof *weights,
+                               out->weights_sha256);
     if (status == MND_OK && r->metrics != NULL) {
         mnd_metrics *m = r->metrics;
         mnd_metrics_begin(m, "end");

@@ -110,6 +110,11 @@ static void warn_of_changes(const mnd_run *r, const mnd_checkpoint *k, const cha
             "learning rate, schedule, clipping, label smoothing or optimizer settings differ from "
             "those of %s: the run goes on with the new ones",
             path);
+    if (c->ema != k->ema)
+        mnd_run_warn(r, "%s was written with --ema %g, this run has %g%s", path, k->ema, c->ema,
+                     k->ema == 0.0   ? ": the average begins with the weights of the checkpoint"
+                     : c->ema == 0.0 ? ": it goes on with the trained weights, without an average"
+                                     : "");
     char augment[MND_AUGMENT_TEXT];
     mnd_augment_text(&c->augment, augment);
     if (strcmp(augment, k->augment) != 0)
@@ -185,9 +190,10 @@ void mnd_run_take_progress(mnd_run *r, const mnd_checkpoint *k) {
 /* This process' slice of the optimizer state. */
 static mnd_status fill_slots(mnd_run *r, const mnd_checkpoint *ckpt) {
     const int n_slot = r->config->optimizer.ops->n_slot;
-    if (ckpt->n_slot != n_slot)
-        return mnd_fail(MND_MISMATCH, "the checkpoint has %d optimizer slots instead of %d",
-                        ckpt->n_slot, n_slot);
+    const int found = ckpt->n_slot - (ckpt->ema > 0.0); /* the last one is no state: see below */
+    if (found != n_slot)
+        return mnd_fail(MND_MISMATCH, "the checkpoint has %d optimizer slots instead of %d", found,
+                        n_slot);
     size_t first, count;
     mnd_exchange_slice(r->exchange, &first, &count);
     for (int s = 0; s < n_slot; s++) {
@@ -199,15 +205,28 @@ static mnd_status fill_slots(mnd_run *r, const mnd_checkpoint *ckpt) {
     return MND_OK;
 }
 
+/* All parameters: where the model of the checkpoint is an average, they lie beside it. */
+static mnd_status fill_param(mnd_run *r, const mnd_checkpoint *ckpt) {
+    float *const param = mnd_exchange_param(r->exchange);
+    const mnd_status status = mnd_snapshot_load(r->model, ckpt, param);
+    if (status == MND_OK && ckpt->ema > 0.0) /* as long as the arrays: checkpoint.h */
+        memcpy(param, ckpt->slot[ckpt->n_slot - 1].data,
+               mnd_model_n_param(r->model) * sizeof *param);
+    return status;
+}
+
 mnd_status mnd_run_fill_state(mnd_run *r, const mnd_checkpoint *ckpt) {
     mnd_status status = MND_OK;
     if (mnd_exchange_writes_param(r->exchange)) {
         if (ckpt == NULL)
             mnd_model_initialize(r->model, r->config->init, r->config->seed);
         else
-            status = mnd_snapshot_load(r->model, ckpt, mnd_exchange_param(r->exchange));
+            status = fill_param(r, ckpt);
     }
     if (status == MND_OK && ckpt != NULL) status = fill_slots(r, ckpt);
-    status = mnd_comm_agree(r->comm, status, NULL);
-    return status == MND_OK ? mnd_exchange_publish(r->exchange) : status;
+    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    MND_TRY(mnd_exchange_publish(r->exchange));
+    MND_TRY(mnd_comm_agree(r->comm, mnd_run_begin_average(r, ckpt), NULL));
+cleanup:
+    return status;
 }

@@ -32,8 +32,10 @@ typedef struct mnd_run {
     mnd_loader loader;
     mnd_model *model;
     mnd_exchange *exchange;
-    mnd_step stepper;         /* what one step works on */
-    mnd_group_sum groups;     /* for layers that need sums over the whole batch */
+    mnd_step stepper;     /* what one step works on */
+    mnd_group_sum groups; /* for layers that need sums over the whole batch */
+    float *average; /* (n_param) with --ema: all of the averaged weights, as mnd_run_weights found
+                       them; owned */
     mnd_evaluator *evaluator; /* of val_* */
     mnd_evaluator *test; /* of the test images at the end of the run; NULL: val_* are of them */
     mnd_watchdog *dog;
@@ -130,6 +132,15 @@ mnd_finish mnd_run_finished(const mnd_run *r);
 void mnd_run_take_best(mnd_run *r);
 /* Test loss and accuracy of the weights at the end, into r->result. Collective. */
 MND_CHECKED mnd_status mnd_run_test(mnd_run *r);
+
+/* average.c. The weights that are evaluated and saved as the model: the parameters, or with --ema
+   their average, brought together from all processes. Collective. */
+MND_CHECKED mnd_status mnd_run_weights(mnd_run *r, float **out);
+/* mnd_evaluate with those weights. Collective. */
+MND_CHECKED mnd_status mnd_run_evaluate(mnd_run *r, mnd_evaluator *evaluator, mnd_evaluation *out);
+/* The average of this process' slice: that of ckpt, or where it has none, or is NULL, the
+   parameters. Not collective. */
+MND_CHECKED mnd_status mnd_run_begin_average(mnd_run *r, const mnd_checkpoint *ckpt);
 
 /* loop.c. Trains all epochs that are left. Collective. */
 MND_CHECKED mnd_status mnd_run_epochs(mnd_run *r);

@@ -41,12 +41,16 @@ static mnd_status describe(mnd_run *r) {
     const mnd_train_config *c = r->config;
     const mnd_optimizer_ops *ops = c->optimizer.ops;
     const size_t n = mnd_model_n_param(r->model);
+    float *const param = mnd_exchange_param(r->exchange);
     mnd_checkpoint *k = &r->saved;
     MND_TRY(mnd_snapshot_describe(r->model, &r->input, r->info.classes,
-                                  mnd_exchange_param(r->exchange), k));
-    k->n_slot = ops->n_slot;
+                                  r->average != NULL ? r->average : param, k));
+    k->n_slot = mnd_updater_n_slot(&c->optimizer, c->ema);
     MND_NEW(k->slot, k->n_slot, "the checkpoint");
-    for (int s = 0; s < k->n_slot; s++) {
+    if (r->average != NULL)
+        k->slot[ops->n_slot] = (mnd_ckpt_array){
+            .name = MND_CKPT_WEIGHTS, .ndim = 1, .dim = {(int64_t)n}, .data = param};
+    for (int s = 0; s < ops->n_slot; s++) {
         MND_NEW(r->slot_all[s], n, "the checkpoint's optimizer state");
         k->slot[s] = (mnd_ckpt_array){.ndim = 1, .dim = {(int64_t)n}, .data = r->slot_all[s]};
         snprintf(k->slot[s].name, sizeof k->slot[s].name, "%s", ops->slot_name[s]);
@@ -55,6 +59,7 @@ static mnd_status describe(mnd_run *r) {
     snprintf(k->optimizer, sizeof k->optimizer, "%s", ops->name);
     MND_TRY(mnd_snapshot_settings(&c->optimizer, k));
     k->clip_norm = c->clip_norm;
+    k->ema = c->ema;
     k->label_smoothing = c->label_smoothing;
     _Static_assert(sizeof k->augment == MND_AUGMENT_TEXT, "its size");
     mnd_augment_text(&c->augment, k->augment);
@@ -134,7 +139,7 @@ mnd_status mnd_run_check_memory(mnd_run *r) {
 }
 
 /* Rank 0: the file, and a line about it. */
-static mnd_status write_checkpoint(mnd_run *r) {
+static mnd_status write_checkpoint(mnd_run *r, const float *weights) {
     mnd_status status = MND_OK;
     mnd_checkpoint *k = &r->saved;
     mnd_watchdog_phase(r->dog, MND_PHASE_CHECKPOINT, r->step);
@@ -149,8 +154,8 @@ static mnd_status write_checkpoint(mnd_run *r) {
     k->correct = r->correct_all;
     k->n_history = r->n_history;
     k->history = r->history;
-    MND_TRY(mnd_sha256_buffer(mnd_exchange_param(r->exchange),
-                              mnd_model_n_param(r->model) * sizeof(float), k->weights_sha256));
+    MND_TRY(mnd_sha256_buffer(weights, mnd_model_n_param(r->model) * sizeof *weights,
+                              k->weights_sha256));
     MND_TRY(mnd_checkpoint_write(r->config->checkpoint_dir, k, r->config->keep,
                                  r->result->checkpoint, sizeof r->result->checkpoint));
     if (r->metrics == NULL) return MND_OK;
@@ -164,14 +169,16 @@ cleanup:
 
 mnd_status mnd_run_save(mnd_run *r) {
     mnd_status status = MND_OK;
+    float *weights;
     if (r->config->checkpoint_dir == NULL) return MND_OK;
     mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
     MND_TRY(mnd_comm_agree(r->comm, mnd_run_check_memory(r), NULL));
     for (int s = 0; s < r->config->optimizer.ops->n_slot; s++)
         MND_TRY(mnd_exchange_gather_slot(r->exchange, s, r->slot_all[s]));
+    MND_TRY(mnd_run_weights(r, &weights));
     MND_TRY(mnd_comm_allgatherv(r->comm, r->loss_sum, r->logical_bytes, r->loss_all));
     MND_TRY(mnd_comm_allgatherv(r->comm, r->correct, r->logical_bytes, r->correct_all));
-    MND_TRY(mnd_comm_agree(r->comm, r->rank == 0 ? write_checkpoint(r) : MND_OK, NULL));
+    MND_TRY(mnd_comm_agree(r->comm, r->rank == 0 ? write_checkpoint(r, weights) : MND_OK, NULL));
 cleanup:
     return status;
 }

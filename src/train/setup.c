@@ -148,16 +148,18 @@ static mnd_status join(mnd_run *r) {
     const mnd_exchange_options options = {.name = c->exchange,
                                           .logical = r->logical,
                                           .n_param = mnd_model_n_param(r->model),
-                                          .n_slot = c->optimizer.ops->n_slot,
+                                          .n_slot = mnd_updater_n_slot(&c->optimizer, c->ema),
                                           .n_value = mnd_updater_n_value(c->clip_norm)};
     MND_TRY(mnd_exchange_create(r->comm, &options, &r->exchange));
     if (mnd_exchange_note(r->exchange)[0] != '\0')
         mnd_run_warn(r, "%s", mnd_exchange_note(r->exchange));
+    if (c->ema > 0.0) MND_NEW_AGREED(r->comm, r->average, options.n_param, "the averaged weights");
     mnd_step_open(&r->stepper, &r->loader, r->model,
                   &(mnd_updater){.model = r->model,
                                  .exchange = r->exchange,
                                  .optimizer = &c->optimizer,
                                  .clip_norm = c->clip_norm,
+                                 .ema = c->ema,
                                  .threads = c->threads},
                   &r->groups);
 cleanup:
@@ -269,6 +271,7 @@ void mnd_run_free(mnd_run *r) {
     mnd_model_destroy(&r->model);
     mnd_exchange_destroy(&r->exchange);
     for (int s = 0; s < MND_MAX_SLOTS; s++) mnd_free(r->slot_all[s]);
+    mnd_free(r->average);
     mnd_free(r->saved.array);
     mnd_free(r->saved.slot);
     mnd_free(r->loss_sum);

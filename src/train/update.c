@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "mnist_dist/exchange_kind.h"
 #include "mnist_dist/loops.h"
 #include "mnist_dist/vector.h"
 
@@ -30,8 +31,21 @@ MND_EACH_WIDTH static void scaled(size_t n, float factor, const float *restrict 
     for (size_t i = 0; i < n; i++) y[i] = factor * x[i];
 }
 
-/* Updates elements of one array, a block at most. */
-static void update_block(mnd_updater *u, mnd_slice *s, bool trained) {
+/* Moves the average towards w, and adds the checksums of the average. */
+MND_EACH_WIDTH static void move_average(size_t n, float take, const float *restrict w,
+                                        float *restrict average, mnd_bit_sum *restrict sum) {
+    uint32_t before = 0, after = 0;
+    for (size_t i = 0; i < n; i++) {
+        before += mnd_bits(average[i]);
+        average[i] += take * (w[i] - average[i]);
+        after += mnd_bits(average[i]);
+    }
+    sum->before += before;
+    sum->after += after;
+}
+
+/* Updates elements of one array, a block at most, and their average unless it is NULL. */
+static void update_block(mnd_updater *u, mnd_slice *s, bool trained, float *average) {
     float clipped[BLOCK];
     const mnd_optimizer_ops *ops = u->optimizer->ops;
     const bool sums = trained && ops->sums_bits;
@@ -46,6 +60,7 @@ static void update_block(mnd_updater *u, mnd_slice *s, bool trained) {
         ops->apply(&u->step, s);
     }
     if (!sums) s->sum->after += slice_bits(ops, s);
+    if (average != NULL) move_average(s->count, u->take, s->param, average, s->sum);
 }
 
 /* The array that holds element `at` of all. */
@@ -64,6 +79,8 @@ static int array_at(const mnd_model *model, size_t at) {
 /* Parameters [first, first + count), from param and grad on. */
 static void update_range(mnd_updater *u, size_t first, size_t count, float *param,
                          const float *grad, mnd_bit_sum *sum) {
+    const int n_slot = u->optimizer->ops->n_slot;
+    float *const average = u->ema > 0.0 ? mnd_exchange_slot(u->exchange, n_slot) : NULL;
     int array = array_at(u->model, first);
     mnd_array_info info = mnd_model_array(u->model, array);
     for (size_t done = 0, n; done < count; done += n) {
@@ -78,9 +95,8 @@ static void update_range(mnd_updater *u, size_t first, size_t count, float *para
                        .param = param + done,
                        .grad = grad + done,
                        .sum = sum};
-        for (int i = 0; i < u->optimizer->ops->n_slot; i++)
-            s.slot[i] = mnd_exchange_slot(u->exchange, i) + at;
-        update_block(u, &s, info.trained);
+        for (int i = 0; i < n_slot; i++) s.slot[i] = mnd_exchange_slot(u->exchange, i) + at;
+        update_block(u, &s, info.trained, average != NULL ? average + at : NULL);
     }
 }
 
@@ -139,6 +155,11 @@ static void choose_clip(void *context, int i, size_t n_block, const double *valu
 
 int mnd_updater_n_value(double clip_norm) { return clip_norm > 0.0 ? 1 : 0; }
 
+_Static_assert((int)MND_MAX_SLOTS < (int)MND_EXCHANGE_SLOTS, "a slot for the average");
+int mnd_updater_n_slot(const mnd_optimizer *optimizer, double ema) {
+    return optimizer->ops->n_slot + (ema > 0.0);
+}
+
 /* -------------------------------------------------------------------------------- the step */
 
 mnd_status mnd_updater_step(mnd_updater *u, double lr, int64_t t, uint32_t flags,
@@ -150,6 +171,7 @@ mnd_status mnd_updater_step(mnd_updater *u, double lr, int64_t t, uint32_t flags
                                .measure = measure_squares,
                                .measured = choose_clip};
     u->optimizer->ops->prepare(u->optimizer, lr, t, &u->step);
+    u->take = (float)(1.0 - fmin(u->ema, (1.0 + (double)t) / (10.0 + (double)t)));
     memset(u->sum, 0, (size_t)u->threads * sizeof *u->sum);
     const mnd_status status = mnd_exchange_step(u->exchange, &update, flags, all_flags);
     uint32_t before = 0, after = 0;
@@ -167,7 +189,7 @@ bool mnd_updater_intact(mnd_updater *u) {
     size_t first, count;
     mnd_exchange_slice(u->exchange, &first, &count);
     uint32_t now = sum_of_bits(count, mnd_exchange_param(u->exchange) + first);
-    for (int s = 0; s < u->optimizer->ops->n_slot; s++)
+    for (int s = 0; s < mnd_updater_n_slot(u->optimizer, u->ema); s++)
         now += sum_of_bits(count, mnd_exchange_slot(u->exchange, s) + first);
     if (u->last_known && now != u->last_sum) u->damaged = true;
     return !u->damaged;

@@ -51,9 +51,7 @@ mnd_status mnd_run_test(mnd_run *r) {
         r->result->test_loss = r->history[r->n_history - 1].val_loss;
         return MND_OK;
     }
-    mnd_watchdog_phase(r->dog, MND_PHASE_EVALUATE, r->step);
-    MND_TRY(mnd_evaluate(r->test, r->model, &test));
-    mnd_watchdog_phase(r->dog, MND_PHASE_WAIT, r->step);
+    MND_TRY(mnd_run_evaluate(r, r->test, &test));
     r->result->test_accuracy = (double)test.correct / (double)test.count;
     r->result->test_loss = test.loss;
 cleanup:

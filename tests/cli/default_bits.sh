@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The default options give the same weights on 1, 2, 3, 4 and 8 ranks: --logical-ranks is 8. One epoch
 # of them; with MND_LONG=1 all ten, on MNIST, whose weights_sha256 is the one that the README shows.
-# So does every exchange of the fast path, on one node and on two, with and without --clip-norm.
+# So does every exchange of the fast path, on one node and on two, with and without --clip-norm and --ema.
 set -euo pipefail
 # shellcheck source=tests/support/cli.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../support/cli.sh"
@@ -34,7 +34,9 @@ grep -qF ' 9 logical ranks' out || fail "9 ranks: not as many logical ranks: $(c
 # one NP CLIP EXCHANGE USED: leaves its weights_sha256 in sha; USED is what the run says that it used.
 runs=0
 one() {
-    "$MPIEXEC" -n "$1" "$exe" train --data few.h5 --model mlp16 --epochs 1 --checkpoint-dir none \
+    local ema=0.9
+    [ "$2" != 0 ] || ema=0
+    "$MPIEXEC" -n "$1" "$exe" train --ema $ema --data few.h5 --model mlp16 --epochs 1 --checkpoint-dir none \
         --progress never --clip-norm "$2" --exchange "$3" >out 2>&1 || fail "np $1 $3: $(cat out)"
     grep -qF " 8 logical ranks, exchange $4," out || fail "np $1 $3: not exchange $4: $(cat out)"
     grep '^weights_sha256 ' out >sha || fail "np $1 $3: no weights_sha256 in: $(cat out)"

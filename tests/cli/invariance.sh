@@ -122,9 +122,22 @@ done
 train 2 "${augmented[@]}" --threads 2
 same "augmented on 2 processes with 2 threads"
 
+# The average of the weights, smoothed labels, Nesterov momentum and one cycle.
+averaged=(--model "$deep" --epochs 2 --logical-ranks 8 --checkpoint-dir none --ema 0.9 --lr 0.05
+    --label-smoothing 0.1 --optimizer sgd --nesterov --schedule onecycle)
+train 1 "${averaged[@]}"
+mv "$dir/figures" "$dir/wanted"
+for run in "2 shared 1 1" "2 shared 2 0" "3 tree 1 0" "5 shared 1 0" "8 shared 1 0" "8 tree 1 0"; do
+    read -r np exchange threads stream <<<"$run"
+    MND_TEST_STREAM=$stream train "$np" "${averaged[@]}" --exchange "$exchange" --threads "$threads"
+    same "averaged, exchange $exchange on $np processes with $threads threads, streaming: $stream"
+done
+train 2 "${averaged[@]}" --ema 0
+! diff -q "$dir/wanted" "$dir/figures" >/dev/null || fail "--ema 0.9 changes nothing"
+
 # Resume, each time on another number of processes and from the middle of an epoch.
 stopped=0
-for chain in "cnn 8 3 5" "mlp512 5 8 2 --augment $parts"; do
+for chain in "cnn 8 3 5" "mlp512 5 8 2 --augment $parts --ema 0.98 --label-smoothing 0.1"; do
     read -r model first second third options <<<"$chain"
     read -ra resumed <<<"--model $model --epochs 6 --logical-ranks 8 $options"
     train 2 "${resumed[@]}" --checkpoint-dir none

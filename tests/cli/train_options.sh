@@ -66,12 +66,39 @@ started '"label_smoothing":0.4'
 grep '"event":"epoch","epoch":3' m.jsonl | sed 's/.*"loss":\([^,]*\),.*"val_loss":\([^,]*\),.*/\1 \2/' >losses
 awk '{ exit !($1 > $2 + 0.2) }' losses || fail "loss and val_loss: $(cat losses)"
 "$exe" evaluate smooth/latest --data d.h5 --json >json
-grep -qF "\"loss\":$(cut -d ' ' -f 2 losses)," json || fail "val_loss $(cat losses), but $(cat json)"
+grep -qF "\"loss\":$(cut -d ' ' -f 2 losses | cut -c 1-14)" json || fail "val_loss $(cat losses), but $(cat json)"
 run+=(--resume smooth/latest --checkpoint-dir none)
 trains --lr 0.01 --epochs 4
 warned "label smoothing or"
 unset 'run[-1]' 'run[-1]' 'run[-1]' 'run[-1]'
 refused "label-smoothing: 1 is not between 0 and" --label-smoothing 1
+
+# The average of the weights: training is as without, what is evaluated is another set of weights, which
+# the checkpoint has as its model; it goes on from the other set, also without an average.
+trains --checkpoint-dir none --lr 0.01 --epochs 3
+raw=$(sha)
+facts m.jsonl | grep -o '"loss":[^,]*' >losses
+trains --checkpoint-dir average --keep 0 --lr 0.01 --epochs 3 --ema 0.95
+quiet average
+started '"ema":0.95'
+averaged=$(sha)
+[ "$averaged" != "$raw" ] || fail "--ema changes nothing"
+facts m.jsonl | grep -o '"loss":[^,]*' | diff losses - || fail "--ema changes the training"
+for epoch in 1 2 3; do
+    value=$(sed -n "s/.*\"epoch\",\"epoch\":$epoch,.*\"val_loss\":\([^,]*\),.*/\1/p" m.jsonl)
+    "$exe" evaluate average/ckpt-000000$((11 * epoch)).h5 --data d.h5 --json >json
+    grep -qF "\"loss\":${value:0:14}" json || fail "epoch $epoch: val_loss $value, but $(cat json)"
+done
+again=(--resume average/ckpt-00000022.h5 --checkpoint-dir none --lr 0.01 --epochs 3)
+trains "${again[@]}" --ema 0.95
+quiet "resume of an average"
+[ "$(sha)" = "$averaged" ] || fail "resumed: $(sha), not $averaged"
+trains "${again[@]}"
+warned "--ema 0.95, this run has 0: it goes on with the trained weights, without"
+[ "$(sha)" = "$raw" ] || fail "resumed without an average: $(sha), not $raw"
+trains --checkpoint-dir none --resume ck/latest --optimizer sgd --nesterov --epochs 3 --ema 0.5
+warned "--ema 0, this run has 0.5: the average begins with the weights of the checkpoint"
+refused "ema: 1 is not between 0 and" --ema 1
 
 # Schedules: the first and the last rate, from the metrics of epochs.
 rates() { grep '"event":"epoch"' m.jsonl | sed 's/.*"lr":\([^,]*\),.*/\1/' | tr '\n' ' '; }

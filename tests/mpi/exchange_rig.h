@@ -209,6 +209,9 @@ static inline bool rig_close(rig *g) {
     expect(g, mnd_exchange_gather_slot(g->ex, 1, gathered) == MND_OK, "gathering");
     if (mnd_comm_rank(g->comm) == 0)
         expect(g, memcmp(gathered, g->slot, g->n * sizeof *gathered) == 0, "gathered slot");
+    memset(gathered, 0xff, sizeof gathered);
+    expect(g, mnd_exchange_collect_slot(g->ex, 1, gathered) == MND_OK, "collecting");
+    expect(g, memcmp(gathered, g->slot, g->n * sizeof *gathered) == 0, "collected slot");
     const bool good = rig_good(g);
     mnd_exchange_destroy(&g->ex);
     mnd_exchange_destroy(&g->ex);

@@ -113,6 +113,7 @@ static inline bool same_content(const mnd_checkpoint *a, const mnd_checkpoint *b
            same_arrays(a->array, b->array, a->n_array) && strcmp(a->optimizer, b->optimizer) == 0 &&
            same_bytes(a->setting, b->setting, sizeof a->setting) &&
            strcmp(a->more_settings, b->more_settings) == 0 &&
+           same_bytes(&a->ema, &b->ema, sizeof(double)) &&
            same_bytes(&a->label_smoothing, &b->label_smoothing, sizeof(double)) &&
            a->n_update == b->n_update && a->n_slot == b->n_slot &&
            same_arrays(a->slot, b->slot, a->n_slot) && a->epoch == b->epoch && a->step == b->step &&

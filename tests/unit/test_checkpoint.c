@@ -68,6 +68,13 @@ static void keeps_unusual_values(void **state) {
     assert_int_equal(mnd_checkpoint_read(in_folder("latest"), &back), MND_OK);
     assert_true(same_content(&s.ckpt, &back));
     mnd_checkpoint_free(&back);
+    s.ckpt.ema = 0.75; /* the model is an average; the weights are a slot */
+    s.ckpt.n_slot = 1;
+    snprintf(s.slot[0].name, sizeof s.slot[0].name, "weights");
+    assert_int_equal(mnd_checkpoint_write(folder, &s.ckpt, 0, NULL, 0), MND_OK);
+    assert_int_equal(mnd_checkpoint_read(in_folder("latest"), &back), MND_OK);
+    assert_true(same_content(&s.ckpt, &back));
+    mnd_checkpoint_free(&back);
 }
 
 static void order_does_not_depend_on_names(void **state) {
@@ -137,6 +144,8 @@ static void refuses_what_could_not_be_read(void **state) {
     REFUSED(MND_RANGE, s.ckpt.n_history = 3);
     REFUSED(MND_RANGE, s.ckpt.patience = -1);
     REFUSED(MND_RANGE, s.ckpt.label_smoothing = 1.0);
+    REFUSED(MND_RANGE, s.ckpt.ema = 0.5); /* no slot "weights" */
+    REFUSED(MND_RANGE, s.ckpt.ema = -0.5);
     REFUSED(MND_RANGE, s.ckpt.label_smoothing = NAN);
     REFUSED(MND_RANGE, s.ckpt.validation = -1);
     REFUSED(MND_RANGE, s.ckpt.training_images.images = NAN);

@@ -1,6 +1,7 @@
 /*
  * What happens to parameters once their gradient is summed: clipping as PyTorch does it, any number
- * of threads for the same bits, arrays that the optimizer leaves alone, and flipped bits noticed.
+ * of threads for the same bits, arrays that the optimizer leaves alone, the moving average of all
+ * arrays, and flipped bits noticed.
  */
 #include "rig.h"
 
@@ -14,7 +15,7 @@
 
 static const char *const names[] = {"adam", "adamw", "rmsprop", "sgd"};
 
-/* An updater of a model on one process. */
+/* An updater of a model on one process; tests may set updater.ema before the first step. */
 typedef struct bench {
     mnd_comm *comm;
     mnd_model *model;
@@ -37,7 +38,7 @@ static void open_bench(bench *b, const char *spec, int inputs, int classes, cons
     const mnd_exchange_options wanted = {.name = "local",
                                          .logical = 1,
                                          .n_param = b->n,
-                                         .n_slot = b->optimizer.ops->n_slot,
+                                         .n_slot = mnd_updater_n_slot(&b->optimizer, 0.5),
                                          .n_value = mnd_updater_n_value(clip_norm)};
     rig_ok(mnd_exchange_create(b->comm, &wanted, &b->exchange), "exchange");
     size_t stride;
@@ -96,7 +97,8 @@ static void threads(void **state) {
             for (int t = 2; t <= 5; t++) {
                 open_bench(&many, "dense:311,relu,dense:2", 509, 2, names[k], clip ? 3.0 : 0.0, t);
                 memset(one.param, 0, one.n * sizeof *one.param);
-                for (int s = 0; s < one.optimizer.ops->n_slot; s++)
+                one.updater.ema = many.updater.ema = 0.3;
+                for (int s = 0; s <= one.optimizer.ops->n_slot; s++)
                     memset(mnd_exchange_slot(one.exchange, s), 0, one.n * sizeof(float));
                 one.updater.last_known = false;
                 for (int64_t i = 1; i <= 3; i++) {
@@ -106,6 +108,10 @@ static void threads(void **state) {
                     step(&many, i);
                 }
                 assert_memory_equal(one.param, many.param, one.n * sizeof *one.param);
+                const int n_slot = one.optimizer.ops->n_slot;
+                assert_memory_equal(mnd_exchange_slot(one.exchange, n_slot),
+                                    mnd_exchange_slot(many.exchange, n_slot),
+                                    one.n * sizeof(float));
                 assert_int_equal(one.updater.last_sum, many.updater.last_sum);
                 close_bench(&many);
             }
@@ -119,11 +125,12 @@ static void flipped_bits(void **state) {
     for (size_t k = 0; k < COUNT(names); k++) {
         bench b;
         open_bench(&b, "dense:41,relu,dense:3", 50, 3, names[k], 0.0, 1);
+        b.updater.ema = 0.99;
         fill(b.param, b.n, 7);
         fill(b.grad, b.n, 8);
         for (int64_t t = 1; t <= 3; t++) step(&b, t);
         assert_true(mnd_updater_intact(&b.updater) && !b.updater.damaged);
-        for (int where = 0; where <= b.optimizer.ops->n_slot; where++) {
+        for (int where = 0; where <= b.optimizer.ops->n_slot + 1; where++) {
             float *at = where == 0 ? b.param : mnd_exchange_slot(b.exchange, where - 1);
             uint32_t bits;
             for (int bit = 0; bit < 32; bit += 31) {
@@ -188,19 +195,50 @@ static void untrained_arrays(void **state) {
         b.grad[count.offset] = 1000.0F; /* counts neither as a gradient nor in its norm */
         b.grad[count.offset + 1] = 0.5F;
         b.grad[count.offset + 2] = 0.0F;
+        b.updater.ema = 0.5;
+        float *const average = mnd_exchange_slot(b.exchange, b.optimizer.ops->n_slot);
+        memcpy(average, b.param, b.n * sizeof *average);
         step(&b, 1);
+        for (int i = 0; i < 3; i++) /* moves by 9/11 of the way: d is 2/11 in the first step */
+            assert_true(fabs((double)average[count.offset + (size_t)i] - 1.0 -
+                             9.0 / 11.0 * ((double)value[i] - 1.0)) < 1e-4);
         assert_true(value[0] == 1001.0F && value[1] == 1.5F && value[2] == 1.0F);
         assert_true(b.updater.clip == 1.0F);
         close_bench(&b);
     }
 }
 
+/* The formula in double, from the parameters of each step, also where the gradient is clipped. */
+static void average_of_steps(void **state) {
+    (void)state;
+    for (size_t k = 0; k < COUNT(names); k++) {
+        bench b;
+        static double want[400];
+        open_bench(&b, "dense:41,relu,dense:3", 5, 3, names[k], k % 2 ? 0.5 : 0.0, 1);
+        assert_true(b.n <= COUNT(want));
+        const float *const average = mnd_exchange_slot(b.exchange, b.optimizer.ops->n_slot);
+        b.updater.ema = 0.8;
+        fill(b.param, b.n, 7);
+        memcpy(mnd_exchange_slot(b.exchange, b.optimizer.ops->n_slot), b.param,
+               b.n * sizeof *b.param);
+        for (size_t i = 0; i < b.n; i++) want[i] = (double)b.param[i];
+        for (int t = 1; t <= 60; t++) { /* from t = 35 on d is 0.8 */
+            fill(b.grad, b.n, (uint32_t)(100 + t));
+            step(&b, t);
+            const double d = fmin(0.8, (1.0 + t) / (10.0 + t));
+            for (size_t i = 0; i < b.n; i++) want[i] = d * want[i] + (1.0 - d) * (double)b.param[i];
+            rig_within(rig_error(average, want, b.n), 1e-6, names[k], "average");
+        }
+        assert_true(mnd_updater_intact(&b.updater) && !b.updater.damaged);
+        close_bench(&b);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(clips_as_pytorch),
-        cmocka_unit_test(threads),
-        cmocka_unit_test(flipped_bits),
-        cmocka_unit_test(untrained_arrays),
+        cmocka_unit_test(clips_as_pytorch), cmocka_unit_test(threads),
+        cmocka_unit_test(flipped_bits),     cmocka_unit_test(untrained_arrays),
+        cmocka_unit_test(average_of_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
