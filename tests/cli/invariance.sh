@@ -122,8 +122,8 @@ done
 train 2 "${augmented[@]}" --threads 2
 same "augmented on 2 processes with 2 threads"
 
-# The average of the weights, smoothed labels, Nesterov momentum and one cycle.
-averaged=(--model "$deep" --epochs 2 --logical-ranks 8 --checkpoint-dir none --ema 0.9 --lr 0.05
+# The average of the weights and running statistics, smoothed labels, Nesterov momentum and one cycle.
+averaged=(--model "${deep/relu/batchnorm,relu}" --epochs 2 --logical-ranks 8 --checkpoint-dir none --ema 0.9 --lr 0.05
     --label-smoothing 0.1 --optimizer sgd --nesterov --schedule onecycle)
 train 1 "${averaged[@]}"
 mv "$dir/figures" "$dir/wanted"

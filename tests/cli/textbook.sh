@@ -59,6 +59,7 @@ agree 3 --model mlp16 --optimizer adamw --beta1 0.8 --beta2 0.99 --schedule expo
 agree 3 --model mlp16 --clip-norm 0.1
 agree 2 --model mlp16 --label-smoothing 0.2 --ema 0.9
 agree 3 --model mlp16 --ema 0.99 --clip-norm 0.5
+agree 2 --model flatten,dense:16,batchnorm:sync,relu,dense:10 --ema 0.9
 agree 2 --model mlp16 --threads 2
 agree 2 --model mlp16 --check-every 2 --stall-timeout 60
 
