@@ -18,6 +18,7 @@ static const struct {
     {{"conv", "maxpool:2", NULL}, &mnd_layer_convpool, true},
     {{"conv", "relu", NULL}, &mnd_layer_conv_relu, false},
     {{"dense", "relu", NULL}, &mnd_layer_dense_relu, false},
+    {{"batchnorm", "relu", NULL}, &mnd_layer_batchnorm_relu, false},
 };
 enum { N_PATTERN = sizeof pattern / sizeof pattern[0], LONGEST = 3 };
 

@@ -29,7 +29,7 @@ static const double EPSILON = 1e-3; /* as Keras */
 
 typedef struct batchnorm {
     double momentum;
-    bool sync, relu; /* relu: on the outputs, for fuse.c */
+    bool sync, relu; /* relu: with the relu that follows it (fuse.c) */
     int c, pixels;   /* channels; pixels of a sample */
     int repeat;      /* pixels of a line */
     int blocks, groups, depth;
@@ -110,7 +110,7 @@ static mnd_status plan(mnd_layer *layer, const mnd_plan *p) {
     b->c = layer->in.dim[layer->in.ndim - 1];
     b->pixels = (int)(mnd_shape_size(&layer->in) / (size_t)b->c);
     b->repeat = b->c < LANES ? LANES / b->c : 1;
-    b->groups = p->training && p->max_group > 0 ? p->max_group : 1;
+    b->groups = !p->training ? 1 : p->max_group > p->max_seg ? p->max_group : p->max_seg;
     b->depth = mnd_tree_depth(p->max_seg);
     if (p->training) {
         const size_t points = (size_t)p->rows * (size_t)b->pixels;
@@ -500,3 +500,15 @@ const mnd_layer_ops mnd_layer_batchnorm = {.kind = "batchnorm",
                                            .plan = plan,
                                            .forward = forward,
                                            .backward = backward};
+
+static mnd_status plan_relu(mnd_layer *layer, const mnd_plan *p) {
+    const mnd_status status = plan(layer, p);
+    ((batchnorm *)layer->self)->relu = true;
+    return status;
+}
+
+const mnd_layer_ops mnd_layer_batchnorm_relu = {.kind = "batchnorm+relu",
+                                                .self_size = sizeof(batchnorm),
+                                                .plan = plan_relu,
+                                                .forward = forward,
+                                                .backward = backward};

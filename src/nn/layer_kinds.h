@@ -11,7 +11,7 @@ extern const mnd_layer_ops mnd_layer_dense, mnd_layer_conv, mnd_layer_maxpool, m
 
 /* Combinations that fuse.c puts in place of several layers; no spec names them. */
 extern const mnd_layer_ops mnd_layer_dense_relu, mnd_layer_conv_relu, mnd_layer_convpool,
-    mnd_layer_convpool_relu;
+    mnd_layer_convpool_relu, mnd_layer_batchnorm_relu;
 
 /* The forward pass of a dense layer or a convolution, with a relu on the outputs if asked for. */
 void mnd_dense_forward(const mnd_layer *layer, const mnd_pass *pass, const float *x, float *y,

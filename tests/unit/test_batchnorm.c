@@ -62,7 +62,7 @@ static const network nets[] = {
      {5, 4}},
     {"conv:16:1",
      "batchnorm:0",
-     "relu,avgpool:7,flatten,dense:3",
+     "tanh,avgpool:10,flatten,dense:3",
      {3, {21, 23, 3}},
      {3, {21, 23, 16}},
      3,

@@ -12,7 +12,7 @@
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
-enum { ROWS = 21, MOST = 8, SEED = 5, EPOCH = 2 };
+enum { ROWS = 21, MOST = 16, SEED = 5, EPOCH = 2 };
 
 static const int start[4] = {0, 8, 8, ROWS}, subtree[3] = {0, 2, 3};
 static const mnd_segments seg = {.n_seg = 3, .start = start, .n_subtree = 2, .subtree = subtree};
@@ -220,6 +220,11 @@ static void presets(void **state) {
     static const char *const global[] = {"conv:16:3", "relu", "maxpool:2:same", "globalavgpool",
                                          "dense:5"};
     compare(mlp, 6, (mnd_shape){3, {28, 28, 1}});
+    static const char *const norm[] = {"conv:6:3",  "batchnorm", "relu",      "conv:65:3",
+                                       "relu",      "batchnorm", "maxpool:2", "conv:16:1",
+                                       "batchnorm", "relu",      "flatten",   "dense:37",
+                                       "batchnorm", "relu",      "dense:5"};
+    compare(norm, COUNT(norm), (mnd_shape){3, {13, 12, 1}});
     static const char *const sequence[] = {"conv:16:3", "relu", "lstm:24", "relu", "dense:5"};
     compare(sequence, 5, (mnd_shape){3, {13, 12, 1}});
     compare(global, 5, (mnd_shape){3, {27, 28, 1}});
