@@ -46,7 +46,7 @@ static const network nets[] = {
      {2, 1, 3}},
     {"conv:65:1",
      "batchnorm",
-     "tanh,avgpool:3,flatten,dense:3",
+     "tanh,avgpool:4,flatten,dense:3",
      {3, {9, 9, 3}},
      {3, {9, 9, 65}},
      3,
