@@ -93,6 +93,15 @@ CASES = [
     ("lstm_one_step", "lstm:3", (1, 4, 1), 3, 3, "noise"),
     ("lstm_after_conv", "conv:3:2,tanh,lstm:4,dense:3", (7, 5, 1), 3, 3, "noise"),
     ("leakyrelu", "dense:8,leakyrelu,dense:6,leakyrelu:0.01,dense:4", (6,), 4, 6, "noise"),
+    ("residual", "dense:6,residual(dense:6,relu,residual(tanh,dense:6)),relu,dense:4", (7,), 4, 5,
+     "noise"),
+    ("residual_conv", "residual(conv:2:3:same,relu,conv:2:3:same),relu,flatten,dense:3", (5, 6, 2),
+     3, 3, "noise"),
+    ("batchnorm", "tanh,batchnorm,dense:8,batchnorm:0.5,relu,dense:4", (6,), 4, 9, "noise"),
+    ("batchnorm_conv", "conv:5:3,batchnorm:0.8,relu,maxpool:2,flatten,dense:3",
+     (9, 8, 2), 3, 4, "noise"),
+    ("resnet_small", "conv:4:3:same,batchnorm,relu,residual(conv:4:3:same,batchnorm,relu,"
+     "conv:4:3:same,batchnorm),relu,globalavgpool,dense:3", (7, 6, 2), 3, 4, "noise"),
 ]
 
 # name, program's name, settings, lr
@@ -145,7 +154,8 @@ class Net:
     def __init__(self, spec, shape, random):
         self.layers = []  # (kind, arguments, [parameter indices])
         self.arrays = []  # numpy, float32, the program's layout, in the program's order
-        for text in spec.split(","):
+        self.moved = {}  # what a step adds to running statistics, by their index
+        for text in re.findall(r"[^,()]+\(|\)|[^,()]+", spec):
             kind, *args = text.split(":")
             stride = next((int(a[1:]) for a in args[1:] if re.fullmatch(r"s\d+", a)), None)
             same = "same" in args
@@ -183,6 +193,12 @@ class Net:
                 used.append(used[1] + 1)
                 shape = (n,)
                 opts = (n,)
+            elif kind == "batchnorm":
+                c = shape[-1]
+                used = [len(self.arrays) + i for i in range(4)]
+                for low, high in ((0.5, 1.5), (-0.5, 0.5), (-0.5, 0.5), (0.5, 1.5)):
+                    self.arrays.append(short(random.uniform(low, high, c)))
+                opts = (float(args[0]) if args else 0.9,)
             elif kind == "globalavgpool":
                 shape = shape[2:]
                 opts = ()
@@ -192,7 +208,7 @@ class Net:
                 shape = (int(np.prod(shape)),)
                 opts = ()
             else:
-                assert kind in ("relu", "sigmoid", "tanh") or (kind, args) == ("dropout", ["0"])
+                assert kind in ("relu", "sigmoid", "tanh", "residual(", ")") or (kind, args) == ("dropout", ["0"])
                 opts = ()
             self.layers.append((kind, opts, used))
 
@@ -201,8 +217,9 @@ class Net:
         self.arrays.append(short(random.uniform(-0.5, 0.5, shape[-1])))
         return [len(self.arrays) - 2, len(self.arrays) - 1]
 
-    def forward(self, x, param):
+    def forward(self, x, param, training):
         """x (rows, features) or (rows, h, w, c), torch; param: torch, the program's layout."""
+        kept = []
         if x.ndim == 4:
             x = x.permute(0, 3, 1, 2)
         for kind, opts, used in self.layers:
@@ -233,6 +250,20 @@ class Net:
                 zero = torch.zeros(1, len(x), opts[0], dtype=torch.float64)
                 weights = [kernel.T, recurrent.T, bias, torch.zeros_like(bias)]
                 x = torch._VF.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, True)[1][0]
+            elif kind == "batchnorm":  # the program's running variance is the biased one, as Keras'
+                gamma, beta, mean, variance = (param[i] for i in used)
+                mean, variance = mean.detach(), variance.detach()
+                over = [0] if x.ndim == 2 else [0, 2, 3]
+                if training:
+                    now = x.detach().mean(over), x.detach().var(over, unbiased=False)
+                    for i, running, new in zip(used[2:], (mean, variance), now):
+                        self.moved[i] = (1 - opts[0]) * (new - running)
+                x = F.batch_norm(x, None if training else mean, None if training else variance,
+                                 gamma, beta, training, eps=1e-3)
+            elif kind == "residual(":
+                kept.append(x)
+            elif kind == ")":
+                x = x + kept.pop()
             elif kind == "globalavgpool":
                 x = x.mean((2, 3))
             elif kind == "leakyrelu":
@@ -273,14 +304,16 @@ def network_case(number, case):
         label = random.randint(0, classes, rows).astype(np.int64)
         param = [torch.tensor(a.astype(np.float64), requires_grad=True) for a in net.arrays]
         try:
-            logits = net.forward(torch.tensor(x.astype(np.float64)), param)
+            trained = net.forward(torch.tensor(x.astype(np.float64)), param, True)
+            logits = net.forward(torch.tensor(x.astype(np.float64)), param, False)
         except TooClose:
             continue
-        loss = F.cross_entropy(logits, torch.tensor(label), reduction="sum")
+        loss = F.cross_entropy(trained, torch.tensor(label), reduction="sum")
         (loss / rows).backward()
         flat = np.concatenate([a.ravel() for a in net.arrays])
-        grad = np.concatenate([p.grad.numpy().ravel() for p in param])
-        correct = int((logits.detach().numpy().argmax(1) == label).sum())
+        grad = np.concatenate([(net.moved[i] if i in net.moved else p.grad).numpy().ravel()
+                               for i, p in enumerate(param)])
+        correct = int((trained.detach().numpy().argmax(1) == label).sum())
         logits = f32(logits.detach().numpy())
         return dict(x=x.ravel(), label=label, param=flat, logits=logits.ravel(), grad=f32(grad),
                     loss=float(loss.detach()), correct=correct)

@@ -13,6 +13,12 @@
 #define LIMIT 1e-5
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
+static double largest(const float *x, size_t n) {
+    double most = 0;
+    for (size_t i = 0; i < n; i++) most = fmax(most, fabs((double)x[i]));
+    return most;
+}
+
 static void check_network(const golden_network *g, bool plain) {
     rig r;
     rig_open(&r, g->spec, g->input, g->classes, g->rows, plain);
@@ -33,8 +39,12 @@ static void check_network(const golden_network *g, bool plain) {
         snprintf(what, sizeof what, "%s %s", g->name, plain ? "(plain)" : "(fused)");
         char detail[64];
         snprintf(detail, sizeof detail, "gradient of %s of layer %d", a.name, a.layer);
-        rig_within(rig_error_f(r.grad + a.offset, g->grad + a.offset, a.count), LIMIT, what,
-                   detail);
+        /* A bias that a batch normalization takes away again: zero, but for rounding. */
+        if (largest(g->grad + a.offset, a.count) < 1e-12)
+            rig_within(largest(r.grad + a.offset, a.count), 1e-6, what, detail);
+        else
+            rig_within(rig_error_f(r.grad + a.offset, g->grad + a.offset, a.count), LIMIT, what,
+                       detail);
     }
     rig_close(&r);
 }
