@@ -290,7 +290,7 @@ static void convolutions(void **state) {
     mnd_rng rng;
     mnd_rng_start(&rng, 4, MND_RNG_TEST, 0, 0);
     for (size_t s = 0; s < COUNT(plain); s++)
-        for (size_t z = 0; z < COUNT(zeros); z++) {
+        for (size_t z = 0; z < (plain[s].rows < 100 ? COUNT(zeros) : 1); z++) {
             trial t;
             open_trial(&t, &plain[s], zeros[z], &rng);
             const size_t rows = (size_t)t.rows;
