@@ -95,6 +95,17 @@ static void show_data(const mnd_train_setup *s) {
     printf(", %d classes\n", s->data->classes);
 }
 
+/* What most runs do without. */
+static void show_extras(const mnd_train_config *c) {
+    if (c->ema > 0.0)
+        printf("Averaged weights: decay %g; they are what is evaluated and saved as the model\n",
+               c->ema);
+    if (c->label_smoothing > 0.0) printf("Label smoothing: %g\n", c->label_smoothing);
+    char augment[MND_AUGMENT_TEXT];
+    mnd_augment_text(&c->augment, augment);
+    if (augment[0] != '\0') printf("Augmentation: %s\n", augment);
+}
+
 /* What all members of an ensemble have in common, once; and a line for this one. */
 static void show_member(display *d, const mnd_train_setup *s) {
     const mnd_train_config *c = s->config;
@@ -107,9 +118,11 @@ static void show_member(display *d, const mnd_train_setup *s) {
         printf("Ensemble: %d members, trained by %d process%s\n", c->members, all,
                all == 1 ? "" : "es");
         printf("Optimizer: %s, learning rate %g; batch %lld of each member, %lld steps per "
-               "epoch\n\n",
+               "epoch\n",
                c->optimizer.ops->name, c->optimizer.lr, (long long)c->batch_size,
                (long long)s->steps_per_epoch);
+        show_extras(c);
+        printf("\n");
     }
     d->told = true;
     printf("%sseed %llu, %d process%s, %d logical rank%s, exchange %s, %s", prefix(d, text),
@@ -138,13 +151,7 @@ static void show_setup(void *context, const mnd_train_setup *s) {
            c->optimizer.ops->name, c->optimizer.lr, (long long)c->batch_size,
            (double)c->batch_size / mnd_comm_size(s->comm), (long long)s->steps_per_epoch,
            (unsigned long long)c->seed);
-    if (c->ema > 0.0)
-        printf("Averaged weights: decay %g; they are what is evaluated and saved as the model\n",
-               c->ema);
-    if (c->label_smoothing > 0.0) printf("Label smoothing: %g\n", c->label_smoothing);
-    char augment[MND_AUGMENT_TEXT];
-    mnd_augment_text(&c->augment, augment);
-    if (augment[0] != '\0') printf("Augmentation: %s\n", augment);
+    show_extras(c);
     if (s->resumed_from != NULL)
         printf("Resumed from %s: epoch %lld, step %lld\n", s->resumed_from,
                (long long)s->resumed_epoch, (long long)s->resumed_step);
