@@ -102,6 +102,21 @@ static inline ptrdiff_t element(const pool *p, const window *in, int q) {
     return ((ptrdiff_t)(q / in->w) * p->w + q % in->w) * p->c;
 }
 
+/* The most frequent window, in one pass. */
+static inline void max_of_four(int n, const float *restrict a, const float *restrict b,
+                               const float *restrict c, const float *restrict d, float *restrict y,
+                               int32_t *restrict arg) {
+    for (int i = 0; i < n; i++) {
+        const bool second = b[i] > a[i];
+        float most = second ? b[i] : a[i];
+        int32_t at = second ? 1 : 0;
+        at = c[i] > most ? 2 : at;
+        most = c[i] > most ? c[i] : most;
+        arg[i] = d[i] > most ? 3 : at;
+        y[i] = d[i] > most ? d[i] : most;
+    }
+}
+
 /* y (oh, ow, c), and in `arg` which element of the window it was: row-major, the first largest. */
 MND_EACH_WIDTH static void max_image(const pool *p, const float *restrict x, float *restrict y,
                                      int32_t *restrict arg) {
@@ -109,6 +124,11 @@ MND_EACH_WIDTH static void max_image(const pool *p, const float *restrict x, flo
         for (int ox = 0; ox < p->ow; ox++, y += p->c, arg += p->c) {
             const window in = window_of(p, oy, ox);
             const float *restrict from = x + in.at;
+            if (in.n == 4) {
+                max_of_four(p->c, from, from + element(p, &in, 1), from + element(p, &in, 2),
+                            from + element(p, &in, 3), y, arg);
+                continue;
+            }
             memcpy(y, from, (size_t)p->c * sizeof *y);
             memset(arg, 0, (size_t)p->c * sizeof *arg);
             for (int q = 1; q < in.n; q++) {
