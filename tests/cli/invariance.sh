@@ -15,7 +15,7 @@ fail() {
 
 # 1,010 images in batches of 100: 8 divides neither, and the last batch is short.
 "$exe" synth -o "$dir/data.h5" --images 1010 --test-images 300 --seed 5 >"$dir/out"
-deep=conv:8:3:same,relu,maxpool:2,conv:12:3:s2,tanh,dropout:0.3,avgpool:2,flatten,dense:24,sigmoid,dense:10
+deep=conv:16:3:s2:same,relu,conv:17:3:same,relu,maxpool:2,conv:12:3:s2,tanh,dropout:0.3,avgpool:2,flatten,dense:24,sigmoid,dense:10
 wide=conv:16:3,leakyrelu,maxpool:3:s2:same,conv:24:3,leakyrelu:0.1,avgpool:2:same,globalavgpool,dense:10
 runs=0
 

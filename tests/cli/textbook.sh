@@ -46,6 +46,7 @@ for np in 4 5; do agree $np --model mlp512; done
 for np in 2 7; do agree $np --model cnn; done
 agree 6 --model cnn2
 agree 3 --model conv:6:3:same,relu,maxpool:2,conv:8:3:s2,tanh,dropout:0.3,avgpool:2,flatten,dense:24,sigmoid,dense:10
+agree 2 --model conv:16:3:s2:same,relu,conv:17:3:same,relu,conv:16:3,avgpool:2,flatten,dense:10
 agree 2 --model conv:6:3,leakyrelu,maxpool:3:s2:same,conv:12:3,leakyrelu:0.1,avgpool:2:same,globalavgpool,dense:10
 agree 3 --model lstm:40,dense:10
 residual='conv:6:3:same,batchnorm,relu,maxpool:2,residual(conv:6:3:same,batchnorm:sync,relu,conv:6:3:same),'
