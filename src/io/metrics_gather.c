@@ -20,7 +20,7 @@ static mnd_status add_lines(FILE *to, const char *path, int member) {
     char *line = NULL;
     size_t capacity = 0;
     FILE *from = fopen(path, "re");
-    if (from == NULL && errno == ENOENT) return MND_OK;
+    if (from == NULL && (errno == ENOENT || errno == ENOTDIR)) return MND_OK;
     if (from == NULL) return mnd_fail(MND_IO, "%s: cannot read: %s", path, strerror(errno));
     for (ssize_t n; (n = getline(&line, &capacity, from)) > 0;) {
         /* Another process may be writing the last line. */
@@ -46,9 +46,17 @@ static mnd_status write_all(const char *path, int fd, const char *text, size_t s
 
 /* To what is not a regular file: a pipe, a terminal, the file of standard output. */
 static mnd_status append(const char *path, const char *text, size_t size) {
-    const int standard = mnd_standard_file(path);
-    const int fd = standard >= 0 ? standard : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-    if (fd < 0) return mnd_fail(MND_IO, "%s: cannot write metrics: %s", path, strerror(errno));
+    int fd = mnd_standard_file(path);
+    if (fd < 0) {
+        /* Non-blocking, because opening a FIFO would wait for a reader; writing may wait. */
+        fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0 && errno == ENXIO)
+            return mnd_fail(MND_IO, "%s: cannot write metrics: no process reads this FIFO", path);
+        if (fd < 0 || fcntl(fd, F_SETFL, O_APPEND) != 0) {
+            if (fd >= 0) close(fd);
+            return mnd_fail(MND_IO, "%s: cannot write metrics: %s", path, strerror(errno));
+        }
+    }
     const mnd_status status = write_all(path, fd, text, size);
     close(fd);
     return status;
@@ -61,6 +69,8 @@ mnd_status mnd_metrics_gather(const char *path, const char *const *part, int n, 
     struct stat info;
     const bool exists = stat(path, &info) == 0;
     const bool whole = !exists || (S_ISREG(info.st_mode) && !mnd_is_standard_file(&info));
+    if (exists && S_ISDIR(info.st_mode))
+        return mnd_fail(MND_IO, "%s: cannot write metrics: %s", path, strerror(EISDIR));
     if (!whole && last == NULL) return MND_OK;
     FILE *lines = open_memstream(&text, &size);
     if (lines == NULL) MND_FAIL(MND_NO_MEMORY, "%s: no memory for metrics", path);

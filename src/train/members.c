@@ -47,6 +47,27 @@ static mnd_status check(const mnd_train_config *c) {
     return MND_OK;
 }
 
+/* What becomes of a member of an earlier ensemble that had more. Rank 0. */
+static mnd_status leave_out(const mnd_members *e, int member) {
+    mnd_status status = MND_OK;
+    char path[4096], moved[4096], text[9000];
+    MND_TRY(mnd_checkpoint_member_dir(e->config->checkpoint_dir, member, path, sizeof path));
+    if (e->config->resume != NULL) {
+        snprintf(text, sizeof text,
+                 "%s stays as it is: it is not one of these %d members, but evaluate and predict "
+                 "take all that are in %s",
+                 path, e->config->members, e->config->checkpoint_dir);
+    } else {
+        MND_TRY(mnd_checkpoint_set_aside(path, -1, moved, sizeof moved));
+        snprintf(text, sizeof text,
+                 "a new ensemble: the checkpoints of member %d of an earlier one were moved to %s",
+                 member, moved);
+    }
+    warn(e, text);
+cleanup:
+    return status;
+}
+
 /*
  * Sets aside what would be taken for a part of this ensemble: checkpoints of a single run in the
  * folder, and, for a new one, members of an earlier one that had more. Rank 0.
@@ -55,40 +76,47 @@ static mnd_status set_aside(const mnd_members *e) {
     mnd_status status = MND_OK;
     const char *dir = e->config->checkpoint_dir;
     int *member = NULL, n = 0;
-    char path[4096], moved[4096], text[9000];
+    char moved[4096], text[9000];
     if (mnd_checkpoint_any(dir)) {
         MND_TRY(mnd_checkpoint_set_aside(dir, -1, moved, sizeof moved));
         snprintf(text, sizeof text, "an ensemble: the checkpoints of a single run were moved to %s",
                  moved);
         warn(e, text);
     }
-    if (e->config->resume != NULL) return MND_OK;
     MND_TRY(mnd_checkpoint_members(dir, &member, &n));
-    for (int i = 0; i < n; i++) {
-        if (member[i] <= e->config->members) continue; /* its run does so */
-        MND_TRY(mnd_checkpoint_member_dir(dir, member[i], path, sizeof path));
-        MND_TRY(mnd_checkpoint_set_aside(path, -1, moved, sizeof moved));
-        snprintf(text, sizeof text,
-                 "a new ensemble: the checkpoints of member %d of an earlier "
-                 "one were moved to %s",
-                 member[i], moved);
-        warn(e, text);
-    }
+    for (int i = 0; i < n; i++) /* the others' runs do so */
+        if (member[i] > e->config->members) MND_TRY(leave_out(e, member[i]));
 cleanup:
     free(member);
     return status;
 }
 
-/* Sets aside a metrics file that is of another run. Rank 0. */
-static mnd_status clear_metrics(const mnd_members *e, bool begun) {
-    char moved[4096], text[9000];
+/* Copies the members' metrics; last: see mnd_metrics_gather. Rank 0. */
+static mnd_status gather(mnd_members *e, const char *last) {
+    if (e->part == NULL) return MND_OK;
+    e->gathered = mnd_now();
+    return mnd_metrics_gather(e->config->metrics, (const char *const *)e->part, e->config->members,
+                              last);
+}
+
+/*
+ * Sets aside a metrics file that is of another run, and writes the first copy: a path that cannot
+ * be written is not to show after hours. Rank 0.
+ */
+static mnd_status begin_metrics(mnd_members *e, bool begun) {
+    mnd_status status = MND_OK;
+    char moved[4096] = "", text[9000];
     const char *path = e->config->metrics;
-    if (path == NULL || (begun && mnd_metrics_is_gathered(path))) return MND_OK;
-    const mnd_status status = mnd_metrics_set_aside(path, "", moved, sizeof moved);
-    if (status == MND_OK && moved[0] != '\0') {
+    if (path == NULL) return MND_OK;
+    if (!begun || !mnd_metrics_is_gathered(path))
+        MND_TRY(mnd_metrics_set_aside(path, "", moved, sizeof moved));
+    if (moved[0] != '\0') {
         snprintf(text, sizeof text, "the metrics of another run were moved to %s", moved);
         warn(e, text);
     }
+    /* The folders of a new ensemble may hold metrics of an earlier one. */
+    status = begun ? gather(e, NULL) : mnd_metrics_gather(path, NULL, 0, NULL);
+cleanup:
     return status;
 }
 
@@ -133,7 +161,7 @@ static mnd_status put_in_order(mnd_members *e) {
     int n = e->finished;
     for (int m = 0; m < c->members; m++)
         if (!finished[m]) e->order[n++] = m;
-    MND_TRY(clear_metrics(e, begun));
+    MND_TRY(begin_metrics(e, begun));
 cleanup:
     mnd_free(finished);
     return status;
@@ -166,6 +194,10 @@ static mnd_status name_parts(mnd_members *e) {
         snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
         e->part[m] = strdup(path);
         if (e->part[m] == NULL) MND_FAIL(MND_NO_MEMORY, "no memory for the members");
+        if (strcmp(path, e->config->metrics) == 0)
+            MND_FAIL(MND_USAGE,
+                     "--metrics %s: member %d has its own metrics there; give another file", path,
+                     m + 1);
     }
 cleanup:
     return status;
@@ -202,14 +234,6 @@ cleanup:
 }
 
 /* --------------------------------------------------------------------------------- in one group */
-
-/* Copies the members' metrics; last: see mnd_metrics_gather. Rank 0. */
-static mnd_status gather(mnd_members *e, const char *last) {
-    if (e->part == NULL) return MND_OK;
-    e->gathered = mnd_now();
-    return mnd_metrics_gather(e->config->metrics, (const char *const *)e->part, e->config->members,
-                              last);
-}
 
 static void on_setup(void *context, const mnd_train_setup *setup) {
     const mnd_members *e = context;

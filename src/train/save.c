@@ -1,6 +1,7 @@
 /* save.c - checkpoints of a run. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -98,6 +99,20 @@ static void warn_of_lost_best(mnd_run *r) {
                  r->config->checkpoint_dir, (long long)r->best_epoch);
 }
 
+/* A single run begins in the folder of an ensemble. Rank 0. */
+static mnd_status warn_of_members(const mnd_run *r) {
+    const char *dir = r->config->checkpoint_dir;
+    int *member = NULL, n = 0;
+    const mnd_status status = mnd_checkpoint_members(dir, &member, &n);
+    if (n > 0)
+        mnd_run_warn(r,
+                     "%s holds an ensemble of %d, too: from now on evaluate and predict take the "
+                     "folder for this single run (--members goes on with the ensemble instead)",
+                     dir, n);
+    free(member);
+    return status;
+}
+
 mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from, const char *path,
                                   bool *missing) {
     mnd_status status = MND_OK;
@@ -111,6 +126,7 @@ mnd_status mnd_run_prepare_saving(mnd_run *r, const mnd_checkpoint *from, const 
         MND_TRY(mnd_checkpoint_set_aside(dir, -1, r->aside, sizeof r->aside));
     else
         MND_TRY(mnd_checkpoint_go_back(dir, path, from, &here, r->aside, sizeof r->aside));
+    if (from == NULL) MND_TRY(warn_of_members(r));
     *missing = !here;
     if (here && from != NULL)
         snprintf(r->result->checkpoint, sizeof r->result->checkpoint, "%s", path);

@@ -108,9 +108,37 @@ says "member 1: a new run: the checkpoints of an earlier one were moved to p1/me
 says "the metrics of another run were moved to earlier-1/p1.jsonl"
 "$exe" evaluate p1 >out
 says "^Ensemble of 2"
-ends 0 "$exe" train --epochs 1 --checkpoint-dir p1
+ends 0 "$exe" train --epochs 1 --checkpoint-dir p1 --resume auto
+says "p1 holds an ensemble of 2, too: from now on evaluate and predict take the folder for this single run"
+ends 0 "$exe" train --members 1 --epochs 2 --checkpoint-dir p1 --resume auto
+! grep -q "holds an ensemble" out || fail "told twice: $(cat out)"
 ends 0 "$exe" train --members 2 --epochs 1 --checkpoint-dir p1 --resume auto
 says "the checkpoints of a single run were moved to p1/earlier-1"
+
+# An ensemble that goes on with fewer members.
+ends 0 "$exe" train --members 2 --epochs $EPOCHS --checkpoint-dir p2 --seed 4 --resume auto
+says "p2/member-03 stays as it is: it is not one of these 2 members, but evaluate and predict take all"
+
+# Metrics that cannot be written show before anything is trained.
+: >file
+mkfifo fifo
+for path in file/m.jsonl p2; do
+    ends 1 "$exe" train --members 2 --epochs 1 --checkpoint-dir unwritten --metrics $path
+    says "error: $path: cannot"
+    [ ! -e unwritten/member-01 ] || fail "trained without metrics: $(cat out)"
+done
+ends 2 "$exe" train --members 2 --checkpoint-dir unwritten --metrics unwritten/member-02/metrics.jsonl
+says "member 2 has its own metrics there"
+ends 1 "$exe" train --members 2 --epochs 1 --checkpoint-dir unread --metrics fifo
+says "no process reads this FIFO"
+# Of what is not a file, only the end is written, and once.
+"$exe" train --members 2 --epochs 1 --checkpoint-dir stdout --metrics /dev/stdout | grep -c '^{' >lines
+[ "$(cat lines)" = 9 ] || fail "metrics to /dev/stdout: $(cat lines) lines, not 9"
+# What is in the way of one member's folder is that member's error.
+mkdir blocked
+: >blocked/member-02
+ends 1 launch_ranks 2 "$exe" train --members 2 --epochs 1 --checkpoint-dir blocked --metrics blocked.jsonl
+says "error: member 2: blocked/member-02: cannot create the folder"
 
 ends 2 "$exe" train --members 0
 ends 2 "$exe" train --members 2 --checkpoint-dir none
