@@ -240,7 +240,7 @@ def speed(epochs):
 
 def compare(opt, model):
     """One model: accuracy first, then the rounds. Returns the rows of its table."""
-    sides = sides_of(opt, model)
+    sides = [s for s in sides_of(opt, model) if not opt.only or s.name in ("ours-np2", *opt.only)]
     per_round, warm = EPOCHS_PER_ROUND[model], opt.verify_epochs
     accuracy, speeds = {}, {s.name: [] for s in sides}
     try:
@@ -520,7 +520,7 @@ def main():
     p.add_argument("--unlock", default="", help="library for LD_PRELOAD of side pytorch-mkl")
     p.add_argument("--models", type=str.split, default=["mlp16", "mlp512", "cnn"])
     p.add_argument("--peers", type=str.split, default=["pytorch", "keras"])
-    p.add_argument("--only", type=str.split, default=[], help="tune, accuracy: these sides")
+    p.add_argument("--only", type=str.split, default=[], help="these sides, such as pytorch-t2")
     p.add_argument("--settings", action="append", help="tune: this setting; may be given again")
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--verify-epochs", type=int, default=2)
