@@ -372,7 +372,8 @@ static void take_statistics(const mnd_layer *layer, const memory *m, int g) {
         const double of = n > 0.0 ? 1.0 / n : 0.0, exact = total[i] * of;
         const double far = exact - (double)layer->array[MEAN].value[i];
         mean[i] = (float)exact;
-        variance[i] = (float)fmax(total[c + i] * of - far * far, 0.0);
+        const double square = total[c + i] * of - far * far;
+        variance[i] = square < 0.0 ? 0.0F : (float)square; /* fmax would hide a NaN */
     }
 }
 

@@ -1,4 +1,5 @@
 /* layer_pool.c - max-pooling and average-pooling: windows k x k, stride S. */
+#include <math.h>
 #include <string.h>
 
 #include "layer_kinds.h"
@@ -102,18 +103,21 @@ static inline ptrdiff_t element(const pool *p, const window *in, int q) {
     return ((ptrdiff_t)(q / in->w) * p->w + q % in->w) * p->c;
 }
 
+/* A NaN exceeds everything, so that it reaches the loss. */
+static inline bool exceeds(float x, float most) { return x > most || isnan(x); }
+
 /* The most frequent window, in one pass. */
 static inline void max_of_four(int n, const float *restrict a, const float *restrict b,
                                const float *restrict c, const float *restrict d, float *restrict y,
                                int32_t *restrict arg) {
     for (int i = 0; i < n; i++) {
-        const bool second = b[i] > a[i];
+        const bool second = exceeds(b[i], a[i]);
         float most = second ? b[i] : a[i];
         int32_t at = second ? 1 : 0;
-        at = c[i] > most ? 2 : at;
-        most = c[i] > most ? c[i] : most;
-        arg[i] = d[i] > most ? 3 : at;
-        y[i] = d[i] > most ? d[i] : most;
+        at = exceeds(c[i], most) ? 2 : at;
+        most = exceeds(c[i], most) ? c[i] : most;
+        arg[i] = exceeds(d[i], most) ? 3 : at;
+        y[i] = exceeds(d[i], most) ? d[i] : most;
     }
 }
 
@@ -134,7 +138,7 @@ MND_EACH_WIDTH static void max_image(const pool *p, const float *restrict x, flo
             for (int q = 1; q < in.n; q++) {
                 const float *restrict value = from + element(p, &in, q);
                 for (int c = 0; c < p->c; c++) {
-                    const bool larger = value[c] > y[c];
+                    const bool larger = exceeds(value[c], y[c]);
                     arg[c] = larger ? q : arg[c];
                     y[c] = larger ? value[c] : y[c];
                 }

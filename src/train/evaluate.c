@@ -173,7 +173,8 @@ mnd_status mnd_evaluate_mean(mnd_evaluator *e, mnd_evaluation *out) {
             mnd_ensemble_mean(e->sum + (size_t)row * classes, e->models, 1, e->classes, e->part);
             const int answer = mnd_answer(e->part, e->classes), right = e->label[row];
             r->correct += answer == right;
-            r->loss -= log(fmax((double)e->part[right], (double)FLT_MIN));
+            const float p = e->part[right];
+            r->loss -= log((double)(p < FLT_MIN ? FLT_MIN : p)); /* fmax would hide a NaN */
             e->confusion[(size_t)right * classes + (size_t)answer]++;
         }
     }
