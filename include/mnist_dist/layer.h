@@ -58,6 +58,7 @@ struct mnd_layer {
     size_t state_size; /* bytes that plan asks for, to keep from forward to backward */
     size_t scratch;    /* floats of scratch per thread that plan asks for: mnd_workers */
     int sum_values;    /* the largest n_value with which it calls mnd_batch.sum, from plan */
+    int group_values;  /* values of a row in a statistic of each group, from plan; 0: has none */
     void *state;       /* (state_size), set by the model */
     float *y;          /* (rows, out), set by the model; x itself where forward is NULL */
     /* Of two layers that enclose others, "residual(" and ")": each other; else NULL. Set by the
@@ -88,8 +89,8 @@ typedef struct mnd_layer_ops {
     const char *kind;  /* "dense" */
     const char *usage; /* "dense:n" */
     size_t self_size;  /* bytes at layer->self */
-    /* Checks arguments and input; sets out, arrays, n_array, state_size, scratch and sum_values;
-       the last four are 0 before. */
+    /* Checks arguments and input; sets out, arrays, n_array, state_size, scratch, sum_values and
+       group_values; the last five are 0 before. */
     mnd_status (*plan)(mnd_layer *layer, const mnd_plan *plan);
     /* y (rows, out) from x (rows, in). NULL: y is x, only its shape changes. */
     void (*forward)(mnd_layer *layer, const mnd_pass *pass, const float *x, float *y);

@@ -116,7 +116,8 @@ typedef struct mnd_layer_info {
     char text[MND_LAYER_TEXT]; /* "dense:128", as in the spec */
     mnd_shape out;
     size_t n_param;
-    int depth; /* how many residual(...) enclose it */
+    int depth;        /* how many residual(...) enclose it */
+    int group_values; /* values of a row in a statistic of each group (mnd_batch); 0: has none */
 } mnd_layer_info;
 int mnd_model_n_layer(const mnd_model *model);
 mnd_layer_info mnd_model_layer(const mnd_model *model, int i);

@@ -100,7 +100,10 @@ static mnd_status keep_info(mnd_model *model) {
     for (int i = 0; i < model->n_layer; i++) {
         const mnd_layer *l = &model->layer[i];
         mnd_layer_info *const info = &model->info[model->n_info++];
-        *info = (mnd_layer_info){.kind = l->ops->kind, .out = l->out, .depth = l->depth};
+        *info = (mnd_layer_info){.kind = l->ops->kind,
+                                 .out = l->out,
+                                 .depth = l->depth,
+                                 .group_values = l->group_values};
         memcpy(info->text, l->text, sizeof info->text);
         for (int a = 0; a < l->n_array; a++, to++) {
             const mnd_array *array = &l->array[a];

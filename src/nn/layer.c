@@ -38,7 +38,7 @@ mnd_status mnd_layer_plan(mnd_layer *layer, const mnd_plan *plan) {
         const mnd_status status = mnd_alloc(&layer->self, 1, layer->ops->self_size, "a layer");
         if (status != MND_OK) return status;
     }
-    layer->n_array = layer->sum_values = 0;
+    layer->n_array = layer->sum_values = layer->group_values = 0;
     layer->state_size = layer->scratch = 0;
     return layer->ops->plan(layer, plan);
 }

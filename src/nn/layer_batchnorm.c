@@ -125,6 +125,7 @@ static mnd_status plan(mnd_layer *layer, const mnd_plan *p) {
                         .untrained = i == MEAN || i == VARIANCE};
     layer->n_array = ARRAYS;
     layer->sum_values = b->sync ? 2 * b->c + 1 : 0;
+    layer->group_values = b->sync ? 0 : b->pixels;
     memory m;
     layer->state_size = divide(b, NULL, &m);
     return MND_OK;

@@ -175,7 +175,29 @@ static void continue_epoch(mnd_run *r, const mnd_checkpoint *ckpt) {
     memcpy(r->correct, ckpt->correct + r->first, (size_t)r->n_logical * sizeof *r->correct);
 }
 
+/* With fewer values mean and variance are mostly chance; of one value alone nothing is left. */
+enum { FEW_VALUES = 8 };
+
+/* Batch normalization of batches that logical ranks divide into very small groups. */
+static void warn_of_few_values(const mnd_run *r) {
+    const int64_t images = r->info.count[MND_TRAIN], batch = r->config->batch_size;
+    const int64_t rows = (batch < images ? batch : images) / r->logical;
+    for (int i = 0; i < mnd_model_n_layer(r->model); i++) {
+        const mnd_layer_info l = mnd_model_layer(r->model, i);
+        const long long values = (long long)rows * l.group_values;
+        if (l.group_values == 0 || values >= FEW_VALUES) continue;
+        mnd_run_warn(r,
+                     "layer %d (%s) takes mean and variance of %lld value%s: of a batch of %lld a "
+                     "logical rank has %lld; give batchnorm:sync, a larger --batch-size or fewer "
+                     "--logical-ranks",
+                     i + 1, l.text, values, values == 1 ? "" : "s", (long long)batch,
+                     (long long)rows);
+        return;
+    }
+}
+
 static mnd_status report(mnd_run *r, const char *resumed_from) {
+    warn_of_few_values(r);
     const mnd_train_setup setup = {.config = r->config,
                                    .data = &r->info,
                                    .model = r->model,

@@ -41,6 +41,19 @@ for other in "${model//:sync/}" "${model//batchnorm,/batchnorm:sync,}"; do
     ! same_facts wanted m.jsonl 3 2>out || fail "$other looks like $model"
 done
 
+# Statistics of one row alone leave nothing of it: that is said, unless there is nothing to say.
+few='layer 3 (batchnorm) takes mean and variance of 1 value: of a batch of 8 a logical rank has 1; give'
+for norm in batchnorm batchnorm:sync; do
+    train 2 --model "flatten,dense:4,$norm,relu,dense:10" --batch-size 8 --epochs 1 --checkpoint-dir none
+    case $norm in
+    batchnorm) grep -qF "$few" out || fail "no warning: $(cat out)" ;;
+    *) ! grep -q 'takes mean' out || fail "a warning without reason: $(cat out)" ;;
+    esac
+done
+rm -f m.jsonl
+train 2 --model "$model" --batch-size 64 --epochs 1 --checkpoint-dir none
+! grep -q 'takes mean' out || fail "a warning without reason: $(cat out)"
+
 # Killed twice in the middle of an epoch, on other numbers of ranks, and finished on one.
 rm -f m.jsonl
 for turn in "3 6" "8 13"; do
