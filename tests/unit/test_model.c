@@ -198,7 +198,7 @@ static void too_much(void **state) {
         "conv:1048576:1,conv:8:9999:same,flatten,dense:10",
         "conv:1048576:1:s28,conv:1048576:9999:same,flatten,dense:10",
         "conv:16:2147483647x2147483647:same,flatten,dense:10",
-        "conv:16384:1:s7,conv:16384:3:same,flatten,dense:10", /* a shape for F(4x4, 3x3) */
+        "conv:65536:1:s7,conv:65536:3:same,flatten,dense:10", /* a shape for F(4x4, 3x3) */
     };
     for (size_t i = 0; i < COUNT(huge); i++) refused(huge[i], mnist, 10, "");
 
