@@ -90,10 +90,12 @@ MND_CHECKED mnd_status mnd_metrics_end(mnd_metrics *metrics);
  * order, each with a first member "member": 1, 2, ..., and then `last`, a line without newline, if
  * it is not NULL. Incomplete lines and parts that do not exist are passed over. A regular file, or
  * none, is replaced atomically; anything else (a pipe, standard output) gets the lines only if
- * `last` is not NULL. MND_IO if it cannot be written.
+ * `last` is not NULL. *lock, -1 before the first call, becomes a descriptor that keeps a regular
+ * file locked against other runs, as mnd_metrics_open does; the caller closes it. MND_IO if the
+ * file cannot be written.
  */
 MND_CHECKED mnd_status mnd_metrics_gather(const char *path, const char *const *part, int n,
-                                          const char *last);
+                                          const char *last, int *lock);
 /* Whether the first line of the file is one that mnd_metrics_gather wrote. */
 bool mnd_metrics_is_gathered(const char *path);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "metrics_lock.h"
 #include "mnist_dist/folder.h"
 #include "mnist_dist/metrics.h"
 #include "standard_file.h"
@@ -62,7 +63,18 @@ static mnd_status append(const char *path, const char *text, size_t size) {
     return status;
 }
 
-mnd_status mnd_metrics_gather(const char *path, const char *const *part, int n, const char *last) {
+/* The new file instead of the one that it replaced. */
+static void move_lock(const char *path, int *lock) {
+    const int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0) return;
+    /* A run that was quicker writes there as well; the members' own files have all lines. */
+    (void)!mnd_metrics_lock(path, fd, 0.0);
+    if (*lock >= 0) close(*lock);
+    *lock = fd;
+}
+
+mnd_status mnd_metrics_gather(const char *path, const char *const *part, int n, const char *last,
+                              int *lock) {
     mnd_status status = MND_OK;
     char *text = NULL, *target = NULL;
     size_t size = 0;
@@ -85,7 +97,8 @@ mnd_status mnd_metrics_gather(const char *path, const char *const *part, int n, 
     }
     MND_TRY(mnd_folder_make_parents(path));
     if (exists) target = realpath(path, NULL); /* the file that a link points to, not the link */
-    status = mnd_atomic_write(target != NULL ? target : path, text, size);
+    MND_TRY(mnd_atomic_write(target != NULL ? target : path, text, size));
+    move_lock(path, lock);
 cleanup:
     free(text);
     free(target);

@@ -31,6 +31,16 @@ static void warn(const mnd_members *e, const char *text) {
 /* ------------------------------------------------------------------------------ before the rounds
  */
 
+static double lock_timeout(const mnd_members *e) { return e->config->resume == NULL ? 0.5 : 5.0; }
+
+/* Who goes on does so in spite of a lock: it may be what is left of a job that lost a node, see
+   save.c. */
+static mnd_status only_warn(const mnd_members *e, mnd_status status) {
+    if (status != MND_IO || e->config->resume == NULL) return status;
+    warn(e, mnd_error());
+    return MND_OK;
+}
+
 static mnd_status check(const mnd_train_config *c) {
     if (c->members < 1 || c->members > MND_MAX_MEMBERS)
         return mnd_fail(MND_USAGE, "--members %d: give 1 to %d", c->members, MND_MAX_MEMBERS);
@@ -96,7 +106,7 @@ static mnd_status gather(mnd_members *e, const char *last) {
     if (e->part == NULL) return MND_OK;
     e->gathered = mnd_now();
     return mnd_metrics_gather(e->config->metrics, (const char *const *)e->part, e->config->members,
-                              last);
+                              last, &e->metrics_lock);
 }
 
 /*
@@ -108,6 +118,8 @@ static mnd_status begin_metrics(mnd_members *e, bool begun) {
     char moved[4096] = "", text[9000];
     const char *path = e->config->metrics;
     if (path == NULL) return MND_OK;
+    status = mnd_metrics_check_free(path, lock_timeout(e));
+    MND_TRY(only_warn(e, status));
     if (!begun || !mnd_metrics_is_gathered(path))
         MND_TRY(mnd_metrics_set_aside(path, "", moved, sizeof moved));
     if (moved[0] != '\0') {
@@ -115,7 +127,7 @@ static mnd_status begin_metrics(mnd_members *e, bool begun) {
         warn(e, text);
     }
     /* The folders of a new ensemble may hold metrics of an earlier one. */
-    status = begun ? gather(e, NULL) : mnd_metrics_gather(path, NULL, 0, NULL);
+    status = begun ? gather(e, NULL) : mnd_metrics_gather(path, NULL, 0, NULL, &e->metrics_lock);
 cleanup:
     return status;
 }
@@ -172,12 +184,7 @@ static mnd_status take_folder(mnd_members *e, int *lock) {
     mnd_status status = MND_OK;
     const mnd_train_config *c = e->config;
     MND_TRY(mnd_folder_make(c->checkpoint_dir));
-    status = mnd_checkpoint_lock(c->checkpoint_dir, c->resume == NULL ? 0.5 : 5.0, lock);
-    if (status == MND_IO && c->resume != NULL) {
-        warn(e, mnd_error()); /* what is left of a job that lost a node: see save.c */
-        status = MND_OK;
-    }
-    MND_TRY(status);
+    MND_TRY(only_warn(e, mnd_checkpoint_lock(c->checkpoint_dir, lock_timeout(e), lock)));
     MND_TRY(set_aside(e));
     MND_TRY(put_in_order(e));
 cleanup:
@@ -396,6 +403,7 @@ static void free_members(mnd_members *e, int lock) {
     mnd_free(e->part);
     mnd_free(e->order);
     if (lock >= 0) close(lock);
+    if (e->metrics_lock >= 0) close(e->metrics_lock);
 }
 
 /* A number as JSON has it. */
@@ -432,6 +440,7 @@ mnd_status mnd_train_members(const mnd_train_config *config, mnd_comm *comm,
     mnd_members e = {.config = config,
                      .observer = observer,
                      .comm = comm,
+                     .metrics_lock = -1,
                      .rank = mnd_comm_rank(comm),
                      .size = mnd_comm_size(comm)};
     mnd_signals_catch();

@@ -23,6 +23,7 @@ typedef struct mnd_members {
     int member;             /* counted from 1; 0 on other processes */
     double polled;          /* when the outcomes were polled, by mnd_now */
     double gathered;        /* rank 0: when config->metrics was written */
+    int metrics_lock;       /* rank 0: keeps other runs from it; -1: none */
 } mnd_members;
 
 /* Evaluates all members and their mean. Collective. */

@@ -79,6 +79,8 @@ wait_for 30 test -e stop/member-01/latest -a -e stop/member-02/latest || fail "n
 for pid in $(pgrep -f "^$exe train --members 2 --epochs 100000"); do
     [ "$pid" = "$mpirun" ] || rank=$pid
 done
+! "$exe" train --members 2 --epochs 1 --checkpoint-dir other --metrics stop.jsonl >second 2>&1 || fail "metrics of two"
+grep -q "stop.jsonl: another run is writing its metrics there" second || fail "metrics of two: $(cat second)"
 kill -TERM "$rank"
 code=0
 wait $mpirun || code=$?

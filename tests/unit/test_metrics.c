@@ -423,15 +423,20 @@ static void an_ensemble_is_gathered(void **state) {
                                 "{\"member\":1,\"event\":\"epoch\",\"epoch\":1}\n"
                                 "{\"member\":3,\"event\":\"end\"}\n";
     enum { N = sizeof lines - 1 };
+    int lock = -1;
     for (int again = 0; again < 2; again++) { /* it replaces what was there */
-        assert_int_equal(mnd_metrics_gather(path, part, 3, again == 0 ? NULL : "{}"), MND_OK);
+        assert_int_equal(mnd_metrics_gather(path, part, 3, again == 0 ? NULL : "{}", &lock),
+                         MND_OK);
         assert_true(mnd_metrics_is_gathered(path));
         assert_int_equal(strncmp(get_file(), lines, N), 0);
         assert_string_equal(get_file() + N, again == 0 ? "" : "{}\n");
+        assert_int_equal(mnd_metrics_check_free(path, 0.0), MND_IO); /* for other runs */
     }
-    assert_int_equal(mnd_metrics_gather("/dev/null", part, 3, "{}"), MND_OK);
-    assert_int_equal(mnd_metrics_gather("/dev/full", part, 3, NULL), MND_OK);
-    assert_int_equal(mnd_metrics_gather("/dev/full", part, 3, "{}"), MND_IO);
+    assert_int_equal(mnd_metrics_gather("/dev/null", part, 3, "{}", &lock), MND_OK);
+    assert_int_equal(mnd_metrics_gather("/dev/full", part, 3, NULL, &lock), MND_OK);
+    assert_int_equal(mnd_metrics_gather("/dev/full", part, 3, "{}", &lock), MND_IO);
+    assert_int_equal(close(lock), 0);
+    assert_int_equal(mnd_metrics_check_free(path, 0.0), MND_OK);
     assert_int_equal(remove(part[0]) | remove(part[2]), 0);
 }
 
