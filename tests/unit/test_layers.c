@@ -207,6 +207,28 @@ static void repeat_step(rig *r, const network *n, const sample_data *d, double s
     mnd_free(first);
 }
 
+/*
+ * The error of gradients [first, first + count) when every parameter is off by half a unit in the
+ * last place of a float: what float arithmetic cannot be much better than, whoever adds.
+ */
+static double rounding_error(naive_net *net, const sample_data *d, const network *n, double scale,
+                             const double *want, size_t first, size_t count) {
+    double *param = rig_alloc(net->n_param, sizeof *param);
+    double *off = rig_alloc(net->n_param, sizeof *off);
+    float *got = rig_alloc(count, sizeof *got);
+    mnd_rng rng;
+    mnd_rng_start(&rng, 8, MND_RNG_TEST, 0, 1);
+    for (size_t k = 0; k < net->n_param; k++)
+        param[k] = d->param64[k] * (1 + (mnd_rng_below(&rng, 2) == 0 ? -0x1p-24 : 0x1p-24));
+    (void)naive_gradient(net, param, d->x64, d->label, n->rows, scale, off);
+    for (size_t k = 0; k < count; k++) got[k] = (float)off[first + k];
+    const double error = rig_error(got, want + first, count);
+    mnd_free(got);
+    mnd_free(off);
+    mnd_free(param);
+    return error;
+}
+
 static void compare(const network *n, bool plain) {
     char spec[1024], what[1100];
     without_dropout(n->spec, n->classes, spec, sizeof spec);
@@ -241,7 +263,11 @@ static void compare(const network *n, bool plain) {
         const mnd_array_info a = mnd_model_array(r.model, i);
         char detail[64];
         snprintf(detail, sizeof detail, "gradient of %s of layer %d", a.name, a.layer);
-        rig_within(rig_error(r.grad + a.offset, want + a.offset, a.count), LIMIT, what, detail);
+        const double error = rig_error(r.grad + a.offset, want + a.offset, a.count);
+        double limit = LIMIT;
+        if (error > limit) /* only a few random networks are so ill-conditioned */
+            limit = fmax(limit, 10 * rounding_error(&net, &d, n, scale, want, a.offset, a.count));
+        rig_within(error, limit, what, detail);
     }
     repeat_step(&r, n, &d, scale);
     mnd_free(want);
@@ -276,8 +302,9 @@ static void random_block(mnd_rng *rng, char *spec, size_t size, int *h, int *w) 
     const int kh = between(rng, 1, *h < 5 ? *h : 5), kw = between(rng, 1, *w < 5 ? *w : 5);
     const int stride = between(rng, 1, 4) == 1 ? between(rng, 1, 3) : 1;
     const bool same = between(rng, 0, 2) == 0;
-    snprintf(spec + n, size - n, "conv:%d:%dx%d:s%d%s,%s", between(rng, 1, 36), kh, kw, stride,
-             same ? ":same" : "", neuron[between(rng, 0, 5)]);
+    const int filters = between(rng, 1, 36), neurons = between(rng, 0, 5);
+    snprintf(spec + n, size - n, "conv:%d:%dx%d:s%d%s,%s", filters, kh, kw, stride,
+             same ? ":same" : "", neuron[neurons]);
     *h = same ? (*h + stride - 1) / stride : (*h - kh) / stride + 1;
     *w = same ? (*w + stride - 1) / stride : (*w - kw) / stride + 1;
     const int least = *h < *w ? *h : *w, kind = between(rng, 0, 5);
@@ -299,19 +326,20 @@ static void random_networks(void **state) {
         mnd_rng rng;
         mnd_rng_start(&rng, 6, MND_RNG_TEST, seed, 1);
         char spec[512] = "";
-        network n = {.spec = spec,
-                     .classes = between(&rng, 2, 20),
-                     .rows = between(&rng, 1, 20),
-                     .fill = between(&rng, 0, 1) ? DIGIT : NOISE};
+        /* One draw a declarator: the order of arguments and initializers is the compiler's. */
+        const int classes = between(&rng, 2, 20), rows = between(&rng, 1, 20);
+        const fill content = between(&rng, 0, 1) ? DIGIT : NOISE;
         int h = between(&rng, 3, 17), w = between(&rng, 3, 17);
-        n.input = (mnd_shape){3, {h, w, between(&rng, 1, 3)}};
+        const mnd_shape input = {3, {h, w, between(&rng, 1, 3)}};
+        const network n = {spec, input, classes, rows, content};
         for (int blocks = between(&rng, 0, 2); blocks > 0; blocks--)
             random_block(&rng, spec, sizeof spec, &h, &w);
         strcat(spec, seed % 5 == 0 ? "globalavgpool," : "flatten,");
         for (int dense = between(&rng, 0, 2); dense > 0; dense--) {
             const size_t at = strlen(spec);
-            snprintf(spec + at, sizeof spec - at, "dense:%d,%s", between(&rng, 1, 150),
-                     between(&rng, 0, 2) ? "relu," : "tanh,");
+            const int width = between(&rng, 1, 150);
+            const char *const neurons = between(&rng, 0, 2) ? "relu," : "tanh,";
+            snprintf(spec + at, sizeof spec - at, "dense:%d,%s", width, neurons);
         }
         const size_t at = strlen(spec);
         snprintf(spec + at, sizeof spec - at, "dense:%d", n.classes);
