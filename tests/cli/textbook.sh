@@ -27,6 +27,8 @@ runs=0
 agree() {
     local np=$1
     shift
+    # Sanitized programs take many times as long: they do without the runs of many ranks.
+    [ -z "${MND_SANITIZE:-}" ] || [ "$np" -le 3 ] || return 0
     local options=(--data d.h5 --batch-size 67 --epochs 2 --seed 4 "$@")
     train "$np" book --textbook "${options[@]}"
     grep -q 'exchange mpi, OpenBLAS' out || fail "np $np $*: not the textbook path: $(cat out)"
