@@ -5,6 +5,7 @@
 #include "rig.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "mnist_dist/rng.h"
 #include "naive.h"
