@@ -1,6 +1,6 @@
 /*
- * A single NaN, in an input pixel or an element of an array, makes the loss NaN: no layer lets a
- * broken run go on.
+ * A NaN, in an input pixel or in one or all elements of an array, makes the loss NaN: a rectifier
+ * or a maximum that swallowed it would let a broken run go on with a network that is silently dead.
  */
 #include "rig.h"
 
@@ -79,7 +79,66 @@ static void reaches_the_loss(void **state) {
         }
 }
 
+/* Layers that are computed in one, too, and more rows than a tile has. */
+static void from_whole_arrays(void **state) {
+    (void)state;
+    enum { MOST = 40, WIDEST = 28 * 28, OUTPUTS = 4 };
+    static const struct {
+        const char *spec;
+        mnd_shape input;
+        int rows;
+    } net[] = {
+        {"dense:6,relu,dense:4", {1, {5}}, 3},
+        {"dense:20,relu,dense:4", {1, {5}}, MOST},
+        {"dense:6,sigmoid,dense:4", {1, {5}}, 3},
+        {"dense:6,tanh,dense:4", {1, {5}}, 3},
+        {"conv:3:3,maxpool:2,flatten,dense:4", {3, {8, 8, 1}}, 3},
+        {"conv:3:3,relu,maxpool:2,flatten,dense:4", {3, {8, 8, 1}}, 3},
+        {"conv:3:3,maxpool:2,relu,flatten,dense:4", {3, {8, 8, 1}}, 3},
+        {"conv:3:3,tanh,maxpool:2,flatten,dense:4", {3, {8, 8, 1}}, 3},
+        {"conv:3:3:same,avgpool:3:s2,flatten,dense:4", {3, {8, 8, 1}}, 3},
+        {"conv:28:3,maxpool:2,flatten,dense:16,relu,dense:4", {3, {28, 28, 1}}, 3},
+        {"conv:3:3,maxpool:3:s2,flatten,dense:4", {3, {8, 8, 1}}, 3},
+        {"conv:3:3,maxpool:3:s2:same,flatten,dense:4", {3, {8, 8, 1}}, 3},
+        {"conv:3:3,leakyrelu:0,globalavgpool,dense:4", {3, {8, 8, 1}}, 3},
+        {"conv:3:3,lstm:5,dense:4", {3, {8, 8, 1}}, 3},
+    };
+    static float x[MOST * WIDEST];
+    uint8_t label[MOST];
+    mnd_rng rng;
+    mnd_rng_start(&rng, 11, MND_RNG_TEST, 0, 1);
+    for (int i = 0; i < MOST * WIDEST; i++) x[i] = 2 * mnd_rng_uniform(&rng) - 1;
+    for (int i = 0; i < MOST; i++) label[i] = (uint8_t)mnd_rng_below(&rng, OUTPUTS);
+    for (size_t t = 0; t < sizeof net / sizeof net[0]; t++)
+        for (int plain = 0; plain < 2; plain++) {
+            rig r;
+            rig_open(&r, net[t].spec, net[t].input, OUTPUTS, net[t].rows, plain);
+            for (int a = 0; a < mnd_model_n_array(r.model); a++) {
+                const mnd_array_info info = mnd_model_array(r.model, a);
+                mnd_model_initialize(r.model, MND_INIT_GLOROT, 1);
+                for (size_t k = 0; k < info.count; k++) r.param[info.offset + k] = NAN;
+                rig_gradient(&r, x, label, net[t].rows, 1.0F);
+                if (!isnan(r.loss[0]))
+                    fail_msg("%s (%s): NaN in %s of layer %d does not reach the loss", net[t].spec,
+                             plain ? "plain" : "fused", info.name, info.layer);
+                assert_true(mnd_model_bad_array(r.model) >= 0);
+            }
+            mnd_model_initialize(r.model, MND_INIT_GLOROT, 1);
+            rig_gradient(&r, x, label, net[t].rows, 1.0F);
+            assert_int_equal(mnd_model_bad_array(r.model), -1);
+            const float last = x[r.in - 1], middle = x[r.in / 2];
+            x[r.in - 1] = x[r.in / 2] = NAN;
+            rig_gradient(&r, x, label, net[t].rows, 1.0F);
+            if (!isnan(r.loss[0]))
+                fail_msg("%s (%s): NaN in the input does not reach the loss", net[t].spec,
+                         plain ? "plain" : "fused");
+            x[r.in - 1] = last, x[r.in / 2] = middle;
+            rig_close(&r);
+        }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(reaches_the_loss)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(reaches_the_loss),
+                                       cmocka_unit_test(from_whole_arrays)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
