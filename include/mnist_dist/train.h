@@ -191,6 +191,10 @@ MND_CHECKED mnd_status mnd_train_members(const mnd_train_config *config, mnd_com
  */
 int mnd_members_groups(int processes, int members, int most);
 
+/* MND_MISMATCH unless every process has read the same weights from `path`. Collective. */
+MND_CHECKED mnd_status mnd_checkpoint_agree(mnd_comm *comm, const char *path,
+                                            const mnd_checkpoint *ckpt);
+
 /*
  * Builds the model of a checkpoint for inference on up to max_rows rows; *param gets its parameters
  * (owned by the caller, mnd_free). Checks that the checkpoint's arrays are those of its spec. Not

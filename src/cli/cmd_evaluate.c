@@ -77,19 +77,8 @@ cleanup:
 
 /* Reads a checkpoint; the same one on all ranks. Collective. */
 static mnd_status read_checkpoint(mnd_comm *comm, const char *path, mnd_checkpoint *ckpt) {
-    mnd_status status = MND_OK;
-    char first[MND_SHA256_HEX] = "";
-    MND_TRY(mnd_comm_agree(comm, mnd_checkpoint_read(path, ckpt), NULL));
-    memcpy(first, ckpt->weights_sha256, sizeof first);
-    MND_TRY(mnd_comm_bcast(comm, first, sizeof first, 0));
-    if (strcmp(first, ckpt->weights_sha256) != 0)
-        status = mnd_fail(MND_MISMATCH,
-                          "%s on %s is not the file that rank 0 reads: give every host the same, "
-                          "and name the file itself if a run is writing there",
-                          path, mnd_comm_host(comm));
-    MND_TRY(mnd_comm_agree(comm, status, NULL));
-cleanup:
-    return status;
+    const mnd_status status = mnd_comm_agree(comm, mnd_checkpoint_read(path, ckpt), NULL);
+    return status == MND_OK ? mnd_checkpoint_agree(comm, path, ckpt) : status;
 }
 
 /* Whether the images of --split validation are those that the network was not trained on. */

@@ -9,7 +9,7 @@
 /* Reads the newest checkpoint of a member: the same on every process. Collective. */
 static mnd_status read_member(mnd_members *e, int member, mnd_checkpoint *ckpt) {
     mnd_status status = MND_OK;
-    char dir[4096], path[4096] = "", first[MND_SHA256_HEX] = "";
+    char dir[4096], path[4096] = "";
     if (e->rank == 0) {
         status = mnd_checkpoint_member_dir(e->config->checkpoint_dir, member, dir, sizeof dir);
         if (status == MND_OK)
@@ -19,12 +19,7 @@ static mnd_status read_member(mnd_members *e, int member, mnd_checkpoint *ckpt) 
     MND_TRY(mnd_comm_bcast(e->comm, path, sizeof path, 0));
     if (e->rank != 0) status = mnd_checkpoint_read(path, ckpt);
     MND_TRY(mnd_comm_agree(e->comm, status, NULL));
-    memcpy(first, ckpt->weights_sha256, sizeof first);
-    MND_TRY(mnd_comm_bcast(e->comm, first, sizeof first, 0));
-    if (strcmp(first, ckpt->weights_sha256) != 0)
-        status = mnd_fail(MND_MISMATCH, "%s on %s is not the file that rank 0 reads", path,
-                          mnd_comm_host(e->comm));
-    MND_TRY(mnd_comm_agree(e->comm, status, NULL));
+    MND_TRY(mnd_checkpoint_agree(e->comm, path, ckpt));
 cleanup:
     return status;
 }

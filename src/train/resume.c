@@ -88,13 +88,7 @@ mnd_status mnd_run_read_checkpoint(mnd_run *r, mnd_checkpoint *ckpt, char path[4
     MND_TRY(mnd_run_agree(r, status));
     if (path[0] == '\0') return MND_OK;
     *found = true;
-    char first[MND_SHA256_HEX];
-    memcpy(first, ckpt->weights_sha256, sizeof first);
-    MND_TRY(mnd_comm_bcast(r->comm, first, sizeof first, 0));
-    if (strcmp(first, ckpt->weights_sha256) != 0)
-        status = mnd_fail(MND_MISMATCH, "%s on %s is not the file that rank 0 reads", path,
-                          mnd_comm_host(r->comm));
-    MND_TRY(mnd_comm_agree(r->comm, status, NULL));
+    status = mnd_checkpoint_agree(r->comm, path, ckpt);
 cleanup:
     return status;
 }

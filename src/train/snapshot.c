@@ -100,6 +100,18 @@ bool mnd_snapshot_same_settings(const mnd_optimizer *opt, const mnd_checkpoint *
     return same;
 }
 
+mnd_status mnd_checkpoint_agree(mnd_comm *comm, const char *path, const mnd_checkpoint *ckpt) {
+    char first[MND_SHA256_HEX];
+    memcpy(first, ckpt->weights_sha256, sizeof first);
+    mnd_status status = mnd_comm_bcast(comm, first, sizeof first, 0);
+    if (status == MND_OK && strcmp(first, ckpt->weights_sha256) != 0)
+        status = mnd_fail(MND_MISMATCH,
+                          "%s on %s is not the file that rank 0 reads: give every host the same, "
+                          "and name the file itself if a run is writing there",
+                          path, mnd_comm_host(comm));
+    return mnd_comm_agree(comm, status, NULL);
+}
+
 mnd_status mnd_model_from_checkpoint(const mnd_checkpoint *ckpt, int max_rows, int threads,
                                      bool plain, mnd_model **out, float **param) {
     mnd_status status = MND_OK;
