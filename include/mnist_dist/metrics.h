@@ -96,6 +96,10 @@ MND_CHECKED mnd_status mnd_metrics_end(mnd_metrics *metrics);
  */
 MND_CHECKED mnd_status mnd_metrics_gather(const char *path, const char *const *part, int n,
                                           const char *last, int *lock);
+#define MND_METRICS_NUMBER 32
+/* A number as it stands in a metrics file: the shortest form that reads back to the same bits, or
+   null if it is not finite. */
+void mnd_metrics_number(double value, char text[MND_METRICS_NUMBER]);
 /* Whether the first line of the file is one that mnd_metrics_gather wrote. */
 bool mnd_metrics_is_gathered(const char *path);
 

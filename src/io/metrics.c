@@ -188,17 +188,18 @@ void mnd_metrics_int(mnd_metrics *metrics, const char *key, int64_t value) {
     add(metrics, key, cJSON_CreateRaw(text)); /* cJSON's own numbers are doubles */
 }
 
-void mnd_metrics_real(mnd_metrics *metrics, const char *key, double value) {
-    char text[40];
-    if (!isfinite(value)) {
-        add(metrics, key, cJSON_CreateNull());
-        return;
-    }
-    /* The shortest form that reads back to the same bits; cJSON's own form may be one ulp off. */
+void mnd_metrics_number(double value, char text[MND_METRICS_NUMBER]) {
+    snprintf(text, MND_METRICS_NUMBER, "null");
+    if (!isfinite(value)) return;
     for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
+        snprintf(text, MND_METRICS_NUMBER, "%.*g", digits, value);
         if (strtod(text, NULL) == value) break;
     }
+}
+
+void mnd_metrics_real(mnd_metrics *metrics, const char *key, double value) {
+    char text[MND_METRICS_NUMBER];
+    mnd_metrics_number(value, text); /* cJSON's own form may be one ulp off */
     add(metrics, key, cJSON_CreateRaw(text));
 }
 

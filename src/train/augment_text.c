@@ -82,7 +82,8 @@ void mnd_augment_text(const mnd_augment *how, char out[MND_AUGMENT_TEXT]) {
 }
 
 bool mnd_augment_any(const mnd_augment *how) {
-    char text[MND_AUGMENT_TEXT];
-    mnd_augment_text(how, text);
-    return text[0] != '\0';
+    mnd_augment copy = *how;
+    bool any = false;
+    for (int i = 0; i < N_PART; i++) any = any || *value_of(&copy, i) > 0.0;
+    return any;
 }

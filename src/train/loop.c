@@ -121,9 +121,8 @@ cleanup:
 static mnd_status stop(mnd_run *r) {
     mnd_status status = mnd_run_save(r);
     if (status != MND_OK) return status;
-    char name[16] = "a signal";
-    const int signal = mnd_signals_pending();
-    if (signal != 0) snprintf(name, sizeof name, "SIG%s", sigabbrev_np(signal));
+    char name[16];
+    mnd_signals_name(mnd_signals_pending(), name);
     if (r->config->checkpoint_dir == NULL)
         return mnd_fail(MND_STOPPED,
                         "stopped by %s after step %lld; no --checkpoint-dir, so nothing was saved",

@@ -191,14 +191,22 @@ cleanup:
     return status;
 }
 
+/* The metrics file of a member. */
+static mnd_status part_of(const mnd_members *e, int member, char path[4096]) {
+    char dir[4000];
+    const mnd_status status =
+        mnd_checkpoint_member_dir(e->config->checkpoint_dir, member, dir, sizeof dir);
+    if (status == MND_OK) snprintf(path, 4096, "%s/metrics.jsonl", dir);
+    return status;
+}
+
 static mnd_status name_parts(mnd_members *e) {
     mnd_status status = MND_OK;
-    char dir[4000], path[4096];
+    char path[4096];
     if (e->rank != 0 || e->config->metrics == NULL) return MND_OK;
     MND_NEW(e->part, e->config->members, "the members");
     for (int m = 0; m < e->config->members; m++) {
-        MND_TRY(mnd_checkpoint_member_dir(e->config->checkpoint_dir, m + 1, dir, sizeof dir));
-        snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
+        MND_TRY(part_of(e, m + 1, path));
         e->part[m] = strdup(path);
         if (e->part[m] == NULL) MND_FAIL(MND_NO_MEMORY, "no memory for the members");
         if (strcmp(path, e->config->metrics) == 0)
@@ -289,7 +297,7 @@ static mnd_status train_member(mnd_members *e, mnd_comm *group, int member) {
                                          .warning = on_warning};
     e->member = member;
     MND_TRY(mnd_checkpoint_member_dir(c.checkpoint_dir, member, dir, sizeof dir));
-    snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", dir);
+    MND_TRY(part_of(e, member, metrics));
     c.seed += (uint64_t)member - 1;
     c.checkpoint_dir = dir;
     if (c.metrics != NULL) c.metrics = metrics;
@@ -369,8 +377,8 @@ static mnd_status ask_signal(mnd_members *e, int *number) {
 
 /* MND_STOPPED, for the whole ensemble. */
 static mnd_status stopped(const mnd_members *e, int number) {
-    char name[16] = "a signal";
-    if (number != 0) snprintf(name, sizeof name, "SIG%s", sigabbrev_np(number));
+    char name[16];
+    mnd_signals_name(number, name);
     return mnd_fail(MND_STOPPED,
                     "stopped by %s; every member that has begun is saved in %s: start again with "
                     "--resume auto to go on",
@@ -406,28 +414,17 @@ static void free_members(mnd_members *e, int lock) {
     if (e->metrics_lock >= 0) close(e->metrics_lock);
 }
 
-/* A number as JSON has it. */
-static const char *json_number(double x, char text[32]) {
-    if (!isfinite(x)) return "null";
-    /* The shortest form that reads back to the same bits. */
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, 32, "%.*g", digits, x);
-        if (strtod(text, NULL) == x) break;
-    }
-    return text;
-}
-
 /* The last copy of the metrics, with the line of the ensemble. Rank 0. */
 static mnd_status report(mnd_members *e, const mnd_ensemble_result *r) {
-    char line[512], text[4][32];
+    const double figure[] = {r->test_accuracy, r->test_loss, r->val_accuracy, r->val_loss};
+    char line[512], text[4][MND_METRICS_NUMBER];
+    for (int i = 0; i < 4; i++) mnd_metrics_number(figure[i], text[i]);
     snprintf(line, sizeof line,
              "{\"event\":\"ensemble\",\"members\":%d,\"test_accuracy\":%s,\"test_loss\":%s,"
              "\"val_accuracy\":%s,\"val_loss\":%s,\"test_images\":%lld,\"misread_by_all\":%lld,"
              "\"seconds\":%.6g}",
-             e->config->members, json_number(r->test_accuracy, text[0]),
-             json_number(r->test_loss, text[1]), json_number(r->val_accuracy, text[2]),
-             json_number(r->val_loss, text[3]), (long long)r->images, (long long)r->misread,
-             r->seconds);
+             e->config->members, text[0], text[1], text[2], text[3], (long long)r->images,
+             (long long)r->misread, r->seconds);
     return gather(e, line);
 }
 

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -61,3 +62,10 @@ void mnd_signals_release(void) {
 }
 
 int mnd_signals_pending(void) { return pending; }
+
+void mnd_signals_name(int signal, char name[16]) {
+    if (signal == 0)
+        snprintf(name, 16, "a signal");
+    else
+        snprintf(name, 16, "SIG%s", sigabbrev_np(signal));
+}

@@ -16,5 +16,7 @@ void mnd_signals_release(void);
 void mnd_signals_note(int signal);
 /* The signal that came first, or 0. */
 int mnd_signals_pending(void);
+/* "SIGTERM"; "a signal" for 0. */
+void mnd_signals_name(int signal, char name[16]);
 
 #endif
